@@ -1,0 +1,80 @@
+// Whole-file reading, memory mapping and crash-safe writing.
+//
+// Errors name the path, what was tried and errno's text; a missing file is kNotFound, a full disk
+// kResourceExhausted, a read-only file system or missing permission kPermissionDenied, other I/O
+// kUnavailable. Functions are thread-safe on different paths.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+
+namespace nestrec {
+
+// A Status for the system call that just failed with `error` (errno).
+absl::Status ErrnoStatus(int error, absl::string_view what, const std::string& path);
+
+absl::StatusOr<std::string> ReadFile(const std::string& path);
+
+// Creates `path` and its parents; fine when it exists already.
+absl::Status MakeDirectories(const std::string& path);
+
+bool FileExists(const std::string& path);
+
+// A read-only mapping of a whole file. Pages are read on first touch. The mapping stays valid when the
+// path is replaced by rename (writers here always do), but not when the file is truncated in place.
+class MappedFile {
+ public:
+  static absl::StatusOr<std::shared_ptr<const MappedFile>> Open(const std::string& path);
+  ~MappedFile();
+  MappedFile(const MappedFile&) = delete;
+  MappedFile& operator=(const MappedFile&) = delete;
+
+  const std::byte* data() const { return data_; }
+  size_t size() const { return size_; }
+  std::span<const std::byte> bytes() const { return {data_, size_}; }
+  const std::string& path() const { return path_; }
+
+ private:
+  MappedFile(std::string path, const std::byte* data, size_t size)
+      : path_(std::move(path)), data_(data), size_(size) {}
+  std::string path_;
+  const std::byte* data_;
+  size_t size_;
+};
+
+// Writes a file that appears under its name complete or not at all: bytes go to a temporary file in
+// the same folder; Commit() syncs it, renames it and syncs the folder. Without Commit() (error, crash)
+// the old file stays, and the destructor removes the temporary one. Not thread-safe.
+class AtomicFileWriter {
+ public:
+  static absl::StatusOr<std::unique_ptr<AtomicFileWriter>> Create(const std::string& path);
+  ~AtomicFileWriter();
+  AtomicFileWriter(const AtomicFileWriter&) = delete;
+  AtomicFileWriter& operator=(const AtomicFileWriter&) = delete;
+
+  absl::Status Write(const void* data, size_t size_bytes);
+  absl::Status Write(absl::string_view text) { return Write(text.data(), text.size()); }
+  absl::Status Commit();
+
+ private:
+  AtomicFileWriter(std::string path, std::string temporary, int fd)
+      : path_(std::move(path)), temporary_(std::move(temporary)), fd_(fd) {}
+  absl::Status Flush();
+
+  std::string path_;
+  std::string temporary_;
+  int fd_;
+  std::string buffer_;
+};
+
+// AtomicFileWriter for content at hand.
+absl::Status WriteFileAtomically(const std::string& path, absl::string_view content);
+
+}  // namespace nestrec

@@ -1,0 +1,126 @@
+# Finds every library that nestrec uses and gives each one a target `nestrec::<library>`, so that no
+# other CMake file knows where a library comes from. Nothing is downloaded here.
+#
+#   nestrec::torch     libtorch, with OpenMP (at::parallel_for is compiled into its callers)
+#   nestrec::faiss     FAISS; defines NESTREC_FAISS_ISA as "avx512", "avx2" or "generic"
+#   nestrec::blas      OpenBLAS and <cblas.h>: at run time the same library that libtorch calls
+#   nestrec::openmp    OpenMP
+#   nestrec::threads   the thread library
+#   nestrec::protobuf  libprotobuf
+#   nestrec::grpc      gRPC C++;  nestrec::grpc_reflection, nestrec::grpc_channelz: its plugins
+#   nestrec::prometheus  prometheus-cpp's core (registry and text serializer)
+#   nestrec::httplib   cpp-httplib
+#   nestrec::json      nlohmann/json;  nestrec::cli11: CLI11
+#   absl::*            Abseil keeps its own target names
+#
+# All libraries that are missing are reported at once, each with its cure.
+
+set(nestrec_missing "")
+
+# Notes that `what` was not found, and which packages bring it.
+macro(nestrec_note_missing what packages)
+  list(APPEND nestrec_missing
+    "${what} not found: run tools/setup.sh (or apt-get install ${packages})")
+endmacro()
+
+# An alias target, whatever the kind of the target behind it.
+function(nestrec_alias name)
+  if(NOT TARGET nestrec::${name})
+    add_library(nestrec_dep_${name} INTERFACE)
+    target_link_libraries(nestrec_dep_${name} INTERFACE ${ARGN})
+    add_library(nestrec::${name} ALIAS nestrec_dep_${name})
+  endif()
+endfunction()
+
+# The packages' own config files like to chat.
+set(nestrec_saved_log_level "${CMAKE_MESSAGE_LOG_LEVEL}")
+set(CMAKE_MESSAGE_LOG_LEVEL NOTICE)
+
+find_package(PkgConfig QUIET)
+find_package(Threads REQUIRED)
+nestrec_alias(threads Threads::Threads)
+find_package(OpenMP QUIET COMPONENTS CXX)
+if(OpenMP_CXX_FOUND)
+  nestrec_alias(openmp OpenMP::OpenMP_CXX)
+else()
+  nestrec_note_missing("OpenMP for this compiler" "build-essential; with Clang: libomp-dev")
+endif()
+
+include(NestrecBlas)
+include(NestrecTorch)
+include(NestrecFaiss)
+include(NestrecGrpc)
+
+find_package(absl CONFIG QUIET)
+if(NOT absl_FOUND)
+  nestrec_note_missing("Abseil" "libabsl-dev")
+endif()
+
+find_package(prometheus-cpp CONFIG QUIET)
+if(TARGET prometheus-cpp::core)
+  nestrec_alias(prometheus prometheus-cpp::core)
+else()
+  nestrec_note_missing("prometheus-cpp" "prometheus-cpp-dev")
+endif()
+
+find_package(httplib CONFIG QUIET)
+if(NOT TARGET httplib::httplib AND PkgConfig_FOUND)
+  pkg_check_modules(nestrec_httplib QUIET IMPORTED_TARGET cpp-httplib)
+endif()
+if(TARGET httplib::httplib)
+  nestrec_alias(httplib httplib::httplib Threads::Threads)
+elseif(TARGET PkgConfig::nestrec_httplib)
+  nestrec_alias(httplib PkgConfig::nestrec_httplib Threads::Threads)
+else()
+  nestrec_note_missing("cpp-httplib" "libcpp-httplib-dev")
+endif()
+
+find_package(nlohmann_json CONFIG QUIET)
+if(TARGET nlohmann_json::nlohmann_json)
+  nestrec_alias(json nlohmann_json::nlohmann_json)
+else()
+  nestrec_note_missing("nlohmann/json" "nlohmann-json3-dev")
+endif()
+
+find_package(CLI11 CONFIG QUIET)
+if(TARGET CLI11::CLI11)
+  nestrec_alias(cli11 CLI11::CLI11)
+else()
+  nestrec_note_missing("CLI11" "libcli11-dev")
+endif()
+
+if(NESTREC_BUILD_TESTS)
+  find_package(GTest CONFIG QUIET)
+  if(NOT TARGET GTest::gmock_main)
+    nestrec_note_missing("GoogleTest with GoogleMock" "libgtest-dev libgmock-dev")
+  endif()
+endif()
+
+set(CMAKE_MESSAGE_LOG_LEVEL "${nestrec_saved_log_level}")
+
+if(nestrec_missing)
+  list(JOIN nestrec_missing "\n  " nestrec_missing_lines)
+  message(FATAL_ERROR "Some of what nestrec is built on is missing:\n  ${nestrec_missing_lines}\n")
+endif()
+
+# One line per library that has more than one possible origin.
+function(nestrec_print_summary)
+  message(STATUS "libtorch ${nestrec_torch_version} (${nestrec_torch_origin})")
+  message(STATUS "FAISS ${nestrec_faiss_isa} (${nestrec_faiss_origin})")
+  if(nestrec_faiss_isa STREQUAL "generic" AND CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+    message(STATUS "  built without AVX2: flat search is about 4x slower; cure: tools/build_faiss.sh, then configure again")
+  endif()
+  message(STATUS "BLAS ${nestrec_blas_origin}")
+  set(extras "")
+  if(NESTREC_CCACHE_PROGRAM AND NESTREC_CCACHE)
+    string(APPEND extras ", ccache")
+  endif()
+  if(nestrec_linker)
+    string(APPEND extras ", linker ${nestrec_linker}")
+  endif()
+  if(NESTREC_SANITIZE)
+    string(APPEND extras ", sanitizer ${NESTREC_SANITIZE}")
+  endif()
+  message(STATUS
+    "nestrec ${PROJECT_VERSION}: ${CMAKE_BUILD_TYPE}, ${CMAKE_CXX_COMPILER_ID} ${CMAKE_CXX_COMPILER_VERSION}${extras}")
+endfunction()

@@ -1,0 +1,44 @@
+# nestrec::torch. A TorchConfig.cmake that somebody points at (CMAKE_PREFIX_PATH, Torch_ROOT or Torch_DIR)
+# wins over the system's libtorch. The system's is found by its files: Debian's TorchConfig.cmake differs
+# from release to release and drags in libraries that libtorch itself already links.
+
+find_package(Torch CONFIG QUIET NO_CMAKE_SYSTEM_PATH NO_SYSTEM_ENVIRONMENT_PATH NO_CMAKE_PACKAGE_REGISTRY)
+
+if(Torch_FOUND)
+  # A library with the old string ABI links, but every call with a std::string in it is then unresolved.
+  if("${TORCH_CXX_FLAGS}" MATCHES "_GLIBCXX_USE_CXX11_ABI=0")
+    message(FATAL_ERROR "The libtorch in ${Torch_DIR} was built with the old C++ ABI "
+      "(_GLIBCXX_USE_CXX11_ABI=0), which does not fit the other libraries. Take the \"cxx11 ABI\" "
+      "archive of libtorch, or a Python wheel of version 2.7 or newer.")
+  endif()
+  nestrec_alias(torch ${TORCH_LIBRARIES} OpenMP::OpenMP_CXX)
+  set_property(TARGET nestrec_dep_torch PROPERTY INTERFACE_SYSTEM_INCLUDE_DIRECTORIES ${TORCH_INCLUDE_DIRS})
+  set(nestrec_torch_version "${Torch_VERSION}")
+  set(nestrec_torch_origin "${Torch_DIR}")
+else()
+  unset(Torch_DIR CACHE)
+  find_path(NESTREC_TORCH_INCLUDE_DIR torch/csrc/api/include/torch/torch.h)
+  find_library(NESTREC_TORCH_LIBRARY torch)
+  find_library(NESTREC_TORCH_CPU_LIBRARY torch_cpu)
+  find_library(NESTREC_C10_LIBRARY c10)
+  mark_as_advanced(NESTREC_TORCH_INCLUDE_DIR NESTREC_TORCH_LIBRARY NESTREC_TORCH_CPU_LIBRARY NESTREC_C10_LIBRARY)
+  if(NESTREC_TORCH_INCLUDE_DIR AND NESTREC_TORCH_CPU_LIBRARY AND NESTREC_C10_LIBRARY)
+    add_library(nestrec_torch_files INTERFACE)
+    target_include_directories(nestrec_torch_files SYSTEM INTERFACE
+      "${NESTREC_TORCH_INCLUDE_DIR}" "${NESTREC_TORCH_INCLUDE_DIR}/torch/csrc/api/include")
+    target_link_libraries(nestrec_torch_files INTERFACE
+      "${NESTREC_TORCH_LIBRARY}" "${NESTREC_TORCH_CPU_LIBRARY}" "${NESTREC_C10_LIBRARY}")
+    nestrec_alias(torch nestrec_torch_files OpenMP::OpenMP_CXX)
+    set(nestrec_torch_version "")
+    set(version_header "${NESTREC_TORCH_INCLUDE_DIR}/torch/csrc/api/include/torch/version.h")
+    if(EXISTS "${version_header}")
+      file(READ "${version_header}" header)
+      if(header MATCHES "define TORCH_VERSION[ \\\n]*\"([^\"]+)\"")
+        set(nestrec_torch_version "${CMAKE_MATCH_1}")
+      endif()
+    endif()
+    set(nestrec_torch_origin "${NESTREC_TORCH_LIBRARY}")
+  else()
+    nestrec_note_missing("libtorch" "libtorch-dev")
+  endif()
+endif()

@@ -1,0 +1,1 @@
+// Holds the precompiled torch/torch.h that all files with libtorch in them share; see NestrecTargets.cmake.

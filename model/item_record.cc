@@ -1,0 +1,91 @@
+#include "model/item_record.h"
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+
+#include "absl/strings/str_cat.h"
+#include "nlohmann/json.hpp"
+
+namespace nestrec {
+namespace {
+
+// Walks the record without building a document; keeps the wanted top-level fields.
+class FieldCollector : public nlohmann::json_sax<nlohmann::json> {
+ public:
+  explicit FieldCollector(std::span<const std::string> names) : names_(names), values_(names.size()) {}
+
+  std::vector<std::string> TakeValues() && { return std::move(values_); }
+
+  bool null() override { return EndValue(); }
+  bool boolean(bool value) override { return Append(value ? "true" : "false"); }
+  bool number_integer(number_integer_t value) override { return Append(std::to_string(value)); }
+  bool number_unsigned(number_unsigned_t value) override { return Append(std::to_string(value)); }
+  bool number_float(number_float_t /*value*/, const string_t& written) override { return Append(written); }
+  bool string(string_t& value) override { return Append(value); }
+  bool binary(binary_t& /*value*/) override { return EndValue(); }
+  bool start_object(size_t /*elements*/) override { return Open(); }
+  bool end_object() override { return Close(); }
+  bool start_array(size_t /*elements*/) override { return depth_ > 0 && Open(); }
+  bool end_array() override { return Close(); }
+
+  bool key(string_t& value) override {
+    if (depth_ != 1) return true;
+    const auto found = std::find(names_.begin(), names_.end(), value);
+    target_ = nullptr;
+    if (found == names_.end()) return true;
+    const size_t index = static_cast<size_t>(found - names_.begin());
+    if (std::find(seen_.begin(), seen_.end(), index) != seen_.end()) return true;
+    seen_.push_back(index);
+    target_ = &values_[index];
+    first_ = true;
+    return true;
+  }
+
+  bool parse_error(size_t /*position*/, const std::string& /*token*/,
+                   const nlohmann::detail::exception& /*error*/) override {
+    return false;
+  }
+
+ private:
+  bool Append(absl::string_view text) {
+    if (target_ != nullptr) {
+      if (!first_) target_->append(", ");
+      absl::StrAppend(target_, text);
+      first_ = false;
+    }
+    return EndValue();
+  }
+  bool Open() {
+    ++depth_;
+    return true;
+  }
+  bool Close() {
+    --depth_;
+    return EndValue();
+  }
+  // False, which stops the parser, once every wanted field is complete.
+  bool EndValue() { return depth_ > 1 || seen_.size() < names_.size(); }
+
+  std::span<const std::string> names_;
+  std::vector<std::string> values_;
+  std::vector<size_t> seen_;
+  std::string* target_ = nullptr;
+  bool first_ = true;
+  int64_t depth_ = 0;
+};
+
+}  // namespace
+
+std::vector<std::string> RecordFields(absl::string_view record, std::span<const std::string> names) {
+  FieldCollector collector(names);
+  nlohmann::json::sax_parse(record.begin(), record.end(), &collector);
+  return std::move(collector).TakeValues();
+}
+
+std::string RecordField(absl::string_view record, absl::string_view name) {
+  const std::string wanted(name);
+  return std::move(RecordFields(record, {&wanted, 1}).front());
+}
+
+}  // namespace nestrec

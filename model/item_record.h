@@ -1,0 +1,26 @@
+// Fields of an item's record: one JSON object as text, a line of items.jsonl.
+//
+//   RecordField(R"({"title": "Soap", "price": 1.50, "categories": ["Bath", "Soap"]})", "categories")
+//   // "Bath, Soap"
+//
+// Strings come as they are, numbers as written (1.50 stays 1.50), true and false as these words; lists
+// and objects, nested or not, are their values joined by ", ". A field that is missing or null, and any
+// field of a text that is not a JSON object, is empty. Of a key that comes twice the first counts.
+//
+// Pure functions; safe to call from any thread.
+#pragma once
+
+#include <span>
+#include <string>
+#include <vector>
+
+#include "absl/strings/string_view.h"
+
+namespace nestrec {
+
+std::string RecordField(absl::string_view record, absl::string_view name);
+
+// One value per name, the record read once.
+std::vector<std::string> RecordFields(absl::string_view record, std::span<const std::string> names);
+
+}  // namespace nestrec

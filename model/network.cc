@@ -1,0 +1,198 @@
+#include "model/network.h"
+
+#include <cmath>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "model/model_view.h"
+#include "model/nested_ops.h"
+
+namespace nestrec {
+namespace {
+
+using torch::Tensor;
+
+// [count] uniform in +-bound.
+void FillUniform(Tensor tensor, double bound, Random& random) {
+  float* values = tensor.data_ptr<float>();
+  for (int64_t i = 0; i < tensor.numel(); ++i) values[i] = static_cast<float>(random.Uniform(-bound, bound));
+}
+
+Tensor RaggedWeight(const NestedSizes& sizes, Random& random) {
+  Tensor weight = torch::empty({RaggedWeights(sizes)});
+  for (int level = 0; level < sizes.levels(); ++level) {
+    FillUniform(RaggedLevel(weight, sizes, level), 1.0 / std::sqrt(sizes.end(level)), random);
+  }
+  return weight;
+}
+
+Tensor LevelBias(const NestedSizes& sizes, Random& random) {
+  Tensor bias = torch::empty({sizes.max_dim()});
+  for (int level = 0; level < sizes.levels(); ++level) {
+    FillUniform(bias.narrow(0, sizes.begin(level), sizes.width(level)), 1.0 / std::sqrt(sizes.end(level)), random);
+  }
+  return bias;
+}
+
+// lambda on the ring r_min..r_max with any phase; gamma = sqrt(1 - |lambda|^2).
+void InitializeRing(const NetworkOptions& options, Random& random, BlockParameters& block) {
+  const int dim = options.sizes.max_dim();
+  block.nu_log = torch::empty({dim});
+  block.theta_log = torch::empty({dim});
+  block.gamma_log = torch::empty({dim});
+  const double low = options.r_min * options.r_min;
+  const double high = options.r_max * options.r_max;
+  for (int c = 0; c < dim; ++c) {
+    // 1 - Uniform() is in (0, 1]: neither logarithm sees a zero.
+    const double squared = low + (high - low) * (1.0 - random.Uniform());
+    const double phase = 2.0 * M_PI * (1.0 - random.Uniform());
+    block.nu_log.data_ptr<float>()[c] = static_cast<float>(std::log(-0.5 * std::log(squared)));
+    block.theta_log.data_ptr<float>()[c] = static_cast<float>(std::log(phase));
+    block.gamma_log.data_ptr<float>()[c] = static_cast<float>(0.5 * std::log1p(-squared));
+  }
+}
+
+BlockParameters MakeBlock(const NetworkOptions& options, Random& random) {
+  const NestedSizes& sizes = options.sizes;
+  const int dim = sizes.max_dim();
+  BlockParameters block;
+  block.norm1_scale = torch::ones({dim});
+  block.norm1_shift = torch::zeros({dim});
+  InitializeRing(options, random, block);
+  block.b_re = RaggedWeight(sizes, random);
+  block.b_re_bias = LevelBias(sizes, random);
+  block.b_im = torch::zeros({RaggedWeights(sizes)});
+  block.b_im_bias = torch::zeros({dim});
+  block.c_re = RaggedWeight(sizes, random);
+  block.c_re_bias = LevelBias(sizes, random);
+  block.c_im = torch::zeros({RaggedWeights(sizes)});
+  block.norm2_scale = torch::ones({dim});
+  block.norm2_shift = torch::zeros({dim});
+  for (const auto& [weight, bias] : {std::pair(&block.wg, &block.wg_bias), std::pair(&block.w1, &block.w1_bias),
+                                     std::pair(&block.w2, &block.w2_bias)}) {
+    *weight = RaggedWeight(sizes, random);
+    *bias = LevelBias(sizes, random);
+  }
+  return block;
+}
+
+std::span<const float> SpanOf(const Tensor& tensor) {
+  TORCH_CHECK(tensor.is_contiguous() && tensor.scalar_type() == torch::kFloat32 && tensor.device().is_cpu(),
+              "a view needs contiguous float32 CPU tensors");
+  return {tensor.data_ptr<float>(), static_cast<size_t>(tensor.numel())};
+}
+
+}  // namespace
+
+std::vector<NetworkParameters::Named> NetworkParameters::All() {
+  std::vector<Named> all = {{"projector.weight", &projector, false}, {"projector.bias", &projector_bias, true}};
+  for (size_t i = 0; i < blocks.size(); ++i) {
+    BlockParameters& b = blocks[i];
+    const std::string block = absl::StrCat("block.", i, ".");
+    const std::pair<const char*, Tensor*> tensors[] = {
+        {"norm1.scale", &b.norm1_scale}, {"norm1.shift", &b.norm1_shift},   {"lru.nu_log", &b.nu_log},
+        {"lru.theta_log", &b.theta_log}, {"lru.gamma_log", &b.gamma_log},   {"lru.B.re.weight", &b.b_re},
+        {"lru.B.re.bias", &b.b_re_bias}, {"lru.B.im.weight", &b.b_im},      {"lru.B.im.bias", &b.b_im_bias},
+        {"lru.C.re.weight", &b.c_re},    {"lru.C.re.bias", &b.c_re_bias},   {"lru.C.im.weight", &b.c_im},
+        {"norm2.scale", &b.norm2_scale}, {"norm2.shift", &b.norm2_shift},   {"ffn.Wg.weight", &b.wg},
+        {"ffn.Wg.bias", &b.wg_bias},     {"ffn.W1.weight", &b.w1},          {"ffn.W1.bias", &b.w1_bias},
+        {"ffn.W2.weight", &b.w2},        {"ffn.W2.bias", &b.w2_bias},
+    };
+    for (const auto& [name, tensor] : tensors) {
+      const absl::string_view text = name;
+      const bool is_bias = absl::EndsWith(text, ".bias") || absl::EndsWith(text, ".shift");
+      all.push_back({absl::StrCat(block, name), tensor, is_bias});
+    }
+  }
+  return all;
+}
+
+Network::Network(const NetworkOptions& options, Random random) : options_(options) {
+  parameters_.projector = torch::empty({options.sizes.max_dim(), options.feature_width});
+  parameters_.projector_bias = torch::empty({options.sizes.max_dim()});
+  const double bound = 1.0 / std::sqrt(static_cast<double>(options.feature_width));
+  FillUniform(parameters_.projector, bound, random);
+  FillUniform(parameters_.projector_bias, bound, random);
+  for (int b = 0; b < options.blocks; ++b) parameters_.blocks.push_back(MakeBlock(options, random));
+  for (const NetworkParameters::Named& parameter : parameters_.All()) parameter.tensor->requires_grad_(true);
+}
+
+Tensor Network::ItemEmbeddings(const Tensor& features) const {
+  return torch::addmm(parameters_.projector_bias, features, parameters_.projector.t());
+}
+
+Tensor Network::Forward(const PackedBatch& batch, const Tensor& items, bool training) const {
+  const NestedSizes& sizes = options_.sizes;
+  const auto drop = [&](const Tensor& x) {
+    return training && options_.dropout > 0 ? torch::dropout(x, options_.dropout, true) : x;
+  };
+  const Tensor tokens = torch::tensor(batch.tokens, torch::kInt64).to(items.device());
+  Tensor x = drop(items.index_select(0, tokens));  // [P, D]
+  for (const BlockParameters& b : parameters_.blocks) {
+    const Tensor radius = torch::exp(-torch::exp(b.nu_log));  // [D]
+    const Tensor phase = torch::exp(b.theta_log);
+    const Tensor gamma = torch::exp(b.gamma_log);
+    const Tensor n = NestedLayerNorm(x, b.norm1_scale, b.norm1_shift, sizes);
+    const auto [h_re, h_im] = LinearRecurrence(gamma * NestedLinear(n, b.b_re, b.b_re_bias, sizes),
+                                               gamma * NestedLinear(n, b.b_im, b.b_im_bias, sizes),
+                                               radius * torch::cos(phase), radius * torch::sin(phase), batch.run_begins);
+    const Tensor y = NestedLinear(h_re, b.c_re, b.c_re_bias, sizes) - NestedLinear(h_im, b.c_im, Tensor(), sizes);
+    x = x + drop(y);
+    const Tensor u = NestedLayerNorm(x, b.norm2_scale, b.norm2_shift, sizes);
+    const Tensor gate = torch::silu(NestedLinear(u, b.wg, b.wg_bias, sizes));
+    const Tensor value = drop(NestedLinear(u, b.w1, b.w1_bias, sizes));
+    x = x + drop(NestedLinear(gate * value, b.w2, b.w2_bias, sizes));
+  }
+  return x;
+}
+
+Tensor Network::Loss(const PackedBatch& batch, const Tensor& z, const Tensor& items,
+                     const std::vector<double>& size_weights) const {
+  Tensor labels = torch::tensor(batch.labels, torch::kInt64).to(z.device());
+  if (batch.labelled() == batch.positions()) {
+    return NestedCrossEntropy(z, items, labels, options_.sizes, size_weights);
+  }
+  const Tensor rows = labels.nonzero().squeeze(1);
+  return NestedCrossEntropy(z.index_select(0, rows), items, labels.index_select(0, rows), options_.sizes, size_weights);
+}
+
+ModelView Network::View(const Tensor& items, std::vector<Tensor>& item_levels) const {
+  const NestedSizes& sizes = options_.sizes;
+  ModelView view = EmptyView(sizes, options_.blocks, items.size(0), options_.max_len);
+  item_levels.clear();
+  for (int level = 0; level < sizes.levels(); ++level) {
+    const size_t at = static_cast<size_t>(level);
+    const int64_t begin = sizes.begin(level);
+    const int64_t width = sizes.width(level);
+    const auto part = [&](const Tensor& vector) { return SpanOf(vector.narrow(0, begin, width)); };
+    const auto linear = [&](const Tensor& weight, const Tensor& bias) {
+      return LinearLevel{.weight = SpanOf(RaggedLevel(weight, sizes, level)),
+                         .bias = bias.defined() ? part(bias) : std::span<const float>()};
+    };
+    item_levels.push_back(items.detach().narrow(1, begin, width).contiguous());
+    view.items[at] = SpanOf(item_levels.back());
+    view.projector[at] = {.weight = SpanOf(parameters_.projector.narrow(0, begin, width)),
+                          .bias = part(parameters_.projector_bias)};
+    for (size_t i = 0; i < parameters_.blocks.size(); ++i) {
+      const BlockParameters& b = parameters_.blocks[i];
+      view.blocks[i][at] = BlockLevel{.norm1_scale = part(b.norm1_scale),
+                                      .norm1_shift = part(b.norm1_shift),
+                                      .nu_log = part(b.nu_log),
+                                      .theta_log = part(b.theta_log),
+                                      .gamma_log = part(b.gamma_log),
+                                      .b_re = linear(b.b_re, b.b_re_bias),
+                                      .b_im = linear(b.b_im, b.b_im_bias),
+                                      .c_re = linear(b.c_re, b.c_re_bias),
+                                      .c_im = linear(b.c_im, Tensor()),
+                                      .norm2_scale = part(b.norm2_scale),
+                                      .norm2_shift = part(b.norm2_shift),
+                                      .wg = linear(b.wg, b.wg_bias),
+                                      .w1 = linear(b.w1, b.w1_bias),
+                                      .w2 = linear(b.w2, b.w2_bias)};
+    }
+  }
+  return view;
+}
+
+}  // namespace nestrec

@@ -1,0 +1,81 @@
+// The fMRLRec network in training (arXiv 2409.16627; design section 3): parameters, forward pass, loss.
+//
+// All tensors float32 (tests: float64) on one device. Errors are thrown as libtorch does; callers go through
+// base/guard.h. Thread safety: none; one thread at a time.
+#pragma once
+
+#include <torch/torch.h>
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/nested_sizes.h"
+#include "base/random.h"
+#include "model/batch.h"
+#include "model/checkpoint.h"
+
+namespace nestrec {
+
+// Parameters of one block. "ragged": [RaggedWeights(sizes)], see nested_ops.h.
+struct BlockParameters {
+  torch::Tensor norm1_scale, norm1_shift;            // [D]
+  torch::Tensor nu_log, theta_log, gamma_log;        // [D]
+  torch::Tensor b_re, b_re_bias, b_im, b_im_bias;    // ragged, [D]
+  torch::Tensor c_re, c_re_bias, c_im;               // ragged, [D]; Im of C's bias never reaches the output
+  torch::Tensor norm2_scale, norm2_shift;            // [D]
+  torch::Tensor wg, wg_bias, w1, w1_bias, w2, w2_bias;  // ragged, [D]
+};
+
+struct NetworkParameters {
+  torch::Tensor projector;       // [D, F]
+  torch::Tensor projector_bias;  // [D]
+  std::vector<BlockParameters> blocks;
+
+  struct Named {
+    std::string name;       // "block.0.ffn.Wg.weight"
+    torch::Tensor* tensor;
+    bool is_bias;           // exempt from weight decay
+  };
+  // Every parameter, in a fixed order.
+  std::vector<Named> All();
+};
+
+struct NetworkOptions {
+  NestedSizes sizes;
+  int blocks = 1;
+  int max_len = 50;
+  int64_t feature_width = 0;
+  double dropout = 0.0;
+  // Ring initialisation: |lambda|^2 uniform in [r_min^2, r_max^2].
+  double r_min = 0.0;
+  double r_max = 0.1;
+};
+
+class Network {
+ public:
+  // Fresh weights from `random`.
+  Network(const NetworkOptions& options, Random random);
+
+  const NetworkOptions& options() const { return options_; }
+  NetworkParameters& parameters() { return parameters_; }
+
+  // features [N + 1, F], row 0 zeros -> item embeddings [N + 1, D].
+  torch::Tensor ItemEmbeddings(const torch::Tensor& features) const;
+  // items [N + 1, D] -> z [P, D]. Dropout only when `training`.
+  torch::Tensor Forward(const PackedBatch& batch, const torch::Tensor& items, bool training) const;
+  // The training loss of `z`: sum_j size_weights[j] * mean cross-entropy over the labelled positions.
+  torch::Tensor Loss(const PackedBatch& batch, const torch::Tensor& z, const torch::Tensor& items,
+                     const std::vector<double>& size_weights) const;
+
+  // Views of every weight, by level, on this network's own memory, and of `items` [N + 1, D] split by level into
+  // `item_levels`, which the caller keeps alive. Stays valid until parameters are replaced (steps write in place).
+  ModelView View(const torch::Tensor& items, std::vector<torch::Tensor>& item_levels) const;
+
+ private:
+  NetworkOptions options_;
+  NetworkParameters parameters_;
+};
+
+}  // namespace nestrec
