@@ -319,7 +319,8 @@ absl::string_view SafetensorsWriter::Own(std::string data) { return Keep(std::mo
 
 absl::StatusOr<std::string> SafetensorsWriter::Write(const std::string& path) const {
   nlohmann::ordered_json header;
-  nlohmann::ordered_json& metadata = header["__metadata__"];
+  header["__metadata__"] = nullptr;  // the first key; filled below
+  nlohmann::ordered_json metadata;
   metadata["header_xxh3_64"] = std::string(kDigestDigits, '0');
   for (const auto& [key, value] : metadata_) metadata[key] = value;
   nlohmann::ordered_json checksums = nlohmann::ordered_json::object();
@@ -345,6 +346,7 @@ absl::StatusOr<std::string> SafetensorsWriter::Write(const std::string& path) co
     if (gap > 0) add(absl::StrCat(kPaddingPrefix, paddings++), DType::kU8, {static_cast<int64_t>(gap)}, gap);
   }
   metadata[std::string(kChecksumsKey)] = checksums.dump();
+  header["__metadata__"] = std::move(metadata);
   std::string text = header.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
   const uint64_t unpadded = kLengthBytes + text.size();
   text.append((kAlignmentBytes - unpadded % kAlignmentBytes) % kAlignmentBytes, ' ');

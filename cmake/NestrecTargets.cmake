@@ -19,8 +19,8 @@
 #          beside another test; NO_TSAN: left out under ThreadSanitizer, for tests that talk gRPC (the
 #          system's gRPC is not instrumented, so that all it does looks like a race)
 #
-# Includes are rooted at the source folder ("index/nested_store.h") and at the build folder. A target with
-# nestrec::torch among its direct dependencies compiles in a job pool that fits the memory. <ATen/ATen.h>
+# Includes are rooted at the source folder ("index/nested_store.h") and at the build folder. A target that
+# sees libtorch's headers compiles in a job pool that fits the memory. <ATen/ATen.h>
 # takes 5 s to parse where <torch/torch.h> takes 14 s. -DNESTREC_TORCH_PCH=ON precompiles torch/torch.h once
 # for all targets: 7 s less a file, for 30 s once and 650 MB.
 
@@ -28,13 +28,37 @@ function(nestrec_configure_target target)
   cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "DEPS")
   target_include_directories(${target} PUBLIC "${PROJECT_SOURCE_DIR}" "${PROJECT_BINARY_DIR}")
   target_link_libraries(${target} PRIVATE $<BUILD_INTERFACE:nestrec_warnings>)
-  if("nestrec::torch" IN_LIST arg_DEPS)
+  nestrec_sees_torch(sees_torch ${arg_DEPS})
+  if(sees_torch)
     set_property(TARGET ${target} PROPERTY JOB_POOL_COMPILE nestrec_torch)
     set_property(TARGET ${target} PROPERTY JOB_POOL_PRECOMPILE_HEADER nestrec_torch)
+    if(nestrec_torch_version VERSION_LESS 2)
+      set_property(TARGET ${target} PROPERTY CXX_CLANG_TIDY "")  # see NestrecTorch.cmake
+    endif()
     if(NESTREC_TORCH_PCH)
       nestrec_use_torch_pch(${target})
     endif()
   endif()
+endfunction()
+
+# Whether the headers of libtorch reach whoever links `deps`.
+function(nestrec_sees_torch result)
+  set(${result} FALSE PARENT_SCOPE)
+  foreach(dep IN LISTS ARGN)
+    if(dep STREQUAL "nestrec::torch")
+      set(${result} TRUE PARENT_SCOPE)
+      return()
+    elseif(dep MATCHES "^nestrec::" AND TARGET ${dep})
+      get_target_property(deps_of_dep ${dep} INTERFACE_LINK_LIBRARIES)
+      if(deps_of_dep)
+        nestrec_sees_torch(seen ${deps_of_dep})
+        if(seen)
+          set(${result} TRUE PARENT_SCOPE)
+          return()
+        endif()
+      endif()
+    endif()
+  endforeach()
 endfunction()
 
 # Works because all targets have the same code-generation flags (none sets a PIC flag of its own).

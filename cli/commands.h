@@ -1,0 +1,24 @@
+// The subcommands of the `nestrec` program, one per file. Each Add function adds its subcommand and flags to the
+// app; when the user chose it, parsing sets *selected to what runs it. Messages for people go to stdout (progress
+// to stderr); an error comes back as a Status and is printed by main.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <functional>
+
+#include "absl/status/status.h"
+
+namespace nestrec {
+
+using Command = std::function<absl::Status()>;
+
+void AddEvaluateCommand(CLI::App& app, Command* selected);
+void AddExportCommand(CLI::App& app, Command* selected);
+void AddInspectCommand(CLI::App& app, Command* selected);
+void AddMakeShopCommand(CLI::App& app, Command* selected);
+void AddPrepareCommand(CLI::App& app, Command* selected);
+void AddRecommendCommand(CLI::App& app, Command* selected);
+void AddServeCommand(CLI::App& app, Command* selected);
+void AddTrainCommand(CLI::App& app, Command* selected);
+
+}  // namespace nestrec

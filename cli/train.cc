@@ -1,0 +1,200 @@
+// nestrec train: data folder in, one nested checkpoint out.
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "base/progress_bar.h"
+#include "base/status_macros.h"
+#include "base/version.h"
+#include "cli/commands.h"
+#include "cli/interrupt.h"
+#include "cli/metrics_table.h"
+#include "model/dataset.h"
+#include "model/metrics_json.h"
+#include "model/trainer.h"
+
+namespace nestrec {
+namespace {
+
+constexpr size_t kRankingCutoff = 1;  // @10
+
+struct TrainFlags {
+  std::string data;
+  std::string output = "model.safetensors";
+  std::vector<std::string> modalities;
+  std::string sizes;
+  int dim = 1024;
+  std::string windows = "last";
+  std::string json_path;
+  std::string name;
+  Recipe recipe;
+  bool resume = false;
+  bool overwrite = false;
+  int threads = 0;
+};
+
+// Appends a line per epoch, flushed, so that a killed run leaves a readable log.
+class JsonLog {
+ public:
+  static absl::StatusOr<std::unique_ptr<JsonLog>> Open(const std::string& path, bool append) {
+    auto log = std::make_unique<JsonLog>();
+    if (path.empty()) return log;
+    log->stream_.open(path, append ? std::ios::app : std::ios::trunc);
+    if (!log->stream_) return absl::PermissionDeniedError(absl::StrCat("--json: cannot write ", path));
+    return log;
+  }
+  void Write(const nlohmann::ordered_json& line) {
+    if (stream_.is_open()) stream_ << line.dump() << std::endl;
+  }
+
+ private:
+  std::ofstream stream_;
+};
+
+nlohmann::ordered_json EpochJson(const EpochReport& report) {
+  nlohmann::ordered_json json;
+  json["event"] = "epoch";
+  json["epoch"] = report.epoch;
+  json["loss"] = report.loss;
+  json["learning_rate"] = report.learning_rate;
+  json["gradient_norm"] = report.gradient_norm;
+  json["positions"] = report.positions;
+  json["training_seconds"] = absl::ToDoubleSeconds(report.training_time);
+  json["evaluation_seconds"] = absl::ToDoubleSeconds(report.evaluation_time);
+  json["best"] = report.best;
+  json["validation"] = MetricsToJson(report.validation);
+  return json;
+}
+
+std::string EpochLine(const EpochReport& report) {
+  std::string line = absl::StrFormat("epoch %3d  loss %.4f  val N@10", report.epoch, report.loss);
+  for (const SizeMetrics& size : report.validation) {
+    absl::StrAppendFormat(&line, "  %d:%.4f", size.dim, size.metrics.ndcg[kRankingCutoff]);
+  }
+  absl::StrAppendFormat(&line, "  train %s  eval %s%s", FormatClock(report.training_time),
+                        FormatClock(report.evaluation_time), report.best ? "  best" : "");
+  return line;
+}
+
+std::string DescribeRun(const Dataset& dataset, const TrainFlags& flags, const NestedSizes& sizes) {
+  std::vector<std::string> modalities;
+  for (const Modality& modality : dataset.modalities) {
+    modalities.push_back(absl::StrCat(modality.name, " ", modality.features.columns));
+  }
+  return absl::StrFormat(
+      "%s: %d users, %d items, %d events, features %s\nsizes %s, %d block%s, batch %d, lr %g, dropout %g, windows %s, "
+      "feature scaling %s, seed %d",
+      flags.name, dataset.users(), dataset.items(), dataset.interactions.size(), absl::StrJoin(modalities, " + "),
+      sizes.ToString(), flags.recipe.blocks, flags.recipe.blocks == 1 ? "" : "s", flags.recipe.batch_size,
+      flags.recipe.learning_rate, flags.recipe.dropout, flags.windows, flags.recipe.feature_scaling, flags.recipe.seed);
+}
+
+absl::Status RunTrain(TrainFlags flags) {
+  absl::StatusOr<NestedSizes> sizes =
+      flags.sizes.empty() ? NestedSizes::Doubling(flags.dim) : NestedSizes::Parse(flags.sizes);
+  NESTREC_RETURN_IF_ERROR(sizes.status());
+  flags.recipe.windows = flags.windows == "all" ? Windows::kAll : Windows::kLast;
+  Dataset::Options dataset_options;
+  dataset_options.modalities = flags.modalities;
+  NESTREC_ASSIGN_OR_RETURN(const auto dataset, Dataset::Load(flags.data, dataset_options));
+  if (flags.name.empty()) {
+    const std::filesystem::path folder = std::filesystem::absolute(flags.data).lexically_normal();
+    flags.name = folder.filename().empty() ? folder.parent_path().filename().string() : folder.filename().string();
+  }
+  NESTREC_ASSIGN_OR_RETURN(const auto log, JsonLog::Open(flags.json_path, flags.resume));
+  std::printf("%s\n", DescribeRun(*dataset, flags, *sizes).c_str());
+
+  CatchInterrupts();
+  ProgressBar bar(stderr);
+  int epoch = 0;
+  TrainingObserver observer;
+  observer.should_stop = Interrupted;
+  observer.on_note = [&](const std::string& note) {
+    bar.Clear();
+    std::printf("%s\n", note.c_str());
+    std::fflush(stdout);
+  };
+  observer.on_step = [&](const StepReport& report) {
+    if (report.epoch != epoch) {
+      epoch = report.epoch;
+      bar.Start(absl::StrFormat("epoch %d", epoch), report.steps);
+    }
+    bar.Update(report.step, absl::StrFormat("loss %.4f  %.1fk positions/s", report.loss, report.positions_per_second / 1000));
+  };
+  observer.on_epoch = [&](const EpochReport& report) {
+    bar.Clear();
+    std::printf("%s\n", EpochLine(report).c_str());
+    std::fflush(stdout);
+    log->Write(EpochJson(report));
+  };
+  const TrainerOptions options{.sizes = *sizes,
+                               .recipe = flags.recipe,
+                               .name = flags.name,
+                               .program_version = kVersion,
+                               .output = flags.output,
+                               .resume = flags.resume,
+                               .overwrite = flags.overwrite,
+                               .threads = flags.threads};
+  absl::StatusOr<TrainingResult> result = Train(*dataset, options, observer);
+  bar.Clear();
+  NESTREC_RETURN_IF_ERROR(result.status());
+  nlohmann::ordered_json json;
+  json["event"] = "done";
+  json["epochs"] = result->epochs;
+  json["best_epoch"] = result->best_epoch;
+  json["training_seconds"] = absl::ToDoubleSeconds(result->training_time);
+  json["validation"] = MetricsToJson(result->validation);
+  json["test"] = MetricsToJson(result->test);
+  log->Write(json);
+  std::printf("\nbest epoch %d of %d, %s of training; test items, full ranking over %d items:\n%s\nwrote %s\n",
+              result->best_epoch, result->epochs, FormatClock(result->training_time).c_str(),
+              static_cast<int>(dataset->items()), FormatMetricsTable("dim", RowsOf(result->test)).c_str(), flags.output.c_str());
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+void AddTrainCommand(CLI::App& app, Command* selected) {
+  auto flags = std::make_shared<TrainFlags>();
+  Recipe& recipe = flags->recipe;
+  CLI::App* command = app.add_subcommand("train", "Train a nested model on a data folder");
+  command->add_option("--data", flags->data, "Data folder (interactions.txt, items.jsonl, features/)")
+      ->envname("NESTREC_DATA")->required();
+  command->add_option("-o,--output", flags->output, "Checkpoint to write")->capture_default_str();
+  command->add_option("--modalities", flags->modalities, "Features to use, such as text,image (default: all)")->delimiter(',');
+  command->add_option("--dim", flags->dim, "Widest size; sizes are 8, 16, 32, ... up to it")->capture_default_str();
+  command->add_option("--sizes", flags->sizes, "The sizes themselves, such as 8,64,512 (instead of --dim)")->excludes("--dim");
+  command->add_option("--blocks", recipe.blocks, "Blocks of LRU and feed-forward")->capture_default_str();
+  command->add_option("--max-len", recipe.max_len, "Items of a history that count")->capture_default_str();
+  command->add_option("--epochs", recipe.epochs, "Most epochs, and the length of the cosine schedule")->capture_default_str();
+  command->add_option("--patience", recipe.patience, "Epochs without a better val NDCG@10 at the widest size")->capture_default_str();
+  command->add_option("--batch-size", recipe.batch_size, "Sequences per step")->capture_default_str();
+  command->add_option("--lr", recipe.learning_rate, "Learning rate after warm-up")->capture_default_str();
+  command->add_option("--warmup-steps", recipe.warmup_steps, "Steps of linear warm-up")->capture_default_str();
+  command->add_option("--dropout", recipe.dropout, "Dropout on input, recurrence and feed-forward")->capture_default_str();
+  command->add_option("--weight-decay", recipe.weight_decay, "AdamW's decay, biases exempt")->capture_default_str();
+  command->add_option("--clip", recipe.clip_norm, "Global gradient norm to clip at; 0: none")->capture_default_str();
+  command->add_option("--r-min", recipe.r_min, "Ring initialisation: smallest |lambda|")->capture_default_str();
+  command->add_option("--r-max", recipe.r_max, "Ring initialisation: largest |lambda|")->capture_default_str();
+  command->add_option("--windows", flags->windows, "Training part of a long user: last window, or all")
+      ->check(CLI::IsMember({"last", "all"}))->capture_default_str();
+  command->add_option("--feature-scaling", recipe.feature_scaling, "none, or sqrt_width: rows to norm sqrt(width)")
+      ->check(CLI::IsMember({"none", "sqrt_width"}))->capture_default_str();
+  command->add_option("--seed", recipe.seed, "Seed of weights, order and dropout")->capture_default_str();
+  command->add_option("--name", flags->name, "The model's label (default: the data folder's name)");
+  command->add_option("--json", flags->json_path, "Also write a JSON line per epoch to this file");
+  command->add_option("--threads", flags->threads, "Threads (default: all cores)")->check(CLI::Range(0, 4096));
+  command->add_flag("--resume", flags->resume, "Go on with an interrupted run");
+  command->add_flag("--overwrite", flags->overwrite, "Start anew although the checkpoint exists")->excludes("--resume");
+  command->callback([flags, selected] { *selected = [flags] { return RunTrain(*flags); }; });
+}
+
+}  // namespace nestrec

@@ -1,0 +1,330 @@
+#include "model/trainer.h"
+
+#include <torch/torch.h>
+
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <numeric>
+#include <optional>
+#include <thread>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/time/clock.h"
+#include "base/file.h"
+#include "base/guard.h"
+#include "base/status_macros.h"
+#include "model/checkpoint.h"
+#include "model/encoder.h"
+#include "model/evaluator.h"
+#include "model/features.h"
+#include "model/network.h"
+#include "model/optimizer.h"
+#include "model/scorer.h"
+#include "model/training_state.h"
+
+namespace nestrec {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+// Streams of the run's random numbers, apart from each other.
+constexpr uint64_t kWeightStream = 0;
+constexpr uint64_t kShuffleStream = 1 << 20;
+constexpr uint64_t kDropoutStream = 2 << 20;
+
+constexpr int kRankingCutoff = 1;  // index of 10 in kMetricCutoffs
+
+absl::Status CheckRange(absl::string_view name, double value, double low, double high) {
+  if (std::isfinite(value) && value >= low && value <= high) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(name, ": ", value, " is outside ", low, " to ", high));
+}
+
+absl::Status CheckRecipe(const Recipe& recipe) {
+  NESTREC_RETURN_IF_ERROR(CheckRange("learning rate", recipe.learning_rate, 1e-9, 10));
+  NESTREC_RETURN_IF_ERROR(CheckRange("batch size", static_cast<double>(recipe.batch_size), 1, 1 << 20));
+  NESTREC_RETURN_IF_ERROR(CheckRange("max len", recipe.max_len, 1, 100000));
+  NESTREC_RETURN_IF_ERROR(CheckRange("blocks", recipe.blocks, 1, 256));
+  NESTREC_RETURN_IF_ERROR(CheckRange("dropout", recipe.dropout, 0, 0.99));
+  NESTREC_RETURN_IF_ERROR(CheckRange("weight decay", recipe.weight_decay, 0, 10));
+  NESTREC_RETURN_IF_ERROR(CheckRange("adam epsilon", recipe.adam_epsilon, 1e-20, 1));
+  NESTREC_RETURN_IF_ERROR(CheckRange("clip norm", recipe.clip_norm, 0, 1e9));
+  NESTREC_RETURN_IF_ERROR(CheckRange("warm-up steps", recipe.warmup_steps, 0, 1e9));
+  NESTREC_RETURN_IF_ERROR(CheckRange("epochs", recipe.epochs, 1, 1e6));
+  NESTREC_RETURN_IF_ERROR(CheckRange("patience", recipe.patience, 1, 1e6));
+  NESTREC_RETURN_IF_ERROR(CheckRange("r_min", recipe.r_min, 0, 0.9999));
+  NESTREC_RETURN_IF_ERROR(CheckRange("r_max", recipe.r_max, std::nextafter(recipe.r_min, 1.0), 0.99999));
+  return CheckFeatureScaling(recipe.feature_scaling);
+}
+
+// Linear warm-up to the learning rate, then half a cosine down to 0 at the last of all steps.
+double LearningRate(const Recipe& recipe, int64_t step, int64_t total_steps) {
+  if (step < recipe.warmup_steps) {
+    return recipe.learning_rate * static_cast<double>(step + 1) / static_cast<double>(recipe.warmup_steps);
+  }
+  const double span = static_cast<double>(std::max<int64_t>(1, total_steps - recipe.warmup_steps));
+  const double share = std::min(1.0, static_cast<double>(step - recipe.warmup_steps) / span);
+  return recipe.learning_rate * 0.5 * (1.0 + std::cos(M_PI * share));
+}
+
+std::string IdentityJson(const Dataset& dataset, const TrainerOptions& options) {
+  Json json = Json::parse(options.recipe.ToJson());
+  json["sizes"] = options.sizes.ToString();
+  json["data"] = dataset.fingerprint;
+  for (const Modality& modality : dataset.modalities) {
+    json[absl::StrCat("modality ", modality.name)] = modality.features.columns;
+  }
+  return json.dump();
+}
+
+class Run {
+ public:
+  Run(const Dataset& dataset, const TrainerOptions& options, const TrainingObserver& observer, Matrix features)
+      : dataset_(dataset),
+        options_(options),
+        observer_(observer),
+        state_path_(options.output + ".state"),
+        identity_(IdentityJson(dataset, options)),
+        windows_(MakeTrainingWindows(dataset, options.recipe.max_len, options.recipe.windows)),
+        steps_per_epoch_((static_cast<int64_t>(windows_.size()) + options.recipe.batch_size - 1) / options.recipe.batch_size),
+        features_(torch::from_blob(features.values.data(), {features.rows, features.columns}).clone()),
+        network_({.sizes = options.sizes,
+                  .blocks = options.recipe.blocks,
+                  .max_len = options.recipe.max_len,
+                  .feature_width = features.columns,
+                  .dropout = options.recipe.dropout,
+                  .r_min = options.recipe.r_min,
+                  .r_max = options.recipe.r_max},
+                 Random(options.recipe.seed, kWeightStream)),
+        optimizer_(network_.parameters(), {.weight_decay = options.recipe.weight_decay,
+                                           .epsilon = options.recipe.adam_epsilon,
+                                           .clip_norm = options.recipe.clip_norm}) {}
+
+  absl::StatusOr<TrainingResult> Execute() {
+    if (options_.resume && FileExists(state_path_)) {
+      NESTREC_ASSIGN_OR_RETURN(progress_, LoadTrainingState(state_path_, identity_, network_, optimizer_));
+      Note(absl::StrFormat("resumed after epoch %d", progress_.epoch));
+    }
+    while (progress_.epoch < options_.recipe.epochs &&
+           progress_.epoch - progress_.best_epoch < options_.recipe.patience) {
+      NESTREC_RETURN_IF_ERROR(RunEpoch());
+    }
+    return Finish();
+  }
+
+ private:
+  struct EpochTotals {
+    double loss = 0;
+    double gradient_norm = 0;
+    int64_t positions = 0;
+  };
+
+  void Note(const std::string& text) {
+    if (observer_.on_note) observer_.on_note(text);
+  }
+
+  absl::Status RunEpoch() {
+    const int epoch = progress_.epoch + 1;
+    // Both depend on (seed, epoch) alone, so that a resumed run draws the same numbers.
+    torch::manual_seed(Random(options_.recipe.seed, kDropoutStream + static_cast<uint64_t>(epoch)).Next());
+    Random(options_.recipe.seed, kShuffleStream + static_cast<uint64_t>(epoch)).Shuffle(std::span(Order()));
+
+    const absl::Time start = absl::Now();
+    EpochTotals totals;
+    for (int64_t step = 0; step < steps_per_epoch_; ++step) {
+      if (observer_.should_stop && observer_.should_stop()) {
+        return absl::CancelledError(absl::StrCat("stopped in epoch ", epoch, "; ",
+                                                 progress_.epoch > 0 ? absl::StrCat("--resume goes on after epoch ", progress_.epoch)
+                                                                     : "no epoch was finished"));
+      }
+      NESTREC_ASSIGN_OR_RETURN(const double loss, Guard("training step", [&] { return Step(step, totals); }));
+      if (observer_.on_step) {
+        const double seconds = absl::ToDoubleSeconds(absl::Now() - start);
+        observer_.on_step({.epoch = epoch,
+                           .step = step + 1,
+                           .steps = steps_per_epoch_,
+                           .loss = loss,
+                           .positions_per_second = seconds > 0 ? static_cast<double>(totals.positions) / seconds : 0});
+      }
+    }
+    const absl::Time trained = absl::Now();
+    NESTREC_ASSIGN_OR_RETURN(std::vector<SizeMetrics> validation, Guard("validation", [&] { return Validate(); }));
+    const absl::Time evaluated = absl::Now();
+
+    progress_.epoch = epoch;
+    progress_.training_time += trained - start;
+    const double ndcg = validation.back().metrics.ndcg[kRankingCutoff];
+    const bool best = ndcg > progress_.best_ndcg;
+    if (best) {
+      progress_.best_ndcg = ndcg;
+      progress_.best_epoch = epoch;
+      progress_.best_validation = validation;
+      NESTREC_RETURN_IF_ERROR(Guard("write checkpoint", [&] { return WriteModel(); }));
+    }
+    NESTREC_RETURN_IF_ERROR(SaveTrainingState(state_path_, identity_, progress_, network_, optimizer_));
+    if (observer_.on_epoch) {
+      observer_.on_epoch({.epoch = epoch,
+                          .loss = totals.loss / static_cast<double>(steps_per_epoch_),
+                          .learning_rate = LearningRate(options_.recipe, progress_.steps - 1, TotalSteps()),
+                          .gradient_norm = totals.gradient_norm / static_cast<double>(steps_per_epoch_),
+                          .positions = totals.positions,
+                          .training_time = trained - start,
+                          .evaluation_time = evaluated - trained,
+                          .validation = std::move(validation),
+                          .best = best,
+                          .epochs_without_gain = epoch - progress_.best_epoch});
+    }
+    return absl::OkStatus();
+  }
+
+  int64_t TotalSteps() const { return steps_per_epoch_ * options_.recipe.epochs; }
+
+  // The windows in their original order: every epoch's shuffle starts from it.
+  std::vector<TrainingWindow>& Order() {
+    shuffled_ = windows_;
+    return shuffled_;
+  }
+
+  absl::StatusOr<double> Step(int64_t step, EpochTotals& totals) {
+    const size_t begin = static_cast<size_t>(step * options_.recipe.batch_size);
+    const size_t count = std::min(static_cast<size_t>(options_.recipe.batch_size), shuffled_.size() - begin);
+    const PackedBatch batch = PackWindows(dataset_, std::span(shuffled_).subspan(begin, count));
+    const std::vector<double> weights(static_cast<size_t>(options_.sizes.levels()), 1.0 / options_.sizes.levels());
+    const torch::Tensor items = network_.ItemEmbeddings(features_);
+    const torch::Tensor loss = network_.Loss(batch, network_.Forward(batch, items, /*training=*/true), items, weights);
+    const double value = loss.item<double>();
+    optimizer_.ZeroGradients();
+    loss.backward();
+    const double norm = optimizer_.Step(LearningRate(options_.recipe, progress_.steps, TotalSteps()));
+    if (!std::isfinite(value) || !std::isfinite(norm)) {
+      return absl::AbortedError(absl::StrFormat(
+          "epoch %d, step %d: %s is %f; lower --lr (now %g)%s. The checkpoint of the best epoch before is intact",
+          progress_.epoch + 1, step + 1, std::isfinite(value) ? "the gradient norm" : "the loss",
+          std::isfinite(value) ? norm : value, options_.recipe.learning_rate,
+          options_.recipe.clip_norm == 0 ? ", or clip gradients (--clip 5)" : ""));
+    }
+    ++progress_.steps;
+    totals.loss += value;
+    totals.gradient_norm += norm;
+    totals.positions += batch.positions();
+    return value;
+  }
+
+  absl::StatusOr<std::vector<SizeMetrics>> Validate() {
+    const torch::NoGradGuard no_grad;
+    std::vector<torch::Tensor> levels;
+    const torch::Tensor items = network_.ItemEmbeddings(features_);
+    NESTREC_ASSIGN_OR_RETURN(const auto encoder, Encoder::Create(network_.View(items, levels), nullptr));
+    NESTREC_ASSIGN_OR_RETURN(Evaluation evaluation, EvaluateSplit(*encoder, Split::kValidation));
+    return std::move(evaluation.sizes);
+  }
+
+  absl::StatusOr<Evaluation> EvaluateSplit(const Encoder& encoder, Split split) {
+    EvaluationOptions evaluation{.split = split, .threads = options_.threads, .users_per_chunk = 64, .progress = nullptr};
+    evaluation.progress = [this](int64_t, int64_t) { return !observer_.should_stop || !observer_.should_stop(); };
+    return Evaluate(ModelScorer(&encoder), dataset_, evaluation);
+  }
+
+  absl::StatusOr<std::shared_ptr<const SafetensorsFile>> TextEncoderFile() const {
+    const std::string path = dataset_.folder + "/features/text.encoder.safetensors";
+    const bool uses_text = std::any_of(dataset_.modalities.begin(), dataset_.modalities.end(),
+                                       [](const Modality& modality) { return modality.name == "text"; });
+    if (!uses_text || !FileExists(path)) return std::shared_ptr<const SafetensorsFile>();
+    return SafetensorsFile::Open(path, /*require_checksums=*/true);
+  }
+
+  ModelInfo Info() const {
+    ModelInfo info;
+    info.name = options_.name;
+    info.max_len = options_.recipe.max_len;
+    info.items = dataset_.items();
+    info.modalities = DescribeModalities(dataset_, options_.recipe.feature_scaling);
+    info.recipe_json = options_.recipe.ToJson();
+    info.dataset_fingerprint = dataset_.fingerprint;
+    info.created = absl::FormatTime(absl::RFC3339_sec, absl::Now(), absl::UTCTimeZone());
+    info.program_version = options_.program_version;
+    info.validation = progress_.best_validation;
+    return info;
+  }
+
+  absl::Status WriteModel() {
+    const torch::NoGradGuard no_grad;
+    std::vector<torch::Tensor> levels;
+    const torch::Tensor items = network_.ItemEmbeddings(features_);
+    NESTREC_ASSIGN_OR_RETURN(const auto text_encoder, TextEncoderFile());
+    return WriteCheckpoint(options_.output, network_.View(items, levels), Info(), *dataset_.catalogue, text_encoder.get())
+        .status();
+  }
+
+  // Evaluates the best epoch on the test items and stores the result in the checkpoint.
+  absl::StatusOr<TrainingResult> Finish() {
+    NESTREC_ASSIGN_OR_RETURN(const auto checkpoint, Checkpoint::Open(options_.output, {}));
+    NESTREC_ASSIGN_OR_RETURN(const auto encoder, Encoder::Create(checkpoint->view(), checkpoint));
+    NESTREC_ASSIGN_OR_RETURN(Evaluation evaluation, EvaluateSplit(*encoder, Split::kTest));
+    ModelInfo info = checkpoint->info();
+    info.test = evaluation.sizes;
+    NESTREC_ASSIGN_OR_RETURN(const auto text_encoder, TextEncoderFile());
+    NESTREC_RETURN_IF_ERROR(
+        WriteCheckpoint(options_.output, checkpoint->view(), info, *checkpoint->catalogue(), text_encoder.get()).status());
+    return TrainingResult{.epochs = progress_.epoch,
+                          .best_epoch = progress_.best_epoch,
+                          .validation = progress_.best_validation,
+                          .test = std::move(evaluation.sizes),
+                          .training_time = progress_.training_time};
+  }
+
+  const Dataset& dataset_;
+  const TrainerOptions& options_;
+  const TrainingObserver& observer_;
+  const std::string state_path_;
+  const std::string identity_;
+  const std::vector<TrainingWindow> windows_;
+  std::vector<TrainingWindow> shuffled_;
+  const int64_t steps_per_epoch_;
+  const torch::Tensor features_;  // [items + 1, F]
+  Network network_;
+  Optimizer optimizer_;
+  TrainingProgress progress_;
+};
+
+}  // namespace
+
+std::string Recipe::ToJson() const {
+  Json json;
+  json["learning_rate"] = learning_rate;
+  json["batch_size"] = batch_size;
+  json["max_len"] = max_len;
+  json["blocks"] = blocks;
+  json["dropout"] = dropout;
+  json["weight_decay"] = weight_decay;
+  json["adam_epsilon"] = adam_epsilon;
+  json["clip_norm"] = clip_norm;
+  json["warmup_steps"] = warmup_steps;
+  json["epochs"] = epochs;
+  json["patience"] = patience;
+  json["r_min"] = r_min;
+  json["r_max"] = r_max;
+  json["windows"] = windows == Windows::kLast ? "last" : "all";
+  json["feature_scaling"] = feature_scaling;
+  json["seed"] = seed;
+  return json.dump();
+}
+
+absl::StatusOr<TrainingResult> Train(const Dataset& dataset, const TrainerOptions& options,
+                                     const TrainingObserver& observer) {
+  NESTREC_RETURN_IF_ERROR(CheckRecipe(options.recipe));
+  if (FileExists(options.output) && !options.resume && !options.overwrite) {
+    return absl::AlreadyExistsError(
+        absl::StrCat(options.output, " exists; --resume goes on with it, --overwrite starts anew"));
+  }
+  NESTREC_ASSIGN_OR_RETURN(Matrix features, ConcatenateFeatures(dataset, options.recipe.feature_scaling));
+  return Guard("train", [&]() -> absl::StatusOr<TrainingResult> {
+    at::set_num_threads(options.threads > 0 ? options.threads : static_cast<int>(std::max(1u, std::thread::hardware_concurrency())));
+    Run run(dataset, options, observer, std::move(features));
+    return run.Execute();
+  });
+}
+
+}  // namespace nestrec

@@ -1,0 +1,99 @@
+#include "model/training_state.h"
+
+#include <cstring>
+#include <nlohmann/json.hpp>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "base/guard.h"
+#include "base/safetensors.h"
+#include "base/status_macros.h"
+#include "model/metrics_json.h"
+
+namespace nestrec {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr char kOptimizer[] = "optimizer";
+
+// "batch_size: 32 in the saved run, 64 now"
+std::vector<std::string> Differences(const Json& saved, const Json& now) {
+  std::vector<std::string> differences;
+  for (const auto& [key, value] : now.items()) {
+    const std::string before = saved.contains(key) ? saved[key].dump() : "nothing";
+    if (before != value.dump()) differences.push_back(absl::StrCat(key, ": ", before, " in the saved run, ", value.dump(), " now"));
+  }
+  return differences;
+}
+
+}  // namespace
+
+absl::Status SaveTrainingState(const std::string& path, const std::string& identity_json, const TrainingProgress& progress,
+                               Network& network, const Optimizer& optimizer) {
+  SafetensorsWriter writer;
+  std::vector<torch::Tensor> kept;
+  for (const NetworkParameters::Named& parameter : network.parameters().All()) {
+    const torch::Tensor tensor = parameter.tensor->detach().to(torch::kCPU).contiguous();
+    kept.push_back(tensor);
+    writer.Add(parameter.name, tensor.sizes().vec(),
+               std::span<const float>(tensor.data_ptr<float>(), static_cast<size_t>(tensor.numel())));
+  }
+  NESTREC_ASSIGN_OR_RETURN(std::string bytes, Guard("save optimizer", [&]() -> absl::StatusOr<std::string> {
+                             return optimizer.Serialize();
+                           }));
+  writer.AddText(kOptimizer, writer.Own(std::move(bytes)));
+  Json json;
+  json["epoch"] = progress.epoch;
+  json["steps"] = progress.steps;
+  json["best_epoch"] = progress.best_epoch;
+  json["best_ndcg"] = progress.best_ndcg;
+  json["best_validation"] = MetricsToJson(progress.best_validation);
+  json["training_seconds"] = absl::ToDoubleSeconds(progress.training_time);
+  writer.SetMetadata("format", "nestrec training state");
+  writer.SetMetadata("identity", identity_json);
+  writer.SetMetadata("progress", json.dump());
+  return writer.Write(path).status();
+}
+
+absl::StatusOr<TrainingProgress> LoadTrainingState(const std::string& path, const std::string& identity_json,
+                                                   Network& network, Optimizer& optimizer) {
+  NESTREC_ASSIGN_OR_RETURN(const std::shared_ptr<const SafetensorsFile> file,
+                           SafetensorsFile::Open(path, /*require_checksums=*/true));
+  const auto entry = [&](const std::string& key) {
+    const auto it = file->metadata().find(key);
+    return it == file->metadata().end() ? std::string() : it->second;
+  };
+  const Json saved = Json::parse(entry("identity"), nullptr, /*allow_exceptions=*/false);
+  const Json json = Json::parse(entry("progress"), nullptr, /*allow_exceptions=*/false);
+  if (!saved.is_object() || !json.is_object()) {
+    return absl::DataLossError(absl::StrCat(path, " is not the state of a training run"));
+  }
+  const std::vector<std::string> differences = Differences(saved, Json::parse(identity_json));
+  if (!differences.empty()) {
+    return absl::FailedPreconditionError(absl::StrCat(path, " belongs to another run (", absl::StrJoin(differences, "; "),
+                                                      "); give the same flags, or --overwrite to start anew"));
+  }
+  for (const TensorInfo& tensor : file->tensors()) NESTREC_RETURN_IF_ERROR(file->Verify(tensor));
+  const torch::NoGradGuard no_grad;
+  for (const NetworkParameters::Named& parameter : network.parameters().All()) {
+    NESTREC_ASSIGN_OR_RETURN(const std::span<const float> values,
+                             file->Floats(parameter.name, parameter.tensor->sizes().vec()));
+    std::memcpy(parameter.tensor->data_ptr<float>(), values.data(), values.size_bytes());
+  }
+  NESTREC_ASSIGN_OR_RETURN(const absl::string_view bytes, file->Text(kOptimizer));
+  NESTREC_RETURN_IF_ERROR(Guard("restore optimizer", [&]() -> absl::Status {
+    optimizer.Restore(std::string(bytes));
+    return absl::OkStatus();
+  }));
+  TrainingProgress progress;
+  progress.epoch = json.value("epoch", 0);
+  progress.steps = json.value("steps", int64_t{0});
+  progress.best_epoch = json.value("best_epoch", 0);
+  progress.best_ndcg = json.value("best_ndcg", -1.0);
+  progress.training_time = absl::Seconds(json.value("training_seconds", 0.0));
+  NESTREC_ASSIGN_OR_RETURN(progress.best_validation, MetricsFromJson(json.value("best_validation", Json::array())));
+  return progress;
+}
+
+}  // namespace nestrec

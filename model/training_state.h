@@ -1,0 +1,37 @@
+// What an interrupted training run needs to go on: a safetensors file beside the checkpoint, written after every
+// epoch, with weights, optimizer, progress and everything that the run depends on.
+//
+// Thread safety: none.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "model/metrics.h"
+#include "model/network.h"
+#include "model/optimizer.h"
+
+namespace nestrec {
+
+struct TrainingProgress {
+  int epoch = 0;  // whole epochs done
+  int64_t steps = 0;
+  int best_epoch = 0;
+  double best_ndcg = -1.0;
+  std::vector<SizeMetrics> best_validation;
+  absl::Duration training_time;
+};
+
+// What must be the same for a resumed run; compared key by key. A JSON object.
+absl::Status SaveTrainingState(const std::string& path, const std::string& identity_json, const TrainingProgress& progress,
+                               Network& network, const Optimizer& optimizer);
+
+// Fills network and optimizer. kFailedPrecondition, naming each difference, when the state's identity is another one;
+// kDataLoss for a damaged file.
+absl::StatusOr<TrainingProgress> LoadTrainingState(const std::string& path, const std::string& identity_json,
+                                                   Network& network, Optimizer& optimizer);
+
+}  // namespace nestrec

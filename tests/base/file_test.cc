@@ -1,0 +1,93 @@
+#include "base/file.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <filesystem>
+
+#include "absl/strings/str_cat.h"
+
+namespace nestrec {
+namespace {
+
+using ::testing::HasSubstr;
+
+class FileTest : public testing::Test {
+ protected:
+  FileTest() : folder_(absl::StrCat(testing::TempDir(), "/nestrec_file_test_", getpid())) {
+    std::filesystem::create_directories(folder_);
+  }
+  ~FileTest() override { std::filesystem::remove_all(folder_); }
+  std::string Path(const std::string& name) const { return folder_ + "/" + name; }
+  size_t FilesInFolder() const {
+    return static_cast<size_t>(std::distance(std::filesystem::directory_iterator(folder_), {}));
+  }
+  std::string folder_;
+};
+
+TEST_F(FileTest, WritesAtomicallyAndReadsBack) {
+  const std::string path = Path("a");
+  ASSERT_TRUE(WriteFileAtomically(path, "first").ok());
+  ASSERT_TRUE(WriteFileAtomically(path, std::string(3 << 20, 'x')).ok());  // larger than the write buffer
+  EXPECT_EQ(ReadFile(path)->size(), 3u << 20);
+  EXPECT_EQ(FilesInFolder(), 1u);
+}
+
+TEST_F(FileTest, UncommittedWriteLeavesTheOldFile) {
+  const std::string path = Path("a");
+  ASSERT_TRUE(WriteFileAtomically(path, "old").ok());
+  {
+    auto writer = AtomicFileWriter::Create(path);
+    ASSERT_TRUE(writer.ok());
+    ASSERT_TRUE((*writer)->Write("new").ok());
+  }
+  EXPECT_EQ(*ReadFile(path), "old");
+  EXPECT_EQ(FilesInFolder(), 1u);
+}
+
+// A file size limit fails writes midway, as a full disk does, and needs no privileges.
+TEST_F(FileTest, WriteThatFailsMidwayLeavesTheOldFile) {
+  const std::string path = Path("a");
+  ASSERT_TRUE(WriteFileAtomically(path, "old").ok());
+  const auto old_handler = std::signal(SIGXFSZ, SIG_IGN);
+  rlimit old_limit;
+  ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &old_limit), 0);
+  rlimit limit = old_limit;
+  limit.rlim_cur = 1 << 20;
+  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &limit), 0);
+  const absl::Status status = WriteFileAtomically(path, std::string(4 << 20, 'x'));
+  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &old_limit), 0);
+  std::signal(SIGXFSZ, old_handler);
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted) << status;
+  EXPECT_THAT(status.message(), HasSubstr(path));
+  EXPECT_EQ(*ReadFile(path), "old");
+  EXPECT_EQ(FilesInFolder(), 1u);
+}
+
+TEST_F(FileTest, ErrorsNameThePath) {
+  const std::string missing = Path("missing");
+  EXPECT_EQ(ReadFile(missing).status().code(), absl::StatusCode::kNotFound);
+  EXPECT_THAT(ReadFile(missing).status().message(), HasSubstr(missing));
+  EXPECT_EQ(MappedFile::Open(missing).status().code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(MappedFile::Open(folder_).status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(AtomicFileWriter::Create(Path("no/such/folder")).status().code(), absl::StatusCode::kNotFound);
+  EXPECT_THAT(WriteFileAtomically(folder_, "x").message(), HasSubstr("it is a folder"));
+}
+
+TEST_F(FileTest, MapsAndSurvivesReplacement) {
+  const std::string path = Path("a");
+  ASSERT_TRUE(WriteFileAtomically(path, "old").ok());
+  const auto mapped = MappedFile::Open(path);
+  ASSERT_TRUE(mapped.ok());
+  ASSERT_TRUE(WriteFileAtomically(path, "new bytes").ok());
+  EXPECT_EQ(std::string(reinterpret_cast<const char*>((*mapped)->data()), (*mapped)->size()), "old");
+  ASSERT_TRUE(WriteFileAtomically(path, "").ok());
+  EXPECT_EQ((*MappedFile::Open(path))->size(), 0u);
+}
+
+}  // namespace
+}  // namespace nestrec

@@ -1,0 +1,114 @@
+#include "model/catalogue.h"
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/string_view.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "model/item_record.h"
+
+namespace nestrec {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+TEST(Catalogue, FindsItemsByIdAndIdsByItem) {
+  const auto catalogue = Catalogue::Create({"B01", "crème brûlée", "a b"}, {"{}", R"({"title":"Dessert"})", ""});
+  ASSERT_TRUE(catalogue.ok()) << catalogue.status();
+  EXPECT_EQ(catalogue->size(), 3);
+  EXPECT_EQ(catalogue->id(1), "B01");
+  EXPECT_EQ(catalogue->id(2), "crème brûlée");
+  EXPECT_EQ(catalogue->Find("crème brûlée"), 2);
+  EXPECT_EQ(catalogue->Find("a b"), 3);
+  EXPECT_EQ(catalogue->Find("a"), std::nullopt);
+  EXPECT_EQ(catalogue->Find(""), std::nullopt);
+  EXPECT_EQ(catalogue->record(2), R"({"title":"Dessert"})");
+  EXPECT_EQ(catalogue->Field(2, "title"), "Dessert");
+  EXPECT_EQ(catalogue->Field(3, "title"), "");
+}
+
+TEST(Catalogue, MayBeEmpty) {
+  const auto catalogue = Catalogue::Create(std::vector<std::string>(), std::vector<std::string>());
+  ASSERT_TRUE(catalogue.ok()) << catalogue.status();
+  EXPECT_EQ(catalogue->size(), 0);
+  EXPECT_EQ(catalogue->Find("x"), std::nullopt);
+}
+
+TEST(Catalogue, OutlivesTheObjectThatItWasMovedFrom) {
+  auto first = Catalogue::Create({"one", "two"}, {"{}", "{}"});
+  ASSERT_TRUE(first.ok());
+  const Catalogue second = *std::move(first);
+  const Catalogue third = second;
+  EXPECT_EQ(third.Find("two"), 2);
+  EXPECT_EQ(third.id(1), "one");
+}
+
+TEST(Catalogue, KeepsTheOwnerOfItsTextsAlive) {
+  auto owner = std::make_shared<std::string>("onetwo");
+  const std::weak_ptr<std::string> watch = owner;
+  const std::vector<int64_t> ids{0, 3, 6};
+  const std::vector<int64_t> records{0, 0, 0};
+  {
+    const absl::string_view text = *owner;
+    const auto catalogue = Catalogue::Create(text, ids, "", records, std::move(owner));
+    ASSERT_TRUE(catalogue.ok());
+    EXPECT_FALSE(watch.expired());
+    EXPECT_EQ(catalogue->id(2), "two");
+  }
+  EXPECT_TRUE(watch.expired());
+}
+
+TEST(Catalogue, RefusesSharedAndEmptyIdsAndNamesTheItems) {
+  const auto shared = Catalogue::Create({"a", "b", "a"}, {"", "", ""});
+  EXPECT_EQ(shared.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(shared.status().message()), HasSubstr("items 1 and 3 share the id 'a'"));
+  const auto empty = Catalogue::Create({"a", ""}, {"", ""});
+  EXPECT_EQ(empty.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(empty.status().message()), HasSubstr("item 2 has an empty id"));
+}
+
+TEST(Catalogue, RefusesOffsetsThatLeaveTheText) {
+  const std::vector<int64_t> good{0, 1, 2};
+  const std::vector<std::vector<int64_t>> bad = {{}, {0, 2, 1}, {0, 1, 3}, {-1, 1, 2}, {0, 1}, {0, 1, INT64_MAX}};
+  for (const std::vector<int64_t>& offsets : bad) {
+    EXPECT_EQ(Catalogue::Create("ab", offsets, "xy", good, nullptr).status().code(), absl::StatusCode::kDataLoss);
+    EXPECT_EQ(Catalogue::Create("ab", good, "xy", offsets, nullptr).status().code(), absl::StatusCode::kDataLoss);
+  }
+}
+
+TEST(ItemRecord, RendersEveryKindOfValue) {
+  const std::string record = R"({"title": "Soap \"A\"", "price": 1.50, "n": 12, "minus": -3, "yes": true, "none": null,
+    "list": ["a", ["b", 2], [], {"deep": "c"}], "object": {"x": 1, "y": ["z"]}, "empty": [], "title": "later"})";
+  EXPECT_EQ(RecordField(record, "title"), "Soap \"A\"");
+  EXPECT_EQ(RecordField(record, "price"), "1.50");
+  EXPECT_EQ(RecordField(record, "n"), "12");
+  EXPECT_EQ(RecordField(record, "minus"), "-3");
+  EXPECT_EQ(RecordField(record, "yes"), "true");
+  EXPECT_EQ(RecordField(record, "none"), "");
+  EXPECT_EQ(RecordField(record, "list"), "a, b, 2, c");
+  EXPECT_EQ(RecordField(record, "object"), "1, z");
+  EXPECT_EQ(RecordField(record, "empty"), "");
+  EXPECT_EQ(RecordField(record, "deep"), "");
+  EXPECT_EQ(RecordField(record, "x"), "");
+  EXPECT_EQ(RecordField(record, ""), "");
+  const std::vector<std::string> names{"n", "absent", "title"};
+  EXPECT_THAT(RecordFields(record, names), ElementsAre("12", "", "Soap \"A\""));
+}
+
+TEST(ItemRecord, TreatsWhatIsNoObjectAsEmpty) {
+  for (const char* text : {"", "[]", "[1, {\"a\": 2}]", "\"a\"", "{", "{\"b\": ", "nonsense", "\xff\xfe"}) {
+    EXPECT_EQ(RecordField(text, "a"), "") << text;
+  }
+}
+
+TEST(ItemRecord, SurvivesDeepNesting) {
+  const std::string deep = "{\"a\": " + std::string(200000, '[') + "1" + std::string(200000, ']') + "}";
+  EXPECT_EQ(RecordField(deep, "a"), "1");
+}
+
+}  // namespace
+}  // namespace nestrec

@@ -1,0 +1,167 @@
+#include "model/trainer.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <filesystem>
+
+#include "base/file.h"
+#include "model/checkpoint.h"
+#include "model/model_view.h"
+#include "tests/testing/cycle_dataset.h"
+#include "tests/testing/temp_folder.h"
+
+namespace nestrec {
+namespace {
+
+using ::testing::HasSubstr;
+
+class TrainerTest : public testing::Test {
+ protected:
+  TrainerTest() : dataset_(MakeCycleDataset()) {}
+
+  TrainerOptions Options(const std::string& name, int epochs) const {
+    Recipe recipe;
+    recipe.learning_rate = 5e-3;
+    recipe.batch_size = 16;
+    recipe.max_len = 5;
+    recipe.dropout = 0.1;
+    recipe.warmup_steps = 5;
+    recipe.epochs = epochs;
+    return TrainerOptions{.sizes = *NestedSizes::Parse("8,16"),
+                          .recipe = recipe,
+                          .name = "cycle",
+                          .program_version = "test",
+                          .output = folder_.File(name),
+                          .threads = 1};
+  }
+
+  // All weights and item embeddings of a checkpoint, one after the other.
+  static std::vector<float> Weights(const std::string& path) {
+    const auto checkpoint = *Checkpoint::Open(path, {});
+    ModelView view = checkpoint->view();
+    std::vector<float> all;
+    for (int level = 0; level < view.sizes.levels(); ++level) {
+      EXPECT_TRUE(VisitLevel(view, FeatureWidth(checkpoint->info()), level,
+                             [&](const std::string&, const std::vector<int64_t>&, std::span<const float>& values) {
+                               all.insert(all.end(), values.begin(), values.end());
+                               return absl::OkStatus();
+                             })
+                      .ok());
+    }
+    return all;
+  }
+
+  std::shared_ptr<const Dataset> dataset_;
+  TempFolder folder_;
+};
+
+TEST_F(TrainerTest, LearnsWhatPopularityCannot) {
+  std::vector<double> losses;
+  TrainingObserver observer;
+  observer.on_epoch = [&](const EpochReport& report) { losses.push_back(report.loss); };
+  const auto result = Train(*dataset_, Options("m", 12), observer);
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_LT(losses.back(), 0.5 * losses.front());
+  // 30 equally popular items: chance is 5/30 for Recall@5.
+  EXPECT_GT(result->test.back().metrics.recall[0], 0.8);
+  EXPECT_GT(result->test.front().metrics.recall[0], 0.5);
+  const auto checkpoint = Checkpoint::Open(folder_.File("m"), {});
+  ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+  EXPECT_EQ((*checkpoint)->info().test.size(), 2u);
+  EXPECT_EQ((*checkpoint)->info().validation.size(), 2u);
+  EXPECT_EQ((*checkpoint)->info().dataset_fingerprint, dataset_->fingerprint);
+}
+
+TEST_F(TrainerTest, TheSameSeedGivesTheSameModel) {
+  ASSERT_TRUE(Train(*dataset_, Options("a", 2), {}).ok());
+  ASSERT_TRUE(Train(*dataset_, Options("b", 2), {}).ok());
+  EXPECT_EQ(Weights(folder_.File("a")), Weights(folder_.File("b")));
+  TrainerOptions other = Options("c", 2);
+  other.recipe.seed = 2;
+  ASSERT_TRUE(Train(*dataset_, other, {}).ok());
+  EXPECT_NE(Weights(folder_.File("a")), Weights(folder_.File("c")));
+}
+
+TEST_F(TrainerTest, AResumedRunEqualsOneThatWasNeverStopped) {
+  ASSERT_TRUE(Train(*dataset_, Options("whole", 4), {}).ok());
+  int epochs = 0;
+  int steps_in_epoch = 0;
+  TrainingObserver observer;
+  observer.on_epoch = [&](const EpochReport&) {
+    ++epochs;
+    steps_in_epoch = 0;
+  };
+  observer.on_step = [&](const StepReport&) { ++steps_in_epoch; };
+  observer.should_stop = [&] { return epochs == 2 && steps_in_epoch == 3; };  // in the middle of the third epoch
+  const auto stopped = Train(*dataset_, Options("parts", 4), observer);
+  EXPECT_EQ(stopped.status().code(), absl::StatusCode::kCancelled);
+  EXPECT_THAT(stopped.status().message(), HasSubstr("--resume goes on after epoch 2"));
+
+  TrainerOptions resumed = Options("parts", 4);
+  resumed.resume = true;
+  std::vector<std::string> notes;
+  TrainingObserver noting;
+  noting.on_note = [&](const std::string& note) { notes.push_back(note); };
+  const auto result = Train(*dataset_, resumed, noting);
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_THAT(notes, testing::Contains(HasSubstr("resumed after epoch 2")));
+  EXPECT_EQ(result->epochs, 4);
+  EXPECT_EQ(Weights(folder_.File("whole")), Weights(folder_.File("parts")));
+}
+
+TEST_F(TrainerTest, ResumeRefusesAnotherRecipeAndNamesTheDifference) {
+  ASSERT_TRUE(Train(*dataset_, Options("m", 1), {}).ok());
+  TrainerOptions other = Options("m", 1);
+  other.resume = true;
+  other.recipe.batch_size = 8;
+  other.sizes = *NestedSizes::Parse("8,16");
+  const auto result = Train(*dataset_, other, {});
+  EXPECT_EQ(result.status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(result.status().message(), HasSubstr("batch_size: 16 in the saved run, 8 now"));
+}
+
+TEST_F(TrainerTest, AnExistingCheckpointIsNotOverwrittenByAccident) {
+  ASSERT_TRUE(WriteFileAtomically(folder_.File("m"), "precious").ok());
+  const auto result = Train(*dataset_, Options("m", 1), {});
+  EXPECT_EQ(result.status().code(), absl::StatusCode::kAlreadyExists);
+  EXPECT_THAT(result.status().message(), HasSubstr("--overwrite"));
+  EXPECT_EQ(*ReadFile(folder_.File("m")), "precious");
+}
+
+TEST_F(TrainerTest, ALossThatIsNotANumberStopsWithStepAndCure) {
+  TrainerOptions options = Options("m", 3);
+  options.recipe.learning_rate = 10;
+  options.recipe.clip_norm = 0;
+  options.recipe.warmup_steps = 0;
+  auto dataset = MakeCycleDataset();
+  for (float& value : dataset->modalities[0].features.values) value *= 1e18f;
+  const auto result = Train(*dataset, options, {});
+  EXPECT_EQ(result.status().code(), absl::StatusCode::kAborted) << result.status();
+  EXPECT_THAT(result.status().message(), HasSubstr("step 1"));
+  EXPECT_THAT(result.status().message(), HasSubstr("lower --lr"));
+}
+
+TEST_F(TrainerTest, SettingsOutsideTheirLimitsAreNamed) {
+  const auto error = [&](auto change) {
+    TrainerOptions options = Options("m", 1);
+    change(options.recipe);
+    return std::string(Train(*dataset_, options, {}).status().message());
+  };
+  EXPECT_THAT(error([](Recipe& r) { r.learning_rate = -1; }), HasSubstr("learning rate: -1 is outside"));
+  EXPECT_THAT(error([](Recipe& r) { r.batch_size = 0; }), HasSubstr("batch size: 0"));
+  EXPECT_THAT(error([](Recipe& r) { r.dropout = 1; }), HasSubstr("dropout: 1"));
+  EXPECT_THAT(error([](Recipe& r) { r.r_max = 0; }), HasSubstr("r_max"));
+  EXPECT_THAT(error([](Recipe& r) { r.blocks = 0; }), HasSubstr("blocks"));
+  EXPECT_THAT(error([](Recipe& r) { r.feature_scaling = "x"; }), HasSubstr("sqrt_width"));
+}
+
+TEST_F(TrainerTest, TwoItemsAndOneUserAreEnough) {
+  auto dataset = MakeCycleDataset(/*users=*/1, /*items=*/2, /*events=*/3);
+  const auto result = Train(*dataset, Options("m", 1), {});
+  EXPECT_TRUE(result.ok()) << result.status();
+}
+
+}  // namespace
+}  // namespace nestrec
