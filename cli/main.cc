@@ -20,14 +20,14 @@ int main(int argc, char** argv) {
   app.require_subcommand(1);
   app.get_formatter()->column_width(36);
   nestrec::Command selected;
-//   nestrec::AddPrepareCommand(app, &selected);
+  nestrec::AddPrepareCommand(app, &selected);
   nestrec::AddTrainCommand(app, &selected);
   nestrec::AddEvaluateCommand(app, &selected);
   nestrec::AddExportCommand(app, &selected);
   nestrec::AddInspectCommand(app, &selected);
-//   nestrec::AddServeCommand(app, &selected);
-//   nestrec::AddRecommendCommand(app, &selected);
-//   nestrec::AddMakeShopCommand(app, &selected);
+  nestrec::AddServeCommand(app, &selected);
+  nestrec::AddRecommendCommand(app, &selected);
+  nestrec::AddMakeShopCommand(app, &selected);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -63,7 +63,7 @@ fall_back() {  # reason
       { apt_as_root update && apt_as_root install -y --no-install-recommends libfaiss-dev; }; } \
       >>"$log" 2>&1 9>&- ||
       fail "$1; and libfaiss-dev could not be installed" \
-        "make the package archive reachable and run tools/build_faiss.sh --retry"
+        "make the package archive reachable (network, proxy), then run this again"
   fi
   echo "$1" >"$fallback_note"
   warn_of_fallback
@@ -75,6 +75,12 @@ warn_of_fallback() {
   [[ "$arch" == amd64 ]] || cost="no cost on $arch"
   warn "using the distribution's libfaiss-dev ($cost): $(<"$fallback_note")." \
     "Try again with tools/build_faiss.sh --retry"
+}
+
+# apt's own words for what went wrong.
+last_complaint() {
+  grep -E '^(E|W|Err)[: ]|^need root' "$log" | grep -vE 'Failed to fetch some|Unable to fetch some|Some index files' |
+    head -n 1 | grep . || echo "see $log"
 }
 
 # True when apt knows a source package list from the distribution and faiss is in it.
@@ -220,13 +226,14 @@ if [[ -e "$fallback_note" ]]; then warn_of_fallback; exit 0; fi
 grep -qw avx2 /proc/cpuinfo && grep -qw fma /proc/cpuinfo || fall_back "this processor has no AVX2"
 command -v apt-get >/dev/null || fail "no apt-get here" "install FAISS and give its place in CMAKE_PREFIX_PATH"
 
+rm -rf "$cache"/faiss-build.??????  # left behind by a run that was killed; we hold the lock
 work="$(mktemp -d "$cache/faiss-build.XXXXXX")"
 trap 'rm -rf "$work"' EXIT
 started=$SECONDS
 say "building it with AVX2 from the source package (once, about a minute or two; log: $log)"
-ensure_source_entry >>"$log" 2>&1 9>&- || fall_back "no source package list (see $log)"
+ensure_source_entry >>"$log" 2>&1 9>&- || fall_back "apt has no list of source packages; $(last_complaint)"
 (cd "$work" && apt-get -q source --only-source faiss) >>"$log" 2>&1 9>&- ||
-  fall_back "apt-get source faiss failed (see $log)"
+  fall_back "apt-get source faiss failed; $(last_complaint)"
 source_dir="$(find "$work" -mindepth 1 -maxdepth 1 -type d -name 'faiss-*' | head -n 1)"
 [[ -n "$source_dir" ]] || fall_back "the source package has no faiss folder (see $log)"
 version="${source_dir##*/faiss-}"

@@ -1,0 +1,316 @@
+// nestrec recommend: asks a server, for people.
+#include <google/protobuf/util/json_util.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "base/status_macros.h"
+#include "cli/commands.h"
+#include "server/client.h"
+#include "server/proto_time.h"
+#include "server/status_details.h"
+
+namespace nestrec {
+namespace {
+
+struct RecommendFlags {
+  RecommendClient::Options client;
+  double timeout_seconds = 10;
+  std::string history;
+  std::string exclude;
+  std::optional<int64_t> k;
+  std::optional<int> dim;
+  std::optional<std::string> tier;
+  std::optional<float> min_score;
+  bool include_seen = false;
+  bool json = false;
+  bool compare = false;
+};
+
+constexpr char kTitle[] = "title";
+constexpr int kTitleColumns = 60;
+
+// Columns that a terminal needs for a character: two for East Asian wide ones and emoji, roughly.
+int ColumnsOf(uint32_t code_point) {
+  const bool wide = (code_point >= 0x1100 && code_point <= 0x115f) || (code_point >= 0x2e80 && code_point <= 0xa4cf) ||
+                    (code_point >= 0xac00 && code_point <= 0xd7a3) || (code_point >= 0xf900 && code_point <= 0xfaff) ||
+                    (code_point >= 0xfe30 && code_point <= 0xfe6f) || (code_point >= 0xff00 && code_point <= 0xff60) ||
+                    (code_point >= 0x1f300 && code_point <= 0x1faff);
+  return wide ? 2 : 1;
+}
+
+// `text` in exactly `columns` columns: cut at a character with "~" at the end, or padded. Control characters become
+// spaces, since titles come from elsewhere and terminals obey them.
+std::string Fit(absl::string_view text, int columns, bool pad = true) {
+  std::string out;
+  int used = 0;
+  for (size_t i = 0; i < text.size();) {
+    const auto lead = static_cast<unsigned char>(text[i]);
+    const size_t length = std::min<size_t>(lead < 0x80 ? 1 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4, text.size() - i);
+    uint32_t code_point = length == 1 ? lead : lead & (0x7f >> length);
+    for (size_t j = 1; j < length; ++j) {
+      code_point = (code_point << 6) | (static_cast<unsigned char>(text[i + j]) & 0x3f);
+    }
+    const int width = ColumnsOf(code_point);
+    const bool is_last = i + length == text.size();
+    if (used + width > columns - (is_last ? 0 : 1)) {
+      out += '~';
+      ++used;
+      break;
+    }
+    const bool control = code_point < 0x20 || (code_point >= 0x7f && code_point < 0xa0);
+    out += control ? " " : std::string(text.substr(i, length));
+    used += width;
+    i += length;
+  }
+  return pad ? out + std::string(static_cast<size_t>(std::max(0, columns - used)), ' ') : out;
+}
+
+int TerminalColumns() {
+  winsize size{};
+  return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col >= 40 ? size.ws_col : 160;
+}
+
+std::string TitleOf(const v1::RecommendedItem& item) {
+  const auto found = item.fields().find(kTitle);
+  return found == item.fields().end() ? item.item_id() : found->second;
+}
+
+std::string Milliseconds(absl::Duration duration) {
+  return absl::StrFormat("%.2f ms", absl::ToDoubleMilliseconds(duration));
+}
+
+std::vector<std::string> SplitIds(const std::string& text) {
+  std::vector<std::string> ids;
+  for (const absl::string_view part : absl::StrSplit(text, ',')) {
+    const absl::string_view id = absl::StripAsciiWhitespace(part);
+    if (!id.empty()) {
+      ids.emplace_back(id);
+    }
+  }
+  return ids;
+}
+
+absl::StatusOr<v1::RecommendRequest> RequestOf(const RecommendFlags& flags) {
+  v1::RecommendRequest request;
+  for (std::string& id : SplitIds(flags.history)) {
+    request.add_history_item_ids(std::move(id));
+  }
+  for (std::string& id : SplitIds(flags.exclude)) {
+    request.add_exclude_item_ids(std::move(id));
+  }
+  if (flags.k.has_value()) {
+    if (*flags.k < 0 || *flags.k > UINT32_MAX) {
+      return absl::InvalidArgumentError(absl::StrCat("--k is ", *flags.k, "; give a number from 1 on"));
+    }
+    request.set_k(static_cast<uint32_t>(*flags.k));
+  }
+  if (flags.dim.has_value()) {
+    request.set_dim(*flags.dim);
+  }
+  if (flags.tier.has_value()) {
+    request.set_tier(*flags.tier);
+  }
+  if (flags.min_score.has_value()) {
+    request.set_min_score(*flags.min_score);
+  }
+  request.set_include_seen(flags.include_seen);
+  request.add_fields(kTitle);
+  return request;
+}
+
+absl::Status PrintJson(const google::protobuf::Message& message) {
+  std::string json;
+  google::protobuf::util::JsonPrintOptions options;
+  options.add_whitespace = true;
+  const auto status = google::protobuf::util::MessageToJsonString(message, &json, options);
+  if (!status.ok()) {
+    return absl::InternalError(absl::StrCat("cannot print the answer as JSON: ", status.ToString()));
+  }
+  std::fputs(json.c_str(), stdout);
+  return absl::OkStatus();
+}
+
+void PrintUnknown(absl::string_view what, const google::protobuf::RepeatedPtrField<std::string>& ids, uint32_t count) {
+  if (count > 0) {
+    std::printf("not in the catalogue, skipped: %u %s (%s%s)\n", count, std::string(what).c_str(),
+                absl::StrJoin(ids.begin(), std::next(ids.begin(), std::min(ids.size(), 5)), ", ").c_str(),
+                count > 5 ? ", ..." : "");
+  }
+}
+
+void PrintUnknown(const v1::RecommendResponse& response) {
+  PrintUnknown("of the history", response.unknown_item_ids(), response.unknown_item_count());
+  PrintUnknown("excluded", response.unknown_exclude_item_ids(), response.unknown_exclude_item_count());
+}
+
+void PrintTable(const v1::RecommendResponse& response, absl::Duration round_trip) {
+  std::printf("%4s  %10s  %s  %s\n", "rank", "score", Fit(kTitle, kTitleColumns).c_str(), "id");
+  for (int i = 0; i < response.items_size(); ++i) {
+    const v1::RecommendedItem& item = response.items(i);
+    const auto found = item.fields().find(kTitle);
+    const std::string title = found == item.fields().end() ? "-" : found->second;
+    std::printf("%4d  %10.4f  %s  %s\n", i + 1, item.score(), Fit(title, kTitleColumns).c_str(),
+                item.item_id().c_str());
+  }
+  PrintUnknown(response);
+  const v1::Served& served = response.served();
+  const v1::StageTimings& timings = served.timings();
+  std::printf("\n%d items at dim %d%s, %s, model %s\n", response.items_size(), served.dim(),
+              served.tier().empty() ? "" : absl::StrCat(" (tier ", served.tier(), ")").c_str(),
+              served.exact() ? "exact" : "approximate", served.model_version().c_str());
+  std::printf("%s in the server (queue %s, encode %s, search %s), %s for the whole call\n",
+              Milliseconds(FromProto(timings.total())).c_str(), Milliseconds(FromProto(timings.queue())).c_str(),
+              Milliseconds(FromProto(timings.encode())).c_str(), Milliseconds(FromProto(timings.search())).c_str(),
+              Milliseconds(round_trip).c_str());
+}
+
+// Recall@10 on test, else validation; empty when the checkpoint stores none.
+std::string StoredRecall(const v1::SizeInfo& size) {
+  const v1::Metrics& metrics = size.has_test() ? size.test() : size.validation();
+  for (const v1::MetricsAtCutoff& at : metrics.at()) {
+    if (at.k() == 10) {
+      return absl::StrFormat("%.4f", at.recall());
+    }
+  }
+  return "";
+}
+
+void PrintComparison(const v1::GetModelInfoResponse& info, const std::vector<v1::RecommendResponse>& answers) {
+  constexpr int kLabelColumns = 9;
+  const int widths = static_cast<int>(answers.size());
+  const int columns = std::clamp((TerminalColumns() - kLabelColumns) / widths - 2, 10, 40);
+  std::set<std::string> of_widest;
+  int rows = 0;
+  for (const v1::RecommendedItem& item : answers.back().items()) {
+    of_widest.insert(item.item_id());
+  }
+  for (const v1::RecommendResponse& answer : answers) {
+    rows = std::max(rows, answer.items_size());
+  }
+  const auto print_row = [&](const std::string& label, const std::vector<std::string>& cells) {
+    std::string line = Fit(label, kLabelColumns);
+    for (const std::string& cell : cells) {
+      absl::StrAppend(&line, "  ", Fit(cell, columns));
+    }
+    std::printf("%s\n", std::string(absl::StripTrailingAsciiWhitespace(line)).c_str());
+  };
+  const auto cells_of = [&](auto&& cell) {
+    std::vector<std::string> cells;
+    for (int i = 0; i < widths; ++i) {
+      cells.push_back(cell(answers[static_cast<size_t>(i)], info.sizes(i)));
+    }
+    return cells;
+  };
+
+  print_row("rank", cells_of([](const auto& answer, const auto&) {
+    return absl::StrCat("dim ", answer.served().dim());
+  }));
+  for (int row = 0; row < rows; ++row) {
+    print_row(absl::StrFormat("%4d", row + 1), cells_of([&](const auto& answer, const auto&) {
+      if (row >= answer.items_size()) {
+        return std::string();
+      }
+      const v1::RecommendedItem& item = answer.items(row);
+      return absl::StrCat(of_widest.count(item.item_id()) ? "* " : "  ", TitleOf(item));
+    }));
+  }
+  std::printf("\n");
+  print_row("shared *", cells_of([&](const auto& answer, const auto&) {
+    int shared = 0;
+    for (const v1::RecommendedItem& item : answer.items()) {
+      shared += static_cast<int>(of_widest.count(item.item_id()));
+    }
+    return absl::StrCat(shared, " of ", answers.back().items_size());
+  }));
+  print_row("server", cells_of([](const auto& answer, const auto&) {
+    return Milliseconds(FromProto(answer.served().timings().total()));
+  }));
+  print_row("Recall@10", cells_of([](const auto&, const auto& size) { return StoredRecall(size); }));
+  PrintUnknown(answers.back());
+  std::printf("\n* among the %d of dim %d. Recall@10 as stored in the checkpoint.\n", answers.back().items_size(),
+              answers.back().served().dim());
+}
+
+absl::Status RunComparison(const RecommendFlags& flags, const RecommendClient& client, v1::RecommendRequest request) {
+  NESTREC_ASSIGN_OR_RETURN(const v1::GetModelInfoResponse info, client.GetModelInfo());
+  if (info.sizes().empty()) {
+    return absl::InternalError("the server names no sizes");
+  }
+  std::vector<v1::RecommendResponse> answers;
+  for (const v1::SizeInfo& size : info.sizes()) {
+    request.set_dim(size.dim());
+    NESTREC_ASSIGN_OR_RETURN(v1::RecommendResponse answer, client.Recommend(request));
+    answers.push_back(std::move(answer));
+  }
+  if (!flags.json) {
+    PrintComparison(info, answers);
+    return absl::OkStatus();
+  }
+  // One JSON value for the whole.
+  std::printf("[\n");
+  for (size_t i = 0; i < answers.size(); ++i) {
+    std::printf("%s", i == 0 ? "" : ",\n");
+    NESTREC_RETURN_IF_ERROR(PrintJson(answers[i]));
+  }
+  std::printf("]\n");
+  return absl::OkStatus();
+}
+
+absl::Status RunRecommend(const RecommendFlags& flags) {
+  RecommendClient::Options options = flags.client;
+  options.timeout = absl::Seconds(flags.timeout_seconds);
+  const RecommendClient client(options);
+  NESTREC_ASSIGN_OR_RETURN(v1::RecommendRequest request, RequestOf(flags));
+  if (flags.compare) {
+    return RunComparison(flags, client, std::move(request));
+  }
+  const absl::Time start = absl::Now();
+  NESTREC_ASSIGN_OR_RETURN(const v1::RecommendResponse response, client.Recommend(request));
+  const absl::Duration round_trip = absl::Now() - start;
+  if (flags.json) {
+    return PrintJson(response);
+  }
+  PrintTable(response, round_trip);
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+void AddRecommendCommand(CLI::App& app, Command* selected) {
+  auto flags = std::make_shared<RecommendFlags>();
+  CLI::App* command = app.add_subcommand("recommend", "Ask a server for recommendations");
+  command->add_option("--server", flags->client.server, "host:port of the server")->capture_default_str();
+  command->add_option("--history", flags->history, "Item ids, oldest first, separated by commas; none: a new user");
+  command->add_option("--k", flags->k, "How many items (the server's default: 10)");
+  CLI::Option* dim = command->add_option("--dim", flags->dim, "Serve at this width");
+  CLI::Option* tier = command->add_option("--tier", flags->tier, "Serve in this class");
+  command->add_option("--exclude", flags->exclude, "Item ids that must not come back, separated by commas");
+  command->add_flag("--include-seen", flags->include_seen, "Let items of the history come back");
+  command->add_option("--min-score", flags->min_score, "Only items with at least this score");
+  command->add_flag("--json", flags->json, "Print the answer as JSON");
+  CLI::Option* compare = command->add_flag("--compare", flags->compare, "Ask every width and show them side by side");
+  command->add_option("--timeout", flags->timeout_seconds, "Seconds to wait for the answer")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  dim->excludes(tier);
+  compare->excludes(dim)->excludes(tier);
+  command->callback([flags, selected] { *selected = [flags] { return RunRecommend(*flags); }; });
+}
+
+}  // namespace nestrec

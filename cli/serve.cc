@@ -1,0 +1,100 @@
+// nestrec serve: the gRPC server, from a checkpoint to a clean exit on SIGTERM.
+#include <memory>
+#include <string>
+#include <thread>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
+#include "base/file.h"
+#include "base/status_macros.h"
+#include "cli/commands.h"
+#include "index/cpu_check.h"
+#include "server/log.h"
+#include "server/server.h"
+#include "server/server_config.h"
+#include "server/snapshot.h"
+#include "server/termination.h"
+
+namespace nestrec {
+namespace {
+
+struct ServeFlags {
+  std::string model;
+  std::string config;
+  int max_dim = 0;
+  std::string port_file;
+  std::string grace = "10s";
+  ServerOptions server = {.threads = 0};
+};
+
+absl::Status RunServe(const ServeFlags& flags) {
+  NESTREC_RETURN_IF_ERROR(CheckCpu());
+  absl::Duration grace;
+  if (!absl::ParseDuration(flags.grace, &grace) || grace < absl::ZeroDuration()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--grace is \"", flags.grace, "\"; give a duration, for example 10s or 500ms"));
+  }
+  ServerOptions options = flags.server;
+  if (options.threads == 0) {
+    options.threads = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+  }
+  TierSettings tiers;
+  if (!flags.config.empty()) {
+    NESTREC_ASSIGN_OR_RETURN(tiers, ReadServerConfig(flags.config));
+  }
+
+  const Log log = StderrLog();
+  NESTREC_ASSIGN_OR_RETURN(
+      const std::shared_ptr<const Snapshot> snapshot,
+      Snapshot::Load(
+          {.path = flags.model, .max_dim = flags.max_dim, .tiers = std::move(tiers), .threads = options.threads},
+          log));
+  // Until here a signal ends the program at once: there is nothing to drain.
+  NESTREC_ASSIGN_OR_RETURN(const std::unique_ptr<TerminationSignal> termination, TerminationSignal::Install());
+  NESTREC_ASSIGN_OR_RETURN(const std::unique_ptr<Server> server, Server::Start(options, snapshot));
+  if (!flags.port_file.empty()) {
+    NESTREC_RETURN_IF_ERROR(WriteFileAtomically(flags.port_file, absl::StrCat(server->port(), "\n")));
+  }
+  log.Info("serving", {{"address", server->address()},
+                       {"tiers", snapshot->tiers().Names()},
+                       {"default_tier", snapshot->tiers().default_tier().name},
+                       {"threads", options.threads}});
+
+  const std::string signal = termination->Wait();
+  log.Info("draining", {{"signal", signal}, {"grace", absl::FormatDuration(grace)}});
+  server->Shutdown(grace);
+  log.Info("stopped");
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+void AddServeCommand(CLI::App& app, Command* selected) {
+  auto flags = std::make_shared<ServeFlags>();
+  CLI::App* command = app.add_subcommand("serve", "Serve a checkpoint over gRPC");
+  command->add_option("--model", flags->model, "Checkpoint")->required();
+  command->add_option("--listen", flags->server.listen, "host:port; port 0 takes a free one")->capture_default_str();
+  command->add_option("--port-file", flags->port_file, "Write the port here once it is bound");
+  command->add_option("--config", flags->config, "Tiers, in protobuf text format (see docs/operations.md)");
+  command->add_option("--max-dim", flags->max_dim, "Load and serve only the sizes up to this one");
+  command->add_option("--threads", flags->server.threads, "Threads that run the model; 0: one per core")
+      ->check(CLI::Range(0, 4096))
+      ->capture_default_str();
+  command->add_option("--queue", flags->server.queue_capacity, "Requests that may wait; more are turned away")
+      ->check(CLI::Range(1, 1'000'000))
+      ->capture_default_str();
+  command->add_option("--max-k", flags->server.limits.max_k, "Most items that a request may ask for")
+      ->check(CLI::Range(1, 1'000'000))
+      ->capture_default_str();
+  command->add_option("--max-history", flags->server.limits.max_history, "Most history ids of a request")
+      ->check(CLI::Range(1, 1'000'000))
+      ->capture_default_str();
+  command->add_option("--max-message-bytes", flags->server.max_message_bytes, "Largest request")
+      ->check(CLI::Range(1024, 1 << 30))
+      ->capture_default_str();
+  command->add_option("--grace", flags->grace, "How long running requests may take after SIGTERM")
+      ->capture_default_str();
+  command->callback([flags, selected] { *selected = [flags] { return RunServe(*flags); }; });
+}
+
+}  // namespace nestrec
