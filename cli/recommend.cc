@@ -47,21 +47,28 @@ constexpr int kTitleColumns = 60;
 
 // Columns that a terminal needs for a character: two for East Asian wide ones and emoji, roughly.
 int ColumnsOf(uint32_t code_point) {
-  const bool wide = (code_point >= 0x1100 && code_point <= 0x115f) || (code_point >= 0x2e80 && code_point <= 0xa4cf) ||
-                    (code_point >= 0xac00 && code_point <= 0xd7a3) || (code_point >= 0xf900 && code_point <= 0xfaff) ||
-                    (code_point >= 0xfe30 && code_point <= 0xfe6f) || (code_point >= 0xff00 && code_point <= 0xff60) ||
+  const bool wide = (code_point >= 0x1100 && code_point <= 0x115f) ||
+                    (code_point >= 0x2e80 && code_point <= 0xa4cf) ||
+                    (code_point >= 0xac00 && code_point <= 0xd7a3) ||
+                    (code_point >= 0xf900 && code_point <= 0xfaff) ||
+                    (code_point >= 0xfe30 && code_point <= 0xfe6f) ||
+                    (code_point >= 0xff00 && code_point <= 0xff60) ||
                     (code_point >= 0x1f300 && code_point <= 0x1faff);
   return wide ? 2 : 1;
 }
 
-// `text` in exactly `columns` columns: cut at a character with "~" at the end, or padded. Control characters become
-// spaces, since titles come from elsewhere and terminals obey them.
+// `text` in exactly `columns` columns: cut at a character with "~" at the end, or padded. Control
+// characters become spaces, since titles come from elsewhere and terminals obey them.
 std::string Fit(absl::string_view text, int columns, bool pad = true) {
   std::string out;
   int used = 0;
   for (size_t i = 0; i < text.size();) {
     const auto lead = static_cast<unsigned char>(text[i]);
-    const size_t length = std::min<size_t>(lead < 0x80 ? 1 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4, text.size() - i);
+    const size_t length = std::min<size_t>(lead < 0x80   ? 1
+                                           : lead < 0xe0 ? 2
+                                           : lead < 0xf0 ? 3
+                                                         : 4,
+                                           text.size() - i);
     uint32_t code_point = length == 1 ? lead : lead & (0x7f >> length);
     for (size_t j = 1; j < length; ++j) {
       code_point = (code_point << 6) | (static_cast<unsigned char>(text[i + j]) & 0x3f);
@@ -116,7 +123,8 @@ absl::StatusOr<v1::RecommendRequest> RequestOf(const RecommendFlags& flags) {
   }
   if (flags.k.has_value()) {
     if (*flags.k < 0 || *flags.k > UINT32_MAX) {
-      return absl::InvalidArgumentError(absl::StrCat("--k is ", *flags.k, "; give a number from 1 on"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("--k is ", *flags.k, "; give a number from 1 on"));
     }
     request.set_k(static_cast<uint32_t>(*flags.k));
   }
@@ -140,23 +148,27 @@ absl::Status PrintJson(const google::protobuf::Message& message) {
   options.add_whitespace = true;
   const auto status = google::protobuf::util::MessageToJsonString(message, &json, options);
   if (!status.ok()) {
-    return absl::InternalError(absl::StrCat("cannot print the answer as JSON: ", status.ToString()));
+    return absl::InternalError(
+        absl::StrCat("cannot print the answer as JSON: ", status.ToString()));
   }
   std::fputs(json.c_str(), stdout);
   return absl::OkStatus();
 }
 
-void PrintUnknown(absl::string_view what, const google::protobuf::RepeatedPtrField<std::string>& ids, uint32_t count) {
+void PrintUnknown(absl::string_view what,
+                  const google::protobuf::RepeatedPtrField<std::string>& ids, uint32_t count) {
   if (count > 0) {
-    std::printf("not in the catalogue, skipped: %u %s (%s%s)\n", count, std::string(what).c_str(),
-                absl::StrJoin(ids.begin(), std::next(ids.begin(), std::min(ids.size(), 5)), ", ").c_str(),
-                count > 5 ? ", ..." : "");
+    std::printf(
+        "not in the catalogue, skipped: %u %s (%s%s)\n", count, std::string(what).c_str(),
+        absl::StrJoin(ids.begin(), std::next(ids.begin(), std::min(ids.size(), 5)), ", ").c_str(),
+        count > 5 ? ", ..." : "");
   }
 }
 
 void PrintUnknown(const v1::RecommendResponse& response) {
   PrintUnknown("of the history", response.unknown_item_ids(), response.unknown_item_count());
-  PrintUnknown("excluded", response.unknown_exclude_item_ids(), response.unknown_exclude_item_count());
+  PrintUnknown("excluded", response.unknown_exclude_item_ids(),
+               response.unknown_exclude_item_count());
 }
 
 void PrintTable(const v1::RecommendResponse& response, absl::Duration round_trip) {
@@ -175,9 +187,10 @@ void PrintTable(const v1::RecommendResponse& response, absl::Duration round_trip
               served.tier().empty() ? "" : absl::StrCat(" (tier ", served.tier(), ")").c_str(),
               served.exact() ? "exact" : "approximate", served.model_version().c_str());
   std::printf("%s in the server (queue %s, encode %s, search %s), %s for the whole call\n",
-              Milliseconds(FromProto(timings.total())).c_str(), Milliseconds(FromProto(timings.queue())).c_str(),
-              Milliseconds(FromProto(timings.encode())).c_str(), Milliseconds(FromProto(timings.search())).c_str(),
-              Milliseconds(round_trip).c_str());
+              Milliseconds(FromProto(timings.total())).c_str(),
+              Milliseconds(FromProto(timings.queue())).c_str(),
+              Milliseconds(FromProto(timings.encode())).c_str(),
+              Milliseconds(FromProto(timings.search())).c_str(), Milliseconds(round_trip).c_str());
 }
 
 // Recall@10 on test, else validation; empty when the checkpoint stores none.
@@ -191,7 +204,8 @@ std::string StoredRecall(const v1::SizeInfo& size) {
   return "";
 }
 
-void PrintComparison(const v1::GetModelInfoResponse& info, const std::vector<v1::RecommendResponse>& answers) {
+void PrintComparison(const v1::GetModelInfoResponse& info,
+                     const std::vector<v1::RecommendResponse>& answers) {
   constexpr int kLabelColumns = 9;
   const int widths = static_cast<int>(answers.size());
   const int columns = std::clamp((TerminalColumns() - kLabelColumns) / widths - 2, 10, 40);
@@ -219,35 +233,37 @@ void PrintComparison(const v1::GetModelInfoResponse& info, const std::vector<v1:
   };
 
   print_row("rank", cells_of([](const auto& answer, const auto&) {
-    return absl::StrCat("dim ", answer.served().dim());
-  }));
+              return absl::StrCat("dim ", answer.served().dim());
+            }));
   for (int row = 0; row < rows; ++row) {
     print_row(absl::StrFormat("%4d", row + 1), cells_of([&](const auto& answer, const auto&) {
-      if (row >= answer.items_size()) {
-        return std::string();
-      }
-      const v1::RecommendedItem& item = answer.items(row);
-      return absl::StrCat(of_widest.count(item.item_id()) ? "* " : "  ", TitleOf(item));
-    }));
+                if (row >= answer.items_size()) {
+                  return std::string();
+                }
+                const v1::RecommendedItem& item = answer.items(row);
+                return absl::StrCat(of_widest.count(item.item_id()) ? "* " : "  ", TitleOf(item));
+              }));
   }
   std::printf("\n");
   print_row("shared *", cells_of([&](const auto& answer, const auto&) {
-    int shared = 0;
-    for (const v1::RecommendedItem& item : answer.items()) {
-      shared += static_cast<int>(of_widest.count(item.item_id()));
-    }
-    return absl::StrCat(shared, " of ", answers.back().items_size());
-  }));
+              int shared = 0;
+              for (const v1::RecommendedItem& item : answer.items()) {
+                shared += static_cast<int>(of_widest.count(item.item_id()));
+              }
+              return absl::StrCat(shared, " of ", answers.back().items_size());
+            }));
   print_row("server", cells_of([](const auto& answer, const auto&) {
-    return Milliseconds(FromProto(answer.served().timings().total()));
-  }));
-  print_row("Recall@10", cells_of([](const auto&, const auto& size) { return StoredRecall(size); }));
+              return Milliseconds(FromProto(answer.served().timings().total()));
+            }));
+  print_row("Recall@10",
+            cells_of([](const auto&, const auto& size) { return StoredRecall(size); }));
   PrintUnknown(answers.back());
-  std::printf("\n* among the %d of dim %d. Recall@10 as stored in the checkpoint.\n", answers.back().items_size(),
-              answers.back().served().dim());
+  std::printf("\n* among the %d of dim %d. Recall@10 as stored in the checkpoint.\n",
+              answers.back().items_size(), answers.back().served().dim());
 }
 
-absl::Status RunComparison(const RecommendFlags& flags, const RecommendClient& client, v1::RecommendRequest request) {
+absl::Status RunComparison(const RecommendFlags& flags, const RecommendClient& client,
+                           v1::RecommendRequest request) {
   NESTREC_ASSIGN_OR_RETURN(const v1::GetModelInfoResponse info, client.GetModelInfo());
   if (info.sizes().empty()) {
     return absl::InternalError("the server names no sizes");
@@ -295,16 +311,20 @@ absl::Status RunRecommend(const RecommendFlags& flags) {
 void AddRecommendCommand(CLI::App& app, Command* selected) {
   auto flags = std::make_shared<RecommendFlags>();
   CLI::App* command = app.add_subcommand("recommend", "Ask a server for recommendations");
-  command->add_option("--server", flags->client.server, "host:port of the server")->capture_default_str();
-  command->add_option("--history", flags->history, "Item ids, oldest first, separated by commas; none: a new user");
+  command->add_option("--server", flags->client.server, "host:port of the server")
+      ->capture_default_str();
+  command->add_option("--history", flags->history,
+                      "Item ids, oldest first, separated by commas; none: a new user");
   command->add_option("--k", flags->k, "How many items (the server's default: 10)");
   CLI::Option* dim = command->add_option("--dim", flags->dim, "Serve at this width");
   CLI::Option* tier = command->add_option("--tier", flags->tier, "Serve in this class");
-  command->add_option("--exclude", flags->exclude, "Item ids that must not come back, separated by commas");
+  command->add_option("--exclude", flags->exclude,
+                      "Item ids that must not come back, separated by commas");
   command->add_flag("--include-seen", flags->include_seen, "Let items of the history come back");
   command->add_option("--min-score", flags->min_score, "Only items with at least this score");
   command->add_flag("--json", flags->json, "Print the answer as JSON");
-  CLI::Option* compare = command->add_flag("--compare", flags->compare, "Ask every width and show them side by side");
+  CLI::Option* compare =
+      command->add_flag("--compare", flags->compare, "Ask every width and show them side by side");
   command->add_option("--timeout", flags->timeout_seconds, "Seconds to wait for the answer")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();

@@ -31,8 +31,8 @@ absl::Status RunServe(const ServeFlags& flags) {
   NESTREC_RETURN_IF_ERROR(CheckCpu());
   absl::Duration grace;
   if (!absl::ParseDuration(flags.grace, &grace) || grace < absl::ZeroDuration()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--grace is \"", flags.grace, "\"; give a duration, for example 10s or 500ms"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--grace is \"", flags.grace, "\"; give a duration, for example 10s or 500ms"));
   }
   ServerOptions options = flags.server;
   if (options.threads == 0) {
@@ -44,16 +44,19 @@ absl::Status RunServe(const ServeFlags& flags) {
   }
 
   const Log log = StderrLog();
-  NESTREC_ASSIGN_OR_RETURN(
-      const std::shared_ptr<const Snapshot> snapshot,
-      Snapshot::Load(
-          {.path = flags.model, .max_dim = flags.max_dim, .tiers = std::move(tiers), .threads = options.threads},
-          log));
+  NESTREC_ASSIGN_OR_RETURN(const std::shared_ptr<const Snapshot> snapshot,
+                           Snapshot::Load({.path = flags.model,
+                                           .max_dim = flags.max_dim,
+                                           .tiers = std::move(tiers),
+                                           .threads = options.threads},
+                                          log));
   // Until here a signal ends the program at once: there is nothing to drain.
-  NESTREC_ASSIGN_OR_RETURN(const std::unique_ptr<TerminationSignal> termination, TerminationSignal::Install());
+  NESTREC_ASSIGN_OR_RETURN(const std::unique_ptr<TerminationSignal> termination,
+                           TerminationSignal::Install());
   NESTREC_ASSIGN_OR_RETURN(const std::unique_ptr<Server> server, Server::Start(options, snapshot));
   if (!flags.port_file.empty()) {
-    NESTREC_RETURN_IF_ERROR(WriteFileAtomically(flags.port_file, absl::StrCat(server->port(), "\n")));
+    NESTREC_RETURN_IF_ERROR(
+        WriteFileAtomically(flags.port_file, absl::StrCat(server->port(), "\n")));
   }
   log.Info("serving", {{"address", server->address()},
                        {"tiers", snapshot->tiers().Names()},
@@ -73,20 +76,29 @@ void AddServeCommand(CLI::App& app, Command* selected) {
   auto flags = std::make_shared<ServeFlags>();
   CLI::App* command = app.add_subcommand("serve", "Serve a checkpoint over gRPC");
   command->add_option("--model", flags->model, "Checkpoint")->required();
-  command->add_option("--listen", flags->server.listen, "host:port; port 0 takes a free one")->capture_default_str();
+  command->add_option("--listen", flags->server.listen, "host:port; port 0 takes a free one")
+      ->capture_default_str();
   command->add_option("--port-file", flags->port_file, "Write the port here once it is bound");
-  command->add_option("--config", flags->config, "Tiers, in protobuf text format (see docs/operations.md)");
+  command->add_option("--config", flags->config,
+                      "Tiers, in protobuf text format (see docs/operations.md)");
   command->add_option("--max-dim", flags->max_dim, "Load and serve only the sizes up to this one");
-  command->add_option("--threads", flags->server.threads, "Threads that run the model; 0: one per core")
+  command
+      ->add_option("--threads", flags->server.threads,
+                   "Threads that run the model; 0: one per core")
       ->check(CLI::Range(0, 4096))
       ->capture_default_str();
-  command->add_option("--queue", flags->server.queue_capacity, "Requests that may wait; more are turned away")
+  command
+      ->add_option("--queue", flags->server.queue_capacity,
+                   "Requests that may wait; more are turned away")
       ->check(CLI::Range(1, 1'000'000))
       ->capture_default_str();
-  command->add_option("--max-k", flags->server.limits.max_k, "Most items that a request may ask for")
+  command
+      ->add_option("--max-k", flags->server.limits.max_k, "Most items that a request may ask for")
       ->check(CLI::Range(1, 1'000'000))
       ->capture_default_str();
-  command->add_option("--max-history", flags->server.limits.max_history, "Most history ids of a request")
+  command
+      ->add_option("--max-history", flags->server.limits.max_history,
+                   "Most history ids of a request")
       ->check(CLI::Range(1, 1'000'000))
       ->capture_default_str();
   command->add_option("--max-message-bytes", flags->server.max_message_bytes, "Largest request")

@@ -186,8 +186,8 @@ void AddTrainCommand(CLI::App& app, Command* selected) {
   command->add_option("--r-max", recipe.r_max, "Ring initialisation: largest |lambda|")->capture_default_str();
   command->add_option("--windows", flags->windows, "Training part of a long user: last window, or all")
       ->check(CLI::IsMember({"last", "all"}))->capture_default_str();
-  command->add_option("--feature-scaling", recipe.feature_scaling, "none, or sqrt_width: rows to norm sqrt(width)")
-      ->check(CLI::IsMember({"none", "sqrt_width"}))->capture_default_str();
+  command->add_option("--feature-scaling", recipe.feature_scaling, "none; sqrt_width: rows to norm sqrt(width); whiten: by PCA")
+      ->check(CLI::IsMember({"none", "sqrt_width", "whiten"}))->capture_default_str();
   command->add_option("--seed", recipe.seed, "Seed of weights, order and dropout")->capture_default_str();
   command->add_option("--name", flags->name, "The model's label (default: the data folder's name)");
   command->add_option("--json", flags->json_path, "Also write a JSON line per epoch to this file");

@@ -10,19 +10,23 @@
 namespace nestrec {
 namespace {
 
-absl::Status CheckOffsets(absl::string_view what, absl::string_view text, std::span<const int64_t> offsets) {
+absl::Status CheckOffsets(absl::string_view what, absl::string_view text,
+                          std::span<const int64_t> offsets) {
   if (offsets.empty()) {
-    return absl::DataLossError(absl::StrCat("the catalogue has no ", what, " offsets: N items need N + 1"));
+    return absl::DataLossError(
+        absl::StrCat("the catalogue has no ", what, " offsets: N items need N + 1"));
   }
   int64_t previous = 0;
   for (size_t i = 0; i < offsets.size(); ++i) {
     if (offsets[i] < previous) {
-      return absl::DataLossError(absl::StrCat("the catalogue's ", what, " offset ", i, " is ", offsets[i],
-                                              ", which is less than ", previous, " before it"));
+      return absl::DataLossError(absl::StrCat("the catalogue's ", what, " offset ", i, " is ",
+                                              offsets[i], ", which is less than ", previous,
+                                              " before it"));
     }
     if (offsets[i] > static_cast<int64_t>(text.size())) {
-      return absl::DataLossError(absl::StrCat("the catalogue's ", what, " offset ", i, " is ", offsets[i],
-                                              ", past the end of its ", text.size(), " bytes of text"));
+      return absl::DataLossError(absl::StrCat("the catalogue's ", what, " offset ", i, " is ",
+                                              offsets[i], ", past the end of its ", text.size(),
+                                              " bytes of text"));
     }
     previous = offsets[i];
   }
@@ -36,7 +40,8 @@ struct OwnedTexts {
   std::vector<int64_t> record_offsets;
 };
 
-void Concatenate(const std::vector<std::string>& parts, std::string& text, std::vector<int64_t>& offsets) {
+void Concatenate(const std::vector<std::string>& parts, std::string& text,
+                 std::vector<int64_t>& offsets) {
   size_t size = 0;
   for (const std::string& part : parts) size += part.size();
   text.reserve(size);
@@ -50,14 +55,17 @@ void Concatenate(const std::vector<std::string>& parts, std::string& text, std::
 
 }  // namespace
 
-absl::StatusOr<Catalogue> Catalogue::Create(absl::string_view ids, std::span<const int64_t> id_offsets,
-                                            absl::string_view records, std::span<const int64_t> record_offsets,
+absl::StatusOr<Catalogue> Catalogue::Create(absl::string_view ids,
+                                            std::span<const int64_t> id_offsets,
+                                            absl::string_view records,
+                                            std::span<const int64_t> record_offsets,
                                             std::shared_ptr<const void> owner) {
   if (absl::Status status = CheckOffsets("id", ids, id_offsets); !status.ok()) return status;
-  if (absl::Status status = CheckOffsets("record", records, record_offsets); !status.ok()) return status;
+  if (absl::Status status = CheckOffsets("record", records, record_offsets); !status.ok())
+    return status;
   if (id_offsets.size() != record_offsets.size()) {
-    return absl::DataLossError(absl::StrCat("the catalogue has ", id_offsets.size() - 1, " ids but ",
-                                            record_offsets.size() - 1, " records"));
+    return absl::DataLossError(absl::StrCat("the catalogue has ", id_offsets.size() - 1,
+                                            " ids but ", record_offsets.size() - 1, " records"));
   }
   const size_t count = id_offsets.size() - 1;
   constexpr size_t kMaxItems = std::numeric_limits<int32_t>::max() - 1;
@@ -75,12 +83,13 @@ absl::StatusOr<Catalogue> Catalogue::Create(absl::string_view ids, std::span<con
   for (int32_t item = 1; item <= static_cast<int32_t>(count); ++item) {
     const absl::string_view id = catalogue.id(item);
     if (id.empty()) {
-      return absl::InvalidArgumentError(absl::StrCat("item ", item, " has an empty id; every item needs one"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("item ", item, " has an empty id; every item needs one"));
     }
     const auto [found, inserted] = catalogue.numbers_.try_emplace(id, item);
     if (!inserted) {
-      return absl::InvalidArgumentError(absl::StrCat("items ", found->second, " and ", item, " share the id '",
-                                                     id, "'; ids must differ"));
+      return absl::InvalidArgumentError(absl::StrCat("items ", found->second, " and ", item,
+                                                     " share the id '", id, "'; ids must differ"));
     }
   }
   return catalogue;

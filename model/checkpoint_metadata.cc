@@ -1,5 +1,6 @@
 #include "model/checkpoint_metadata.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -76,11 +77,20 @@ std::vector<ModalityInfo> ParseModalities(Reader& reader) {
   return modalities;
 }
 
-std::vector<SizeMetrics> ParseMetrics(Reader& reader, const std::string& key) {
+// Nothing, or one entry per size.
+std::vector<SizeMetrics> ParseMetrics(Reader& reader, const std::string& key, const NestedSizes& sizes) {
   absl::StatusOr<std::vector<SizeMetrics>> metrics = MetricsFromJson(reader.Parsed(key));
-  if (metrics.ok()) return *std::move(metrics);
-  reader.Fail(absl::StrCat("metadata '", key, "': ", metrics.status().message()));
-  return {};
+  if (!metrics.ok()) {
+    reader.Fail(absl::StrCat("metadata '", key, "': ", metrics.status().message()));
+    return {};
+  }
+  const bool one_per_size =
+      std::equal(metrics->begin(), metrics->end(), sizes.values().begin(), sizes.values().end(),
+                 [](const SizeMetrics& size, int dim) { return size.dim == dim; });
+  if (!metrics->empty() && !one_per_size) {
+    reader.Fail(absl::StrCat("metadata '", key, "' is not about the sizes ", sizes.ToString()));
+  }
+  return *std::move(metrics);
 }
 
 }  // namespace
@@ -135,8 +145,8 @@ absl::StatusOr<CheckpointMetadata> ParseMetadata(const std::string& path,
   info.dataset_fingerprint = reader.Text("dataset_fingerprint");
   info.created = reader.Text("created");
   info.program_version = reader.Text("program_version");
-  info.validation = ParseMetrics(reader, "validation_metrics");
-  info.test = ParseMetrics(reader, "test_metrics");
+  info.validation = ParseMetrics(reader, "validation_metrics", *sizes);
+  info.test = ParseMetrics(reader, "test_metrics", *sizes);
   const int blocks = static_cast<int>(reader.Number("blocks", 1, kMaxBlocks));
   NESTREC_RETURN_IF_ERROR(reader.status());
   return CheckpointMetadata{.sizes = *std::move(sizes), .blocks = blocks, .info = std::move(info)};

@@ -26,7 +26,8 @@ namespace {
 
 constexpr absl::string_view kSpaces = " \t";
 
-// The lines of a text: no byte-order mark, no "\r" at line ends, no empty lines at the end of the file.
+// The lines of a text: no byte-order mark, no "\r" at line ends, no empty lines at the end of the
+// file.
 class Lines {
  public:
   explicit Lines(absl::string_view text) : rest_(text) {
@@ -77,25 +78,27 @@ absl::StatusOr<std::string> ItemId(const nlohmann::json& record, const std::stri
     if (field == record.end() || field->is_null()) continue;
     if (field->is_number_integer()) return field->dump();
     if (!field->is_string()) {
-      return absl::InvalidArgumentError(absl::StrCat(place, ": ", name, " must be a string or an integer"));
+      return absl::InvalidArgumentError(
+          absl::StrCat(place, ": ", name, " must be a string or an integer"));
     }
     const std::string& id = field->get_ref<const std::string&>();
     if (id.empty()) {
-      return absl::InvalidArgumentError(absl::StrCat(place, ": ", name, " is empty; every item needs an id"));
+      return absl::InvalidArgumentError(
+          absl::StrCat(place, ": ", name, " is empty; every item needs an id"));
     }
     return id;
   }
-  return absl::InvalidArgumentError(
-      absl::StrCat(place, ": the item has no id; add a field item_id (or asin) with its external id"));
+  return absl::InvalidArgumentError(absl::StrCat(
+      place, ": the item has no id; add a field item_id (or asin) with its external id"));
 }
 
 absl::Status CheckItemNumber(const nlohmann::json& record, int64_t line, const std::string& place) {
   const auto number = record.find("id");
   if (number == record.end() || !number->is_number()) return absl::OkStatus();
   if (number->is_number_integer() && number->get<int64_t>() == line) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat(place, ": id is ", number->dump(), ", but line r describes item r, so it must be ", line,
-                   "; sort the file by id, or rename the field if it means something else"));
+  return absl::InvalidArgumentError(absl::StrCat(
+      place, ": id is ", number->dump(), ", but line r describes item r, so it must be ", line,
+      "; sort the file by id, or rename the field if it means something else"));
 }
 
 absl::StatusOr<std::shared_ptr<const Catalogue>> LoadCatalogue(const std::string& path) {
@@ -113,7 +116,8 @@ absl::StatusOr<std::shared_ptr<const Catalogue>> LoadCatalogue(const std::string
     }
     const absl::string_view trimmed =
         line->substr(begin, line->find_last_not_of(kSpaces) + 1 - begin);
-    const nlohmann::json record = nlohmann::json::parse(trimmed.begin(), trimmed.end(), nullptr, false);
+    const nlohmann::json record =
+        nlohmann::json::parse(trimmed.begin(), trimmed.end(), nullptr, false);
     if (!record.is_object()) {
       return absl::InvalidArgumentError(absl::StrCat(
           place, ": ", record.is_discarded() ? "not valid JSON" : "not a JSON object",
@@ -123,8 +127,9 @@ absl::StatusOr<std::shared_ptr<const Catalogue>> LoadCatalogue(const std::string
     NESTREC_ASSIGN_OR_RETURN(std::string id, ItemId(record, place));
     const auto [found, inserted] = line_of.try_emplace(id, lines.number());
     if (!inserted) {
-      return absl::InvalidArgumentError(absl::StrCat(place, ": the id ", Quoted(id), " is already that of line ",
-                                                     found->second, "; ids must differ"));
+      return absl::InvalidArgumentError(absl::StrCat(place, ": the id ", Quoted(id),
+                                                     " is already that of line ", found->second,
+                                                     "; ids must differ"));
     }
     ids.push_back(std::move(id));
     records.emplace_back(trimmed);
@@ -137,7 +142,8 @@ absl::StatusOr<std::shared_ptr<const Catalogue>> LoadCatalogue(const std::string
 }
 
 // Appends one user's line to the data set.
-absl::Status ParseUser(absl::string_view line, int64_t items, const std::string& place, Dataset& data) {
+absl::Status ParseUser(absl::string_view line, int64_t items, const std::string& place,
+                       Dataset& data) {
   absl::string_view rest = line;
   const absl::string_view user = NextWord(rest);
   const size_t before = data.interactions.size();
@@ -150,12 +156,13 @@ absl::Status ParseUser(absl::string_view line, int64_t items, const std::string&
       continue;
     }
     if (whole && (error == std::errc() || error == std::errc::result_out_of_range)) {
-      return absl::InvalidArgumentError(
-          absl::StrCat(place, ": item number ", word.substr(0, 30), " of user ", Quoted(user),
-                       " is outside 1..", items, ", the items of items.jsonl"));
+      return absl::InvalidArgumentError(absl::StrCat(place, ": item number ", word.substr(0, 30),
+                                                     " of user ", Quoted(user), " is outside 1..",
+                                                     items, ", the items of items.jsonl"));
     }
     return absl::InvalidArgumentError(
-        absl::StrCat(place, ": ", Quoted(word), " is not an item number; a line is a user id, then item numbers, ",
+        absl::StrCat(place, ": ", Quoted(word),
+                     " is not an item number; a line is a user id, then item numbers, ",
                      "separated by spaces (a space inside a user id is written %20)"));
   }
   if (data.interactions.size() == before) {
@@ -174,9 +181,9 @@ absl::Status CheckUsersDiffer(const std::string& path, const std::vector<std::st
   for (size_t u = 0; u < user_ids.size(); ++u) {
     const auto [found, inserted] = user_of.try_emplace(user_ids[u], u);
     if (!inserted) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          path, ":", user_lines[u], ": user ", Quoted(user_ids[u]), " is already on line ",
-          user_lines[found->second], "; a user has one line"));
+      return absl::InvalidArgumentError(
+          absl::StrCat(path, ":", user_lines[u], ": user ", Quoted(user_ids[u]),
+                       " is already on line ", user_lines[found->second], "; a user has one line"));
     }
   }
   return absl::OkStatus();
@@ -193,7 +200,8 @@ absl::Status LoadInteractions(const std::string& path, Dataset& data) {
         ParseUser(*line, data.items(), absl::StrCat(path, ":", lines.number()), data));
     user_lines.push_back(lines.number());
   }
-  if (data.user_ids.empty()) return absl::FailedPreconditionError(absl::StrCat(path, " has no users"));
+  if (data.user_ids.empty())
+    return absl::FailedPreconditionError(absl::StrCat(path, " has no users"));
   return CheckUsersDiffer(path, data.user_ids, user_lines);
 }
 
@@ -208,7 +216,9 @@ absl::StatusOr<std::vector<std::string>> FindModalities(const std::string& featu
   if (error && error != std::errc::no_such_file_or_directory) {
     return ErrnoStatus(error.value(), "cannot list", features);
   }
-  const auto rank = [](const std::string& name) { return name == "text" ? 0 : name == "image" ? 1 : 2; };
+  const auto rank = [](const std::string& name) {
+    return name == "text" ? 0 : name == "image" ? 1 : 2;
+  };
   std::sort(names.begin(), names.end(), [&rank](const std::string& a, const std::string& b) {
     return rank(a) != rank(b) ? rank(a) < rank(b) : a < b;
   });
@@ -220,28 +230,33 @@ absl::Status LoadFeatures(const std::vector<std::string>& asked, Dataset& data) 
   NESTREC_ASSIGN_OR_RETURN(const std::vector<std::string> present, FindModalities(features));
   if (present.empty() && asked.empty()) {
     return absl::FailedPreconditionError(
-        absl::StrCat("no features in ", features, ": run `nestrec prepare` with a catalogue, or put there an array ",
+        absl::StrCat("no features in ", features,
+                     ": run `nestrec prepare` with a catalogue, or put there an array ",
                      "float32 [items, width] such as text.npy"));
   }
   const std::vector<std::string>& names = asked.empty() ? present : asked;
   for (size_t i = 0; i < names.size(); ++i) {
     if (std::find(present.begin(), present.end(), names[i]) == present.end()) {
-      return absl::NotFoundError(absl::StrCat("no modality '", names[i], "' in ", features, "; it has ",
-                                              present.empty() ? "none" : absl::StrJoin(present, ", ")));
+      return absl::NotFoundError(
+          absl::StrCat("no modality '", names[i], "' in ", features, "; it has ",
+                       present.empty() ? "none" : absl::StrJoin(present, ", ")));
     }
     if (std::find(names.begin(), names.begin() + static_cast<ptrdiff_t>(i), names[i]) !=
         names.begin() + static_cast<ptrdiff_t>(i)) {
-      return absl::InvalidArgumentError(absl::StrCat("the modality '", names[i], "' is asked for twice"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("the modality '", names[i], "' is asked for twice"));
     }
   }
   for (const std::string& name : names) {
     const std::string path = absl::StrCat(features, "/", name, ".npy");
     NESTREC_ASSIGN_OR_RETURN(Matrix matrix, ReadNpy(path));
     if (matrix.rows != data.items()) {
-      return absl::InvalidArgumentError(absl::StrCat(path, " has ", matrix.rows, " rows, but items.jsonl describes ",
-                                                     data.items(), " items; row r-1 must belong to item r"));
+      return absl::InvalidArgumentError(
+          absl::StrCat(path, " has ", matrix.rows, " rows, but items.jsonl describes ",
+                       data.items(), " items; row r-1 must belong to item r"));
     }
-    if (matrix.columns == 0) return absl::InvalidArgumentError(absl::StrCat(path, " has no columns"));
+    if (matrix.columns == 0)
+      return absl::InvalidArgumentError(absl::StrCat(path, " has no columns"));
     data.modalities.push_back({.name = name, .features = std::move(matrix)});
   }
   return absl::OkStatus();
@@ -250,7 +265,9 @@ absl::Status LoadFeatures(const std::vector<std::string>& asked, Dataset& data) 
 std::string Fingerprint(const Dataset& data) {
   XXH3_state_t state;
   XXH3_64bits_reset(&state);
-  const auto add = [&state](const void* bytes, size_t size) { XXH3_64bits_update(&state, bytes, size); };
+  const auto add = [&state](const void* bytes, size_t size) {
+    XXH3_64bits_update(&state, bytes, size);
+  };
   add(data.offsets.data(), data.offsets.size() * sizeof(int64_t));
   add(data.interactions.data(), data.interactions.size() * sizeof(int32_t));
   add(data.catalogue->id_offsets().data(), data.catalogue->id_offsets().size() * sizeof(int64_t));
@@ -260,11 +277,12 @@ std::string Fingerprint(const Dataset& data) {
 
 }  // namespace
 
-absl::StatusOr<std::shared_ptr<const Dataset>> Dataset::Load(const std::string& folder, const Options& options) {
+absl::StatusOr<std::shared_ptr<const Dataset>> Dataset::Load(const std::string& folder,
+                                                             const Options& options) {
   std::error_code error;
   if (!std::filesystem::is_directory(folder, error)) {
-    return absl::NotFoundError(
-        absl::StrCat("no data folder ", folder, "; make one with `nestrec prepare --out ", folder, "`"));
+    return absl::NotFoundError(absl::StrCat(
+        "no data folder ", folder, "; make one with `nestrec prepare --out ", folder, "`"));
   }
   auto data = std::make_shared<Dataset>();
   data->folder = folder;

@@ -3,4 +3,4 @@ nestrec_library(dataset
   SRCS catalogue.cc dataset.cc item_record.cc user_id.cc
   HDRS catalogue.h dataset.h item_record.h user_id.h
   DEPS nestrec::base absl::flat_hash_map absl::statusor absl::strings
-  PRIVATE_DEPS nestrec::json absl::str_format)
+  PRIVATE_DEPS nestrec::json nestrec::xxhash absl::str_format)

@@ -9,9 +9,9 @@
 namespace nestrec {
 
 absl::Status CheckFeatureScaling(absl::string_view scaling) {
-  if (scaling == "none" || scaling == "sqrt_width") return absl::OkStatus();
+  if (scaling == "none" || scaling == "sqrt_width" || scaling == "whiten") return absl::OkStatus();
   return absl::InvalidArgumentError(
-      absl::StrCat("feature scaling: '", scaling, "' is unknown; use none or sqrt_width"));
+      absl::StrCat("feature scaling: '", scaling, "' is unknown; use none, sqrt_width or whiten"));
 }
 
 void ScaleFeatureRow(absl::string_view scaling, std::span<float> row) {
@@ -45,7 +45,7 @@ absl::StatusOr<Matrix> ConcatenateFeatures(const Dataset& dataset, absl::string_
 std::vector<ModalityInfo> DescribeModalities(const Dataset& dataset, absl::string_view scaling) {
   std::vector<ModalityInfo> result;
   for (const Modality& modality : dataset.modalities) {
-    result.push_back({modality.name, modality.features.columns, std::string(scaling)});
+    result.push_back({modality.name, modality.features.columns, scaling == "sqrt_width" ? "sqrt_width" : "none"});
   }
   return result;
 }

@@ -13,7 +13,8 @@ namespace {
 // Walks the record without building a document; keeps the wanted top-level fields.
 class FieldCollector : public nlohmann::json_sax<nlohmann::json> {
  public:
-  explicit FieldCollector(std::span<const std::string> names) : names_(names), values_(names.size()) {}
+  explicit FieldCollector(std::span<const std::string> names)
+      : names_(names), values_(names.size()) {}
 
   std::vector<std::string> TakeValues() && { return std::move(values_); }
 
@@ -21,7 +22,9 @@ class FieldCollector : public nlohmann::json_sax<nlohmann::json> {
   bool boolean(bool value) override { return Append(value ? "true" : "false"); }
   bool number_integer(number_integer_t value) override { return Append(std::to_string(value)); }
   bool number_unsigned(number_unsigned_t value) override { return Append(std::to_string(value)); }
-  bool number_float(number_float_t /*value*/, const string_t& written) override { return Append(written); }
+  bool number_float(number_float_t /*value*/, const string_t& written) override {
+    return Append(written);
+  }
   bool string(string_t& value) override { return Append(value); }
   bool binary(binary_t& /*value*/) override { return EndValue(); }
   bool start_object(size_t /*elements*/) override { return Open(); }
@@ -77,7 +80,8 @@ class FieldCollector : public nlohmann::json_sax<nlohmann::json> {
 
 }  // namespace
 
-std::vector<std::string> RecordFields(absl::string_view record, std::span<const std::string> names) {
+std::vector<std::string> RecordFields(absl::string_view record,
+                                      std::span<const std::string> names) {
   FieldCollector collector(names);
   nlohmann::json::sax_parse(record.begin(), record.end(), &collector);
   return std::move(collector).TakeValues();

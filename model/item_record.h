@@ -1,11 +1,13 @@
 // Fields of an item's record: one JSON object as text, a line of items.jsonl.
 //
-//   RecordField(R"({"title": "Soap", "price": 1.50, "categories": ["Bath", "Soap"]})", "categories")
+//   RecordField(R"({"title": "Soap", "price": 1.50, "categories": ["Bath", "Soap"]})",
+//   "categories")
 //   // "Bath, Soap"
 //
-// Strings come as they are, numbers as written (1.50 stays 1.50), true and false as these words; lists
-// and objects, nested or not, are their values joined by ", ". A field that is missing or null, and any
-// field of a text that is not a JSON object, is empty. Of a key that comes twice the first counts.
+// Strings come as they are, numbers as written (1.50 stays 1.50), true and false as these words;
+// lists and objects, nested or not, are their values joined by ", ". A field that is missing or
+// null, and any field of a text that is not a JSON object, is empty. Of a key that comes twice the
+// first counts.
 //
 // Pure functions; safe to call from any thread.
 #pragma once

@@ -172,8 +172,6 @@ ModelView Network::View(const Tensor& items, std::vector<Tensor>& item_levels) c
     };
     item_levels.push_back(items.detach().narrow(1, begin, width).contiguous());
     view.items[at] = SpanOf(item_levels.back());
-    view.projector[at] = {.weight = SpanOf(parameters_.projector.narrow(0, begin, width)),
-                          .bias = part(parameters_.projector_bias)};
     for (size_t i = 0; i < parameters_.blocks.size(); ++i) {
       const BlockParameters& b = parameters_.blocks[i];
       view.blocks[i][at] = BlockLevel{.norm1_scale = part(b.norm1_scale),
@@ -192,7 +190,17 @@ ModelView Network::View(const Tensor& items, std::vector<Tensor>& item_levels) c
                                       .w2 = linear(b.w2, b.w2_bias)};
     }
   }
+  SetProjector(parameters_.projector, parameters_.projector_bias, view);
   return view;
+}
+
+void Network::SetProjector(const Tensor& weight, const Tensor& bias, ModelView& view) {
+  for (int level = 0; level < view.sizes.levels(); ++level) {
+    const int64_t begin = view.sizes.begin(level);
+    const int64_t width = view.sizes.width(level);
+    view.projector[static_cast<size_t>(level)] = {.weight = SpanOf(weight.narrow(0, begin, width)),
+                                                  .bias = SpanOf(bias.narrow(0, begin, width))};
+  }
 }
 
 }  // namespace nestrec

@@ -72,6 +72,8 @@ class Network {
   // Views of every weight, by level, on this network's own memory, and of `items` [N + 1, D] split by level into
   // `item_levels`, which the caller keeps alive. Stays valid until parameters are replaced (steps write in place).
   ModelView View(const torch::Tensor& items, std::vector<torch::Tensor>& item_levels) const;
+  // Lets `view` show this projector, weight [D, F] and bias [D], instead; the caller keeps it alive.
+  static void SetProjector(const torch::Tensor& weight, const torch::Tensor& bias, ModelView& view);
 
  private:
   NetworkOptions options_;

@@ -24,6 +24,7 @@
 #include "model/optimizer.h"
 #include "model/scorer.h"
 #include "model/training_state.h"
+#include "model/whitening.h"
 
 namespace nestrec {
 namespace {
@@ -79,6 +80,12 @@ std::string IdentityJson(const Dataset& dataset, const TrainerOptions& options) 
   return json.dump();
 }
 
+std::vector<int64_t> ModalityWidths(const Dataset& dataset) {
+  std::vector<int64_t> widths;
+  for (const Modality& modality : dataset.modalities) widths.push_back(modality.features.columns);
+  return widths;
+}
+
 class Run {
  public:
   Run(const Dataset& dataset, const TrainerOptions& options, const TrainingObserver& observer, Matrix features)
@@ -90,6 +97,9 @@ class Run {
         windows_(MakeTrainingWindows(dataset, options.recipe.max_len, options.recipe.windows)),
         steps_per_epoch_((static_cast<int64_t>(windows_.size()) + options.recipe.batch_size - 1) / options.recipe.batch_size),
         features_(torch::from_blob(features.values.data(), {features.rows, features.columns}).clone()),
+        whitening_(options.recipe.feature_scaling == "whiten"
+                       ? std::make_optional<Whitening>(features_, ModalityWidths(dataset))
+                       : std::nullopt),
         network_({.sizes = options.sizes,
                   .blocks = options.recipe.blocks,
                   .max_len = options.recipe.max_len,
@@ -100,7 +110,9 @@ class Run {
                  Random(options.recipe.seed, kWeightStream)),
         optimizer_(network_.parameters(), {.weight_decay = options.recipe.weight_decay,
                                            .epsilon = options.recipe.adam_epsilon,
-                                           .clip_norm = options.recipe.clip_norm}) {}
+                                           .clip_norm = options.recipe.clip_norm}) {
+    if (whitening_) features_ = whitening_->Apply(features_);
+  }
 
   absl::StatusOr<TrainingResult> Execute() {
     if (options_.resume && FileExists(state_path_)) {
@@ -253,9 +265,14 @@ class Run {
     const torch::NoGradGuard no_grad;
     std::vector<torch::Tensor> levels;
     const torch::Tensor items = network_.ItemEmbeddings(features_);
+    ModelView view = network_.View(items, levels);
+    Whitening::Projector raw;
+    if (whitening_) {
+      raw = whitening_->Fold(network_.parameters().projector, network_.parameters().projector_bias);
+      Network::SetProjector(raw.weight, raw.bias, view);
+    }
     NESTREC_ASSIGN_OR_RETURN(const auto text_encoder, TextEncoderFile());
-    return WriteCheckpoint(options_.output, network_.View(items, levels), Info(), *dataset_.catalogue, text_encoder.get())
-        .status();
+    return WriteCheckpoint(options_.output, view, Info(), *dataset_.catalogue, text_encoder.get()).status();
   }
 
   // Evaluates the best epoch on the test items and stores the result in the checkpoint.
@@ -283,7 +300,8 @@ class Run {
   const std::vector<TrainingWindow> windows_;
   std::vector<TrainingWindow> shuffled_;
   const int64_t steps_per_epoch_;
-  const torch::Tensor features_;  // [items + 1, F]
+  torch::Tensor features_;        // [items + 1, F], as the network reads them
+  const std::optional<Whitening> whitening_;
   Network network_;
   Optimizer optimizer_;
   TrainingProgress progress_;

@@ -43,7 +43,7 @@ struct Recipe {
   double r_min = 0.0;
   double r_max = 0.1;
   Windows windows = Windows::kLast;
-  // "none" or "sqrt_width", see ModalityInfo::scaling.
+  // "none", "sqrt_width" (rows to norm sqrt(width)) or "whiten" (model/whitening.h).
   std::string feature_scaling = "none";
   uint64_t seed = 1;
 

@@ -12,8 +12,8 @@ int HexDigit(char c) {
   return -1;
 }
 
-// Bytes of the character at `text` that must be escaped; 0 for one that may stand as it is. The Unicode
-// white space is what Python's str.split splits at: others read this file too.
+// Bytes of the character at `text` that must be escaped; 0 for one that may stand as it is. The
+// Unicode white space is what Python's str.split splits at: others read this file too.
 size_t EscapedBytes(absl::string_view text) {
   const unsigned char first = static_cast<unsigned char>(text[0]);
   if (first <= ' ' || first == 0x7f || first == '%') return 1;
@@ -51,7 +51,8 @@ std::string DecodeUserId(absl::string_view word) {
   std::string id;
   id.reserve(word.size());
   for (size_t at = 0; at < word.size(); ++at) {
-    if (word[at] == '%' && word.size() - at > 2 && HexDigit(word[at + 1]) >= 0 && HexDigit(word[at + 2]) >= 0) {
+    if (word[at] == '%' && word.size() - at > 2 && HexDigit(word[at + 1]) >= 0 &&
+        HexDigit(word[at + 2]) >= 0) {
       id.push_back(static_cast<char>(HexDigit(word[at + 1]) * 16 + HexDigit(word[at + 2])));
       at += 2;
     } else {

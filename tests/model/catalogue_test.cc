@@ -17,7 +17,8 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 TEST(Catalogue, FindsItemsByIdAndIdsByItem) {
-  const auto catalogue = Catalogue::Create({"B01", "crème brûlée", "a b"}, {"{}", R"({"title":"Dessert"})", ""});
+  const auto catalogue =
+      Catalogue::Create({"B01", "crème brûlée", "a b"}, {"{}", R"({"title":"Dessert"})", ""});
   ASSERT_TRUE(catalogue.ok()) << catalogue.status();
   EXPECT_EQ(catalogue->size(), 3);
   EXPECT_EQ(catalogue->id(1), "B01");
@@ -73,15 +74,19 @@ TEST(Catalogue, RefusesSharedAndEmptyIdsAndNamesTheItems) {
 
 TEST(Catalogue, RefusesOffsetsThatLeaveTheText) {
   const std::vector<int64_t> good{0, 1, 2};
-  const std::vector<std::vector<int64_t>> bad = {{}, {0, 2, 1}, {0, 1, 3}, {-1, 1, 2}, {0, 1}, {0, 1, INT64_MAX}};
+  const std::vector<std::vector<int64_t>> bad = {{},         {0, 2, 1}, {0, 1, 3},
+                                                 {-1, 1, 2}, {0, 1},    {0, 1, INT64_MAX}};
   for (const std::vector<int64_t>& offsets : bad) {
-    EXPECT_EQ(Catalogue::Create("ab", offsets, "xy", good, nullptr).status().code(), absl::StatusCode::kDataLoss);
-    EXPECT_EQ(Catalogue::Create("ab", good, "xy", offsets, nullptr).status().code(), absl::StatusCode::kDataLoss);
+    EXPECT_EQ(Catalogue::Create("ab", offsets, "xy", good, nullptr).status().code(),
+              absl::StatusCode::kDataLoss);
+    EXPECT_EQ(Catalogue::Create("ab", good, "xy", offsets, nullptr).status().code(),
+              absl::StatusCode::kDataLoss);
   }
 }
 
 TEST(ItemRecord, RendersEveryKindOfValue) {
-  const std::string record = R"({"title": "Soap \"A\"", "price": 1.50, "n": 12, "minus": -3, "yes": true, "none": null,
+  const std::string record =
+      R"({"title": "Soap \"A\"", "price": 1.50, "n": 12, "minus": -3, "yes": true, "none": null,
     "list": ["a", ["b", 2], [], {"deep": "c"}], "object": {"x": 1, "y": ["z"]}, "empty": [], "title": "later"})";
   EXPECT_EQ(RecordField(record, "title"), "Soap \"A\"");
   EXPECT_EQ(RecordField(record, "price"), "1.50");
@@ -100,13 +105,15 @@ TEST(ItemRecord, RendersEveryKindOfValue) {
 }
 
 TEST(ItemRecord, TreatsWhatIsNoObjectAsEmpty) {
-  for (const char* text : {"", "[]", "[1, {\"a\": 2}]", "\"a\"", "{", "{\"b\": ", "nonsense", "\xff\xfe"}) {
+  for (const char* text :
+       {"", "[]", "[1, {\"a\": 2}]", "\"a\"", "{", "{\"b\": ", "nonsense", "\xff\xfe"}) {
     EXPECT_EQ(RecordField(text, "a"), "") << text;
   }
 }
 
 TEST(ItemRecord, SurvivesDeepNesting) {
-  const std::string deep = "{\"a\": " + std::string(200000, '[') + "1" + std::string(200000, ']') + "}";
+  const std::string deep =
+      "{\"a\": " + std::string(200000, '[') + "1" + std::string(200000, ']') + "}";
   EXPECT_EQ(RecordField(deep, "a"), "1");
 }
 

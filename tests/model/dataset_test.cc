@@ -26,7 +26,8 @@ class DatasetTest : public ::testing::Test {
   DatasetTest() {
     std::string pattern = ::testing::TempDir() + "/nestrec_dataset_XXXXXX";
     folder_ = mkdtemp(pattern.data());
-    Write("items.jsonl", "{\"item_id\": \"a\"}\n{\"asin\": \"b c\"}\n{\"item_id\": 7, \"asin\": \"x\"}\n");
+    Write("items.jsonl",
+          "{\"item_id\": \"a\"}\n{\"asin\": \"b c\"}\n{\"item_id\": 7, \"asin\": \"x\"}\n");
     Write("interactions.txt", "ann 1 2 3\nbob 3 3\n");
   }
   ~DatasetTest() override { std::filesystem::remove_all(folder_); }
@@ -38,15 +39,17 @@ class DatasetTest : public ::testing::Test {
   }
   void WriteFeatures(const std::string& name, int64_t rows, int64_t columns, float value = 1) {
     std::filesystem::create_directories(folder_ + "/features");
-    const Matrix matrix{.rows = rows, .columns = columns,
+    const Matrix matrix{.rows = rows,
+                        .columns = columns,
                         .values = std::vector<float>(static_cast<size_t>(rows * columns), value)};
     ASSERT_TRUE(WriteNpy(folder_ + "/features/" + name + ".npy", matrix).ok());
   }
-  absl::StatusOr<std::shared_ptr<const Dataset>> Load(std::vector<std::string> modalities = {}, bool features = false) {
+  absl::StatusOr<std::shared_ptr<const Dataset>> Load(std::vector<std::string> modalities = {},
+                                                      bool features = false) {
     return Dataset::Load(folder_, {.modalities = std::move(modalities), .load_features = features});
   }
-  void ExpectError(absl::StatusCode code, const std::string& part, std::vector<std::string> modalities = {},
-                   bool features = false) {
+  void ExpectError(absl::StatusCode code, const std::string& part,
+                   std::vector<std::string> modalities = {}, bool features = false) {
     const auto data = Load(std::move(modalities), features);
     EXPECT_EQ(data.status().code(), code) << data.status();
     EXPECT_THAT(std::string(data.status().message()), HasSubstr(part));
@@ -92,7 +95,9 @@ TEST_F(DatasetTest, TakesTheModalitiesAskedForInTheirOrder) {
 
 TEST_F(DatasetTest, AcceptsWindowsLineEndsByteOrderMarkTabsAndTrailingBlankLines) {
   Write("items.jsonl", "\xef\xbb\xbf{\"item_id\": \"a\"}\r\n  {\"item_id\": \"b\"}  \r\n\r\n \n\n");
-  Write("interactions.txt", "\xef\xbb\xbf" "ann\t1 \t2 \r\n\r\n  bob 2\r\n\n\n");
+  Write("interactions.txt",
+        "\xef\xbb\xbf"
+        "ann\t1 \t2 \r\n\r\n  bob 2\r\n\n\n");
   const auto loaded = Load();
   ASSERT_TRUE(loaded.ok()) << loaded.status();
   EXPECT_THAT((*loaded)->user_ids, ElementsAre("ann", "bob"));
@@ -114,7 +119,8 @@ TEST(UserId, EncodingIsOneWordAndDecodesToItself) {
   for (int round = 0; round < 2000; ++round) {
     std::string id;
     for (int64_t length = random.Index(12); length >= 0; --length) {
-      id.push_back(static_cast<char>(random.Index(4) == 0 ? random.Index(256) : "% 0aF\xe2\x80\x8a"[random.Index(8)]));
+      id.push_back(static_cast<char>(random.Index(4) == 0 ? random.Index(256)
+                                                          : "% 0aF\xe2\x80\x8a"[random.Index(8)]));
     }
     const std::string word = EncodeUserId(id);
     EXPECT_EQ(word.find_first_of(" \t\r\n\v\f"), std::string::npos);
@@ -135,7 +141,8 @@ TEST_F(DatasetTest, RefusesBadItemLinesAndNamesThem) {
       {"{\"item_id\": \"\"}\n", "item_id is empty"},
       {"{\"item_id\": [1]}\n", "must be a string or an integer"},
       {"{\"item_id\": 1.5}\n", "must be a string or an integer"},
-      {"{\"item_id\": \"a\"}\n{\"asin\": \"a\"}\n", "items.jsonl:2: the id 'a' is already that of line 1"},
+      {"{\"item_id\": \"a\"}\n{\"asin\": \"a\"}\n",
+       "items.jsonl:2: the id 'a' is already that of line 1"},
       {"{\"id\": 2, \"item_id\": \"a\"}\n", "items.jsonl:1: id is 2"},
       {"{\"id\": 1.0, \"item_id\": \"a\"}\n", "items.jsonl:1: id is 1.0"},
       {"{\"item_id\": \"\xff\"}\n", "items.jsonl:1: not valid JSON"},
@@ -144,7 +151,9 @@ TEST_F(DatasetTest, RefusesBadItemLinesAndNamesThem) {
     Write("items.jsonl", test.items);
     ExpectError(absl::StatusCode::kInvalidArgument, test.message);
   }
-  Write("items.jsonl", "{\"id\": 1, \"item_id\": \"1\"}\n{\"id\": \"text is free\", \"item_id\": \"b\"}\n{\"item_id\":\"c\"}");
+  Write("items.jsonl",
+        "{\"id\": 1, \"item_id\": \"1\"}\n{\"id\": \"text is free\", \"item_id\": "
+        "\"b\"}\n{\"item_id\":\"c\"}");
   EXPECT_TRUE(Load().ok());
 }
 
@@ -183,7 +192,8 @@ TEST_F(DatasetTest, RefusesFeaturesThatDoNotFit) {
   ExpectError(absl::StatusCode::kFailedPrecondition, "no features in", {}, true);
   ExpectError(absl::StatusCode::kNotFound, "it has none", {"text"}, true);
   WriteFeatures("text", 2, 4);
-  ExpectError(absl::StatusCode::kInvalidArgument, "text.npy has 2 rows, but items.jsonl describes 3 items", {}, true);
+  ExpectError(absl::StatusCode::kInvalidArgument,
+              "text.npy has 2 rows, but items.jsonl describes 3 items", {}, true);
   WriteFeatures("text", 3, 0);
   ExpectError(absl::StatusCode::kInvalidArgument, "text.npy has no columns", {}, true);
   WriteFeatures("text", 3, 4, std::numeric_limits<float>::quiet_NaN());
@@ -197,7 +207,8 @@ TEST_F(DatasetTest, FingerprintFollowsInteractionsAndItemIds) {
   const auto first = Load();
   ASSERT_TRUE(first.ok());
   EXPECT_EQ((*first)->fingerprint.size(), 16u);
-  Write("items.jsonl", "{\"item_id\": \"a\", \"title\": \"T\"}\n{\"item_id\": \"b c\"}\n{\"item_id\": \"7\"}\n");
+  Write("items.jsonl",
+        "{\"item_id\": \"a\", \"title\": \"T\"}\n{\"item_id\": \"b c\"}\n{\"item_id\": \"7\"}\n");
   EXPECT_EQ((*Load())->fingerprint, (*first)->fingerprint);
   Write("items.jsonl", "{\"item_id\": \"ab\"}\n{\"item_id\": \" c\"}\n{\"item_id\": \"7\"}\n");
   EXPECT_NE((*Load())->fingerprint, (*first)->fingerprint);

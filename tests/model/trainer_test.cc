@@ -8,6 +8,7 @@
 
 #include "base/file.h"
 #include "model/checkpoint.h"
+#include "model/features.h"
 #include "model/model_view.h"
 #include "tests/testing/cycle_dataset.h"
 #include "tests/testing/temp_folder.h"
@@ -128,6 +129,35 @@ TEST_F(TrainerTest, AnExistingCheckpointIsNotOverwrittenByAccident) {
   EXPECT_EQ(result.status().code(), absl::StatusCode::kAlreadyExists);
   EXPECT_THAT(result.status().message(), HasSubstr("--overwrite"));
   EXPECT_EQ(*ReadFile(folder_.File("m")), "precious");
+}
+
+// The checkpoint's projector must give the stored item embeddings from the raw features, whatever scaling was trained with.
+TEST_F(TrainerTest, TheStoredProjectorReadsRawFeatures) {
+  for (const char* scaling : {"none", "sqrt_width", "whiten"}) {
+    TrainerOptions options = Options(scaling, 1);
+    options.recipe.feature_scaling = scaling;
+    auto dataset = MakeCycleDataset();
+    for (float& value : dataset->modalities[0].features.row(4)) value = 0;  // item 5 has no features
+    for (float& value : dataset->modalities[0].features.values) value = value * 3 + 1;
+    ASSERT_TRUE(Train(*dataset, options, {}).ok());
+    const auto checkpoint = *Checkpoint::Open(folder_.File(scaling), {});
+    const ModelView& view = checkpoint->view();
+    for (int64_t item = 1; item <= dataset->items(); ++item) {
+      std::vector<float> row(dataset->modalities[0].features.row(item - 1).begin(),
+                             dataset->modalities[0].features.row(item - 1).end());
+      ScaleFeatureRow(checkpoint->info().modalities[0].scaling, row);
+      for (int level = 0; level < view.sizes.levels(); ++level) {
+        const LinearLevel& projector = view.projector[static_cast<size_t>(level)];
+        const size_t width = static_cast<size_t>(view.sizes.width(level));
+        for (size_t c = 0; c < width; ++c) {
+          double expected = projector.bias[c];
+          for (size_t f = 0; f < row.size(); ++f) expected += projector.weight[c * row.size() + f] * row[f];
+          ASSERT_NEAR(view.items[static_cast<size_t>(level)][static_cast<size_t>(item) * width + c], expected, 1e-4)
+              << scaling << ", item " << item;
+        }
+      }
+    }
+  }
 }
 
 TEST_F(TrainerTest, ALossThatIsNotANumberStopsWithStepAndCure) {

@@ -1,0 +1,24 @@
+// UTF-8, the little of it that reading ids and splitting texts into words needs.
+//
+// Pure functions; safe to call from any thread.
+#pragma once
+
+#include <cstddef>
+
+#include "absl/strings/string_view.h"
+
+namespace nestrec {
+
+struct CodePoint {
+  char32_t value;
+  size_t bytes;  // of the text; at least 1
+  bool valid;    // false: `value` is the single byte at which the text is not UTF-8
+};
+
+// The first character of `text`. REQUIRES: !text.empty().
+CodePoint FirstCodePoint(absl::string_view text);
+
+// No overlong forms, surrogates or values above U+10FFFF.
+bool IsValidUtf8(absl::string_view text);
+
+}  // namespace nestrec
