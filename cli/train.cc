@@ -91,10 +91,11 @@ std::string DescribeRun(const Dataset& dataset, const TrainFlags& flags, const N
   }
   return absl::StrFormat(
       "%s: %d users, %d items, %d events, features %s\nsizes %s, %d block%s, batch %d, lr %g, dropout %g, windows %s, "
-      "feature scaling %s, seed %d",
+      "feature scaling %s%s, seed %d",
       flags.name, dataset.users(), dataset.items(), dataset.interactions.size(), absl::StrJoin(modalities, " + "),
       sizes.ToString(), flags.recipe.blocks, flags.recipe.blocks == 1 ? "" : "s", flags.recipe.batch_size,
-      flags.recipe.learning_rate, flags.recipe.dropout, flags.windows, flags.recipe.feature_scaling, flags.recipe.seed);
+      flags.recipe.learning_rate, flags.recipe.dropout, flags.windows, flags.recipe.feature_scaling,
+      flags.recipe.item_residual ? ", item residual" : "", flags.recipe.seed);
 }
 
 absl::Status RunTrain(TrainFlags flags) {
@@ -188,6 +189,7 @@ void AddTrainCommand(CLI::App& app, Command* selected) {
       ->check(CLI::IsMember({"last", "all"}))->capture_default_str();
   command->add_option("--feature-scaling", recipe.feature_scaling, "none; sqrt_width: rows to norm sqrt(width); whiten: by PCA")
       ->check(CLI::IsMember({"none", "sqrt_width", "whiten"}))->capture_default_str();
+  command->add_flag("--item-residual", recipe.item_residual, "Learn a vector per item beside its content (not in the paper)");
   command->add_option("--seed", recipe.seed, "Seed of weights, order and dropout")->capture_default_str();
   command->add_option("--name", flags->name, "The model's label (default: the data folder's name)");
   command->add_option("--json", flags->json_path, "Also write a JSON line per epoch to this file");

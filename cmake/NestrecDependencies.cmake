@@ -11,6 +11,7 @@
 #   nestrec::prometheus  prometheus-cpp's core (registry and text serializer)
 #   nestrec::httplib   cpp-httplib
 #   nestrec::json      nlohmann/json;  nestrec::cli11: CLI11
+#   nestrec::zlib      zlib;  nestrec::xxhash: xxHash's header (define XXH_INLINE_ALL)
 #   absl::*            Abseil keeps its own target names
 #
 # All libraries that are missing are reported at once, each with its cure.
@@ -80,6 +81,23 @@ if(TARGET nlohmann_json::nlohmann_json)
   nestrec_alias(json nlohmann_json::nlohmann_json)
 else()
   nestrec_note_missing("nlohmann/json" "nlohmann-json3-dev")
+endif()
+
+find_package(ZLIB QUIET)
+if(TARGET ZLIB::ZLIB)
+  nestrec_alias(zlib ZLIB::ZLIB)
+else()
+  nestrec_note_missing("zlib" "zlib1g-dev")
+endif()
+
+find_path(NESTREC_XXHASH_INCLUDE_DIR xxhash.h)
+mark_as_advanced(NESTREC_XXHASH_INCLUDE_DIR)
+if(NESTREC_XXHASH_INCLUDE_DIR)
+  add_library(nestrec_xxhash_header INTERFACE)
+  target_include_directories(nestrec_xxhash_header SYSTEM INTERFACE "${NESTREC_XXHASH_INCLUDE_DIR}")
+  nestrec_alias(xxhash nestrec_xxhash_header)
+else()
+  nestrec_note_missing("xxHash" "libxxhash-dev")
 endif()
 
 find_package(CLI11 CONFIG QUIET)

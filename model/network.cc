@@ -13,6 +13,8 @@ namespace {
 
 using torch::Tensor;
 
+constexpr double kResidualDeviation = 0.02;  // small: an item starts as its content
+
 // [count] uniform in +-bound.
 void FillUniform(Tensor tensor, double bound, Random& random) {
   float* values = tensor.data_ptr<float>();
@@ -87,6 +89,7 @@ std::span<const float> SpanOf(const Tensor& tensor) {
 
 std::vector<NetworkParameters::Named> NetworkParameters::All() {
   std::vector<Named> all = {{"projector.weight", &projector, false}, {"projector.bias", &projector_bias, true}};
+  if (item_residual.defined()) all.push_back({"item_residual", &item_residual, false});
   for (size_t i = 0; i < blocks.size(); ++i) {
     BlockParameters& b = blocks[i];
     const std::string block = absl::StrCat("block.", i, ".");
@@ -114,12 +117,20 @@ Network::Network(const NetworkOptions& options, Random random) : options_(option
   const double bound = 1.0 / std::sqrt(static_cast<double>(options.feature_width));
   FillUniform(parameters_.projector, bound, random);
   FillUniform(parameters_.projector_bias, bound, random);
+  if (options.item_residual) {
+    parameters_.item_residual = torch::empty({options.items + 1, options.sizes.max_dim()});
+    float* values = parameters_.item_residual.data_ptr<float>();
+    for (int64_t i = 0; i < parameters_.item_residual.numel(); ++i) {
+      values[i] = static_cast<float>(kResidualDeviation * random.Normal());
+    }
+  }
   for (int b = 0; b < options.blocks; ++b) parameters_.blocks.push_back(MakeBlock(options, random));
   for (const NetworkParameters::Named& parameter : parameters_.All()) parameter.tensor->requires_grad_(true);
 }
 
 Tensor Network::ItemEmbeddings(const Tensor& features) const {
-  return torch::addmm(parameters_.projector_bias, features, parameters_.projector.t());
+  const Tensor content = torch::addmm(parameters_.projector_bias, features, parameters_.projector.t());
+  return parameters_.item_residual.defined() ? content + parameters_.item_residual : content;
 }
 
 Tensor Network::Forward(const PackedBatch& batch, const Tensor& items, bool training) const {

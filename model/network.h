@@ -31,6 +31,7 @@ struct BlockParameters {
 struct NetworkParameters {
   torch::Tensor projector;       // [D, F]
   torch::Tensor projector_bias;  // [D]
+  torch::Tensor item_residual;   // [N + 1, D], or undefined: what the features cannot say of an item
   std::vector<BlockParameters> blocks;
 
   struct Named {
@@ -48,6 +49,10 @@ struct NetworkOptions {
   int max_len = 50;
   int64_t feature_width = 0;
   double dropout = 0.0;
+  // Learn a residual for every item beside the projected features. An item that was never trained on has none and falls
+  // back to its content. Not in the published model.
+  bool item_residual = false;
+  int64_t items = 0;             // N; used with item_residual only
   // Ring initialisation: |lambda|^2 uniform in [r_min^2, r_max^2].
   double r_min = 0.0;
   double r_max = 0.1;

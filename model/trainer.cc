@@ -105,6 +105,8 @@ class Run {
                   .max_len = options.recipe.max_len,
                   .feature_width = features.columns,
                   .dropout = options.recipe.dropout,
+                  .item_residual = options.recipe.item_residual,
+                  .items = dataset.items(),
                   .r_min = options.recipe.r_min,
                   .r_max = options.recipe.r_max},
                  Random(options.recipe.seed, kWeightStream)),
@@ -326,6 +328,7 @@ std::string Recipe::ToJson() const {
   json["r_max"] = r_max;
   json["windows"] = windows == Windows::kLast ? "last" : "all";
   json["feature_scaling"] = feature_scaling;
+  json["item_residual"] = item_residual;
   json["seed"] = seed;
   return json.dump();
 }

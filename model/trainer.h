@@ -45,6 +45,8 @@ struct Recipe {
   Windows windows = Windows::kLast;
   // "none", "sqrt_width" (rows to norm sqrt(width)) or "whiten" (model/whitening.h).
   std::string feature_scaling = "none";
+  // Learn a vector per item beside its content; see NetworkOptions.
+  bool item_residual = false;
   uint64_t seed = 1;
 
   std::string ToJson() const;

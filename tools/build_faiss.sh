@@ -79,8 +79,7 @@ warn_of_fallback() {
 
 # apt's own words for what went wrong.
 last_complaint() {
-  grep -E '^(E|W|Err)[: ]|^need root' "$log" | grep -vE 'Failed to fetch some|Unable to fetch some|Some index files' |
-    head -n 1 | grep . || echo "see $log"
+  grep -E '^(E:|W: Failed|need root)' "$log" | head -n 1 | grep . || echo "see $log"
 }
 
 # True when apt knows a source package list from the distribution and faiss is in it.

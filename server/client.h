@@ -1,0 +1,40 @@
+// A client of nestrec.v1.RecommendService for programs of ours: blocking calls, absl::Status with
+// the server's field violations (status_details.h), and messages that say what to do when no server
+// answers.
+//
+// Thread safety: calls may run in parallel.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "nestrec/v1/recommend.pb.h"
+
+namespace nestrec {
+
+class RecommendClient {
+ public:
+  struct Options {
+    std::string server = "127.0.0.1:50051";
+    absl::Duration timeout = absl::Seconds(10);  // of one call, connecting included
+  };
+
+  // Does not connect yet.
+  explicit RecommendClient(Options options);
+  ~RecommendClient();
+
+  // The server's error, or kUnavailable, naming the address and how to start a server, when none
+  // answers there.
+  absl::StatusOr<v1::RecommendResponse> Recommend(const v1::RecommendRequest& request) const;
+  absl::StatusOr<v1::GetModelInfoResponse> GetModelInfo() const;
+
+ private:
+  struct Stub;
+
+  const Options options_;
+  std::unique_ptr<Stub> stub_;
+};
+
+}  // namespace nestrec

@@ -1,0 +1,22 @@
+// The server's clock: steady, so that a changed wall clock neither expires requests nor bends
+// timings, and injected, so that tests decide what time it is.
+#pragma once
+
+#include <chrono>
+#include <functional>
+
+#include "absl/time/time.h"
+
+namespace nestrec {
+
+using Instant = std::chrono::steady_clock::time_point;
+// Must be safe to call from any thread.
+using Clock = std::function<Instant()>;
+
+inline Clock SteadyClock() {
+  return [] { return std::chrono::steady_clock::now(); };
+}
+
+inline absl::Duration Between(Instant from, Instant to) { return absl::FromChrono(to - from); }
+
+}  // namespace nestrec

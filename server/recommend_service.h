@@ -1,0 +1,45 @@
+// nestrec.v1.RecommendService over gRPC's callback API. The RPC's thread validates, chooses the
+// width and queues; a worker encodes, searches and answers.
+//
+// Ownership: tracker and workers must outlive every call, and no call may run any more when this
+// object goes. Thread safety: as gRPC needs it.
+#pragma once
+
+#include <grpcpp/grpcpp.h>
+
+#include <memory>
+
+#include "nestrec/v1/recommend.grpc.pb.h"
+#include "server/call_tracker.h"
+#include "server/clock.h"
+#include "server/snapshot.h"
+#include "server/validate.h"
+#include "server/worker_pool.h"
+
+namespace nestrec {
+
+class RecommendServiceImpl final : public v1::RecommendService::CallbackService {
+ public:
+  RecommendServiceImpl(std::shared_ptr<const Snapshot> snapshot, RequestLimits limits,
+                       CallTracker* calls, WorkerPool* workers, Clock clock);
+
+  grpc::ServerUnaryReactor* Recommend(grpc::CallbackServerContext* context,
+                                      const v1::RecommendRequest* request,
+                                      v1::RecommendResponse* response) override;
+  grpc::ServerUnaryReactor* GetModelInfo(grpc::CallbackServerContext* context,
+                                         const v1::GetModelInfoRequest* request,
+                                         v1::GetModelInfoResponse* response) override;
+
+ private:
+  // Validates and queues; ok means that a worker finishes the call.
+  absl::Status Start(grpc::CallbackServerContext* context, const v1::RecommendRequest& request,
+                     v1::RecommendResponse* response, grpc::ServerUnaryReactor* reactor);
+
+  const std::shared_ptr<const Snapshot> snapshot_;
+  const RequestLimits limits_;
+  CallTracker* const calls_;
+  WorkerPool* const workers_;
+  const Clock clock_;
+};
+
+}  // namespace nestrec

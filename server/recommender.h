@@ -1,0 +1,30 @@
+// The work of one request: history to vector to items, at the width that the policy chose.
+//
+// Scores are inner products of z[:dim], from the encoder, and the items' vectors cut to dim; an
+// empty history's z is the prior that the model learned.
+//
+// Thread safety: pure; runs on the calling thread.
+#pragma once
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "index/item_index.h"
+#include "server/clock.h"
+#include "server/policy.h"
+#include "server/snapshot.h"
+#include "server/validate.h"
+
+namespace nestrec {
+
+struct Recommendation {
+  SearchResult result;
+  absl::Duration encode;
+  absl::Duration search;
+};
+
+// `query` was validated against this snapshot's catalogue, `width` chosen for its sizes. Errors are
+// ours: kInternal, kResourceExhausted.
+absl::StatusOr<Recommendation> Recommend(const Snapshot& snapshot, const RecommendQuery& query,
+                                         const WidthDecision& width, const Clock& clock);
+
+}  // namespace nestrec

@@ -1,0 +1,108 @@
+#include "server/responses.h"
+
+#include <string>
+#include <vector>
+
+#include "base/version.h"
+#include "model/item_record.h"
+#include "model/metrics.h"
+#include "server/proto_time.h"
+
+namespace nestrec {
+namespace {
+
+v1::WidthReason ToProto(WidthReason reason) {
+  switch (reason) {
+    case WidthReason::kExplicit:
+      return v1::WIDTH_REASON_EXPLICIT;
+    case WidthReason::kTier:
+      return v1::WIDTH_REASON_TIER;
+    case WidthReason::kDefault:
+      return v1::WIDTH_REASON_DEFAULT;
+  }
+  return v1::WIDTH_REASON_UNSPECIFIED;
+}
+
+void FillMetrics(const std::vector<SizeMetrics>& all, int dim,
+                 v1::Metrics* (v1::SizeInfo::*mutable_metrics)(), v1::SizeInfo& size) {
+  for (const SizeMetrics& of_size : all) {
+    if (of_size.dim != dim) {
+      continue;
+    }
+    v1::Metrics& metrics = *(size.*mutable_metrics)();
+    metrics.set_users(of_size.metrics.users);
+    for (size_t i = 0; i < kMetricCutoffs.size(); ++i) {
+      v1::MetricsAtCutoff& at = *metrics.add_at();
+      at.set_k(kMetricCutoffs[i]);
+      at.set_recall(of_size.metrics.recall[i]);
+      at.set_ndcg(of_size.metrics.ndcg[i]);
+      at.set_mrr(of_size.metrics.mrr[i]);
+    }
+  }
+}
+
+}  // namespace
+
+void FillResponse(const Snapshot& snapshot, const RecommendQuery& query, const WidthDecision& width,
+                  const Recommendation& recommendation, absl::Duration queued,
+                  v1::RecommendResponse& response) {
+  const Catalogue& catalogue = snapshot.catalogue();
+  response.mutable_items()->Reserve(static_cast<int>(recommendation.result.items.size()));
+  for (const ScoredItem& found : recommendation.result.items) {
+    v1::RecommendedItem& item = *response.add_items();
+    item.set_item_id(std::string(catalogue.id(found.item)));
+    item.set_score(found.score);
+    std::vector<std::string> values = RecordFields(catalogue.record(found.item), query.fields);
+    for (size_t i = 0; i < values.size(); ++i) {
+      if (!values[i].empty()) {
+        (*item.mutable_fields())[query.fields[i]] = std::move(values[i]);
+      }
+    }
+  }
+  v1::Served& served = *response.mutable_served();
+  served.set_dim(width.dim);
+  served.set_tier(width.tier);
+  served.set_why(ToProto(width.why));
+  served.set_exact(recommendation.result.exact);
+  served.set_model_version(snapshot.version());
+  v1::StageTimings& timings = *served.mutable_timings();
+  *timings.mutable_queue() = nestrec::ToProto(queued);
+  *timings.mutable_encode() = nestrec::ToProto(recommendation.encode);
+  *timings.mutable_search() = nestrec::ToProto(recommendation.search);
+
+  response.mutable_unknown_item_ids()->Assign(query.unknown_history.ids.begin(),
+                                              query.unknown_history.ids.end());
+  response.set_unknown_item_count(static_cast<uint32_t>(query.unknown_history.count));
+  response.mutable_unknown_exclude_item_ids()->Assign(query.unknown_excluded.ids.begin(),
+                                                      query.unknown_excluded.ids.end());
+  response.set_unknown_exclude_item_count(static_cast<uint32_t>(query.unknown_excluded.count));
+}
+
+void FillModelInfo(const Snapshot& snapshot, v1::GetModelInfoResponse& response) {
+  const ModelInfo& info = snapshot.checkpoint().info();
+  response.set_model_name(info.name);
+  response.set_model_version(snapshot.version());
+  response.set_program_version(std::string(kVersion));
+  response.set_created(info.created);
+  response.set_item_count(info.items);
+  response.set_max_len(info.max_len);
+  for (int levels = 1; levels <= snapshot.sizes().levels(); ++levels) {
+    const int dim = snapshot.sizes().end(levels - 1);
+    v1::SizeInfo& size = *response.add_sizes();
+    size.set_dim(dim);
+    size.set_model_bytes(static_cast<int64_t>(snapshot.checkpoint().LevelBytes(levels)));
+    size.set_index_bytes(snapshot.index_bytes(dim));
+    FillMetrics(info.validation, dim, &v1::SizeInfo::mutable_validation, size);
+    FillMetrics(info.test, dim, &v1::SizeInfo::mutable_test, size);
+  }
+  for (const Tier& tier : snapshot.tiers().tiers()) {
+    v1::TierInfo& added = *response.add_tiers();
+    added.set_name(tier.name);
+    added.set_dim(tier.dim);
+    added.set_index(tier.index.factory);
+    added.set_exact(snapshot.index(tier.dim, tier.index).exact());
+  }
+  response.set_default_tier(snapshot.tiers().default_tier().name);
+}
+
+}  // namespace nestrec

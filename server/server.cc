@@ -1,0 +1,113 @@
+#include "server/server.h"
+
+#include <grpcpp/ext/proto_server_reflection_plugin.h>
+#include <grpcpp/grpcpp.h>
+#include <grpcpp/health_check_service_interface.h>
+
+#include <algorithm>
+#include <chrono>
+#include <mutex>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/guard.h"
+#include "base/status_macros.h"
+#include "server/call_tracker.h"
+#include "server/listen_address.h"
+#include "server/recommend_service.h"
+#include "server/worker_pool.h"
+
+namespace nestrec {
+
+namespace {
+
+// Keeps sums of times in range.
+constexpr absl::Duration kLongestGrace = absl::Hours(24);
+
+}  // namespace
+
+class Server::Impl {
+ public:
+  Impl(ServerOptions options, std::shared_ptr<const Snapshot> snapshot)
+      : options_(std::move(options)),
+        workers_({.threads = options_.threads,
+                  .queue_capacity = static_cast<size_t>(options_.queue_capacity),
+                  .clock = options_.clock}),
+        service_(std::move(snapshot), options_.limits, &calls_, &workers_, options_.clock) {}
+
+  absl::Status Start(ListenAddress address) {
+    grpc::EnableDefaultHealthCheckService(true);
+    grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+    grpc::ServerBuilder builder;
+    // Two servers on one port would share its calls in silence.
+    builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+    builder.SetMaxReceiveMessageSize(options_.max_message_bytes);
+    builder.AddListeningPort(address.ToString(), grpc::InsecureServerCredentials(), &port_);
+    builder.RegisterService(&service_);
+    server_ = builder.BuildAndStart();
+    if (server_ == nullptr || port_ == 0) {
+      // Somebody was faster than we between the check and here.
+      return absl::UnavailableError(absl::StrCat("cannot listen on ", address.ToString()));
+    }
+    address.port = port_;
+    address_ = address.ToString();
+    SetHealth(true);
+    return absl::OkStatus();
+  }
+
+  void Shutdown(absl::Duration grace) {
+    std::call_once(shut_down_, [&] {
+      if (server_ != nullptr) {
+        SetHealth(false);
+        calls_.Drain(SteadyClock()() + absl::ToChronoNanoseconds(std::min(grace, kLongestGrace)));
+        // Ends what is left: calls beyond the grace, watches of health, connections.
+        server_->Shutdown(std::chrono::system_clock::now());
+      }
+      workers_.Shutdown();
+    });
+  }
+
+  int port() const { return port_; }
+  const std::string& address() const { return address_; }
+
+ private:
+  void SetHealth(bool serving) {
+    grpc::HealthCheckServiceInterface* health = server_->GetHealthCheckService();
+    health->SetServingStatus(v1::RecommendService::service_full_name(), serving);
+    health->SetServingStatus(serving);
+  }
+
+  const ServerOptions options_;
+  CallTracker calls_;
+  WorkerPool workers_;
+  RecommendServiceImpl service_;
+  std::unique_ptr<grpc::Server> server_;
+  int port_ = 0;
+  std::string address_;
+  std::once_flag shut_down_;
+};
+
+absl::StatusOr<std::unique_ptr<Server>> Server::Start(ServerOptions options,
+                                                      std::shared_ptr<const Snapshot> snapshot) {
+  if (options.threads < 1 || options.queue_capacity < 1 || options.max_message_bytes < 1) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("threads (", options.threads, "), queue capacity (", options.queue_capacity,
+                     ") and message size (", options.max_message_bytes, ") must be at least 1"));
+  }
+  NESTREC_ASSIGN_OR_RETURN(const ListenAddress address, ListenAddress::Parse(options.listen));
+  NESTREC_RETURN_IF_ERROR(CheckCanListen(address));
+  return Guard("starting the server", [&]() -> absl::StatusOr<std::unique_ptr<Server>> {
+    auto impl = std::make_unique<Impl>(std::move(options), std::move(snapshot));
+    NESTREC_RETURN_IF_ERROR(impl->Start(address));
+    return std::unique_ptr<Server>(new Server(std::move(impl)));
+  });
+}
+
+Server::Server(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Server::~Server() { Shutdown(absl::ZeroDuration()); }
+
+int Server::port() const { return impl_->port(); }
+const std::string& Server::address() const { return impl_->address(); }
+void Server::Shutdown(absl::Duration grace) { impl_->Shutdown(grace); }
+
+}  // namespace nestrec

@@ -1,0 +1,60 @@
+// The gRPC server: nestrec.v1.RecommendService, grpc.health.v1.Health (per service) and reflection
+// on one address.
+//
+//   NESTREC_ASSIGN_OR_RETURN(auto server, Server::Start({.listen = "127.0.0.1:0"}, snapshot));
+//   server->address();                      // "127.0.0.1:43121"
+//   server->Shutdown(absl::Seconds(10));    // NOT_SERVING, then drain
+//
+// Threads: gRPC's own take calls in and send answers out; `threads` workers run the model.
+//
+// Thread safety: all methods may be called from any thread.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "server/clock.h"
+#include "server/snapshot.h"
+#include "server/validate.h"
+
+namespace nestrec {
+
+struct ServerOptions {
+  std::string listen = "127.0.0.1:50051";  // host:port; port 0: a free one
+  int threads = 1;                         // workers
+  int queue_capacity = 1024;               // requests that wait for a worker
+  // Large enough that a history of a million ids gets an answer that names its limit, and not the
+  // transport's.
+  int max_message_bytes = 16 << 20;
+  RequestLimits limits;
+  Clock clock = SteadyClock();
+};
+
+class Server {
+ public:
+  // Serves when it returns. kInvalidArgument: an option out of range, or an address that is none or
+  // cannot be resolved. kUnavailable: the address is taken, by another server of this program too,
+  // or is not one of this machine. kPermissionDenied: no right to listen there.
+  static absl::StatusOr<std::unique_ptr<Server>> Start(ServerOptions options,
+                                                       std::shared_ptr<const Snapshot> snapshot);
+  // Shuts down without grace.
+  ~Server();
+
+  int port() const;
+  // With the port that was bound.
+  const std::string& address() const;
+
+  // Health answers NOT_SERVING; new calls are refused with kUnavailable; running ones may end
+  // within `grace` and are cancelled then. Returns when all have ended. May be called again.
+  void Shutdown(absl::Duration grace);
+
+ private:
+  class Impl;
+  explicit Server(std::unique_ptr<Impl> impl);
+
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace nestrec

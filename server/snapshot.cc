@@ -1,0 +1,110 @@
+#include "server/snapshot.h"
+
+#include <omp.h>
+
+#include <algorithm>
+#include <atomic>
+#include <thread>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "base/status_macros.h"
+#include "index/faiss_index.h"
+#include "server/clock.h"
+
+namespace nestrec {
+namespace {
+
+std::string Seconds(Instant from, Instant to) {
+  return absl::StrFormat("%.3f", absl::ToDoubleSeconds(Between(from, to)));
+}
+
+}  // namespace
+
+absl::StatusOr<std::shared_ptr<const Snapshot>> Snapshot::Load(const Options& options,
+                                                               const Log& log) {
+  const Clock clock = SteadyClock();
+  const Instant start = clock();
+  NESTREC_ASSIGN_OR_RETURN(
+      std::shared_ptr<const Checkpoint> checkpoint,
+      Checkpoint::Open(options.path, {.max_dim = options.max_dim, .verify = true}));
+  const ModelInfo& info = checkpoint->info();
+  log.Info("model_loaded", {{"path", options.path},
+                            {"name", info.name},
+                            {"version", info.version},
+                            {"items", info.items},
+                            {"sizes", checkpoint->sizes().ToString()},
+                            {"seconds", Seconds(start, clock())}});
+
+  NESTREC_ASSIGN_OR_RETURN(TierTable tiers, TierTable::Create(options.tiers, checkpoint->sizes()));
+  std::shared_ptr<Snapshot> snapshot(new Snapshot(checkpoint, std::move(tiers)));
+  NESTREC_ASSIGN_OR_RETURN(snapshot->encoder_, Encoder::Create(checkpoint->view(), checkpoint));
+  NESTREC_RETURN_IF_ERROR(snapshot->BuildIndexes(options.threads, log));
+  return snapshot;
+}
+
+absl::Status Snapshot::BuildIndexes(int threads, const Log& log) {
+  for (const int dim : sizes().values()) {
+    indexes_.emplace(IndexKey(dim, IndexSpec{}), nullptr);
+  }
+  for (const Tier& tier : tiers_.tiers()) {
+    indexes_.emplace(IndexKey(tier.dim, tier.index), nullptr);
+  }
+  using Slot = std::pair<const IndexKey, std::unique_ptr<const ItemIndex>>;
+  std::vector<Slot*> slots;
+  for (Slot& slot : indexes_) {
+    slots.push_back(&slot);
+  }
+  std::reverse(slots.begin(), slots.end());  // the widest take longest; begin with them
+
+  const ModelView& view = checkpoint_->view();
+  const LevelVectors vectors{.sizes = view.sizes, .rows = view.item_rows, .levels = view.items};
+  std::vector<absl::Status> statuses(slots.size());
+  std::atomic<size_t> next =
+      0;  // which slot is free; every slot is written by the thread that drew it
+  const int workers = std::clamp(threads, 1, static_cast<int>(slots.size()));
+  const auto work = [&] {
+    omp_set_num_threads(std::max(1, threads / workers));
+    for (size_t i = next.fetch_add(1); i < slots.size(); i = next.fetch_add(1)) {
+      const auto& [dim, spec] = slots[i]->first;
+      const Clock clock = SteadyClock();
+      const Instant start = clock();
+      absl::StatusOr<std::unique_ptr<const ItemIndex>> index =
+          BuildFaissIndex(vectors, *sizes().LevelsOf(dim),
+                          {.factory = spec.factory, .parameters = spec.parameters}, checkpoint_);
+      statuses[i] = index.status();
+      if (index.ok()) {
+        slots[i]->second = *std::move(index);
+        log.Info("index_built", {{"dim", dim},
+                                 {"index", spec.factory},
+                                 {"bytes", slots[i]->second->bytes()},
+                                 {"seconds", Seconds(start, clock())}});
+      }
+    }
+  };
+  {
+    std::vector<std::jthread> pool;
+    for (int i = 0; i < workers; ++i) {
+      pool.emplace_back(work);
+    }
+  }
+  for (const absl::Status& status : statuses) {
+    NESTREC_RETURN_IF_ERROR(status);
+  }
+  return absl::OkStatus();
+}
+
+const ItemIndex& Snapshot::index(int dim, const IndexSpec& spec) const {
+  return *indexes_.at(IndexKey(dim, spec));
+}
+
+int64_t Snapshot::index_bytes(int dim) const {
+  int64_t bytes = 0;
+  for (const auto& [key, index] : indexes_) {
+    bytes += key.first == dim ? index->bytes() : 0;
+  }
+  return bytes;
+}
+
+}  // namespace nestrec

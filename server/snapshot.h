@@ -1,0 +1,65 @@
+// What requests run on: one model, ready to serve. Immutable; requests share it by pointer, so that
+// a server can move to the next one while they finish on this.
+//
+//   NESTREC_ASSIGN_OR_RETURN(auto snapshot, Snapshot::Load({.path = "m.safetensors"}, log));
+//   const ItemIndex& index = snapshot->index(64, IndexSpec{});
+//
+// Thread safety: immutable once loaded.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "absl/status/statusor.h"
+#include "index/item_index.h"
+#include "model/checkpoint.h"
+#include "model/encoder.h"
+#include "server/log.h"
+#include "server/tiers.h"
+
+namespace nestrec {
+
+class Snapshot {
+ public:
+  struct Options {
+    std::string path;  // the checkpoint
+    int max_dim = 0;   // load only the levels up to this size; 0: all
+    TierSettings tiers;
+    int threads = 1;  // that build indexes
+  };
+
+  // Opens and verifies the checkpoint, and builds a "Flat" index for every size and the tiers' own
+  // ones beside them, logging each. Errors of Checkpoint::Open, TierTable::Create and
+  // BuildFaissIndex, with the path.
+  static absl::StatusOr<std::shared_ptr<const Snapshot>> Load(const Options& options,
+                                                              const Log& log);
+
+  const Checkpoint& checkpoint() const { return *checkpoint_; }
+  const NestedSizes& sizes() const { return checkpoint_->sizes(); }
+  const Catalogue& catalogue() const { return *checkpoint_->catalogue(); }
+  const std::string& version() const { return checkpoint_->info().version; }
+  const Encoder& encoder() const { return *encoder_; }
+  const TierTable& tiers() const { return tiers_; }
+  // REQUIRES: dim is one of sizes(), and spec is "Flat" without parameters or that of a tier at
+  // dim.
+  const ItemIndex& index(int dim, const IndexSpec& spec) const;
+  // Of all indexes of `dim`.
+  int64_t index_bytes(int dim) const;
+
+ private:
+  using IndexKey = std::pair<int, IndexSpec>;  // dim, what to build
+
+  Snapshot(std::shared_ptr<const Checkpoint> checkpoint, TierTable tiers)
+      : checkpoint_(std::move(checkpoint)), tiers_(std::move(tiers)) {}
+  absl::Status BuildIndexes(int threads, const Log& log);
+
+  std::shared_ptr<const Checkpoint> checkpoint_;
+  TierTable tiers_;
+  std::unique_ptr<const Encoder> encoder_;
+  std::map<IndexKey, std::unique_ptr<const ItemIndex>> indexes_;
+};
+
+}  // namespace nestrec

@@ -1,0 +1,70 @@
+#include "server/tiers.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "base/status_macros.h"
+
+namespace nestrec {
+namespace {
+
+constexpr char kWidestTier[] = "gold";
+
+std::vector<Tier> DefaultTiers(const NestedSizes& sizes) {
+  std::vector<Tier> tiers = {{.name = kWidestTier, .dim = sizes.max_dim(), .index = {}}};
+  const auto add = [&](const char* name, int at_most) {
+    int dim = 0;
+    for (const int size : sizes.values()) {
+      dim = size <= at_most ? size : dim;
+    }
+    if (dim > 0 && dim < tiers.back().dim) {
+      tiers.push_back({.name = name, .dim = dim, .index = {}});
+    }
+  };
+  add("silver", sizes.max_dim() / 4);
+  add("bronze", sizes.max_dim() / 16);
+  return tiers;
+}
+
+std::string JoinNames(const std::vector<Tier>& tiers) {
+  return absl::StrJoin(tiers, ", ",
+                       [](std::string* out, const Tier& tier) { absl::StrAppend(out, tier.name); });
+}
+
+size_t IndexOf(const std::vector<Tier>& tiers, absl::string_view name) {
+  const auto found =
+      std::find_if(tiers.begin(), tiers.end(), [&](const Tier& tier) { return tier.name == name; });
+  return static_cast<size_t>(found - tiers.begin());
+}
+
+}  // namespace
+
+absl::StatusOr<TierTable> TierTable::Create(const TierSettings& settings,
+                                            const NestedSizes& sizes) {
+  std::vector<Tier> tiers = settings.tiers.empty() ? DefaultTiers(sizes) : settings.tiers;
+  for (const Tier& tier : tiers) {
+    if (!sizes.LevelsOf(tier.dim).ok()) {
+      return absl::InvalidArgumentError(absl::StrCat("tier \"", tier.name, "\" has dim ", tier.dim,
+                                                     "; the model as loaded has the sizes ",
+                                                     sizes.ToString()));
+    }
+  }
+  const bool named = !settings.default_tier.empty();
+  const size_t index =
+      IndexOf(tiers, named ? absl::string_view(settings.default_tier) : kWidestTier);
+  if (named && index == tiers.size()) {
+    return absl::InvalidArgumentError(absl::StrCat("default_tier is \"", settings.default_tier,
+                                                   "\"; the tiers are ", JoinNames(tiers)));
+  }
+  return TierTable(tiers, index == tiers.size() ? 0 : index);
+}
+
+const Tier* TierTable::Find(absl::string_view name) const {
+  const size_t index = IndexOf(tiers_, name);
+  return index == tiers_.size() ? nullptr : &tiers_[index];
+}
+
+std::string TierTable::Names() const { return JoinNames(tiers_); }
+
+}  // namespace nestrec

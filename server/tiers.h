@@ -1,0 +1,61 @@
+// Tiers: the serving classes that a request may name, each a width and an index.
+//
+// Thread safety: values; a TierTable is immutable once made.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "base/nested_sizes.h"
+
+namespace nestrec {
+
+// Which index a tier searches.
+struct IndexSpec {
+  std::string factory = "Flat";  // a FAISS factory string
+  std::string parameters;        // FAISS search settings; empty: its defaults
+
+  friend auto operator<=>(const IndexSpec&, const IndexSpec&) = default;
+};
+
+struct Tier {
+  std::string name;
+  int dim = 0;
+  IndexSpec index;
+
+  friend bool operator==(const Tier&, const Tier&) = default;
+};
+
+// What the config file says, not yet held against a model.
+struct TierSettings {
+  std::vector<Tier> tiers;   // empty: the default tiers
+  std::string default_tier;  // empty: "gold" where there is one, else the first
+};
+
+// Tiers that fit a model.
+class TierTable {
+ public:
+  // kInvalidArgument, naming the tier and the sizes, for a dim that is not one of `sizes`, and for
+  // a default tier that is not in the table. With no tiers in the settings: gold at D, silver at
+  // the widest size up to D/4, bronze at the widest up to D/16, as far as there are such sizes and
+  // they differ.
+  static absl::StatusOr<TierTable> Create(const TierSettings& settings, const NestedSizes& sizes);
+
+  const std::vector<Tier>& tiers() const { return tiers_; }
+  const Tier& default_tier() const { return tiers_[default_index_]; }
+  // Null when there is none of that name.
+  const Tier* Find(absl::string_view name) const;
+  // "gold, silver, bronze".
+  std::string Names() const;
+
+ private:
+  TierTable(std::vector<Tier> tiers, size_t default_index)
+      : tiers_(std::move(tiers)), default_index_(default_index) {}
+
+  std::vector<Tier> tiers_;  // at least one
+  size_t default_index_;
+};
+
+}  // namespace nestrec

@@ -1,0 +1,117 @@
+#include "server/validate.h"
+
+#include <cmath>
+
+#include "absl/container/flat_hash_set.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "server/status_details.h"
+
+namespace nestrec {
+namespace {
+
+constexpr uint32_t kDefaultK = 10;
+constexpr char kDefaultField[] = "title";
+
+using StringList = google::protobuf::RepeatedPtrField<std::string>;
+
+// The first thing that is wrong with a list of short strings.
+std::optional<FieldViolation> CheckStrings(const StringList& list, absl::string_view field,
+                                           int max_count, size_t max_bytes,
+                                           absl::string_view cure) {
+  if (list.size() > max_count) {
+    return FieldViolation{std::string(field), absl::StrCat(list.size(), " entries; at most ",
+                                                           max_count, " are allowed", cure)};
+  }
+  for (int i = 0; i < list.size(); ++i) {
+    if (list[i].empty()) {
+      return FieldViolation{absl::StrCat(field, "[", i, "]"), "is empty"};
+    }
+    if (list[i].size() > max_bytes) {
+      return FieldViolation{
+          absl::StrCat(field, "[", i, "]"),
+          absl::StrCat("has ", list[i].size(), " bytes; at most ", max_bytes, " are allowed")};
+    }
+  }
+  return std::nullopt;
+}
+
+// The numbers of the ids that the catalogue has, in their order.
+std::vector<int32_t> Resolve(const StringList& ids, const Catalogue& catalogue,
+                             UnknownIds& unknown) {
+  std::vector<int32_t> numbers;
+  numbers.reserve(static_cast<size_t>(ids.size()));
+  absl::flat_hash_set<absl::string_view> unknown_ids;
+  for (const std::string& id : ids) {
+    if (const std::optional<int32_t> number = catalogue.Find(id)) {
+      numbers.push_back(*number);
+    } else if (unknown_ids.insert(id).second) {
+      ++unknown.count;
+      if (unknown.ids.size() < UnknownIds::kReported) {
+        unknown.ids.push_back(id);
+      }
+    }
+  }
+  return numbers;
+}
+
+std::vector<FieldViolation> FindViolations(const v1::RecommendRequest& request,
+                                           const RequestLimits& limits) {
+  std::vector<FieldViolation> violations;
+  const auto add = [&](std::optional<FieldViolation> violation) {
+    if (violation.has_value()) {
+      violations.push_back(*std::move(violation));
+    }
+  };
+  add(CheckStrings(request.history_item_ids(), "history_item_ids", limits.max_history,
+                   limits.max_id_bytes, "; send the newest"));
+  if (request.has_k() && (request.k() < 1 || request.k() > limits.max_k)) {
+    violations.push_back({"k", absl::StrCat(request.k(), " is not in 1 to ", limits.max_k)});
+  }
+  if (request.width_case() == v1::RecommendRequest::kTier &&
+      request.tier().size() > limits.max_tier_bytes) {
+    violations.push_back({"tier", absl::StrCat("has ", request.tier().size(), " bytes; at most ",
+                                               limits.max_tier_bytes, " are allowed")});
+  }
+  add(CheckStrings(request.exclude_item_ids(), "exclude_item_ids", limits.max_excluded,
+                   limits.max_id_bytes, ""));
+  if (request.has_min_score() && !std::isfinite(request.min_score())) {
+    violations.push_back(
+        {"min_score", absl::StrCat(request.min_score(), " is not a finite number")});
+  }
+  add(CheckStrings(request.fields(), "fields", limits.max_fields, limits.max_field_bytes, ""));
+  return violations;
+}
+
+}  // namespace
+
+absl::StatusOr<RecommendQuery> ValidateRecommend(const v1::RecommendRequest& request,
+                                                 const RequestLimits& limits,
+                                                 const Catalogue& catalogue) {
+  const std::vector<FieldViolation> violations = FindViolations(request, limits);
+  if (!violations.empty()) {
+    return BadRequest(violations);
+  }
+  RecommendQuery query;
+  query.history = Resolve(request.history_item_ids(), catalogue, query.unknown_history);
+  query.excluded = Resolve(request.exclude_item_ids(), catalogue, query.unknown_excluded);
+  if (!request.include_seen()) {
+    query.excluded.insert(query.excluded.end(), query.history.begin(), query.history.end());
+  }
+  query.k = request.has_k() ? request.k() : kDefaultK;
+  if (request.width_case() == v1::RecommendRequest::kDim) {
+    query.width.dim = request.dim();
+  } else if (request.width_case() == v1::RecommendRequest::kTier) {
+    query.width.tier = request.tier();
+  }
+  if (request.has_min_score()) {
+    query.min_score = request.min_score();
+  }
+  query.fields.assign(request.fields().begin(), request.fields().end());
+  if (query.fields.empty()) {
+    query.fields.push_back(kDefaultField);
+  }
+  return query;
+}
+
+}  // namespace nestrec

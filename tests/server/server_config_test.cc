@@ -1,0 +1,86 @@
+#include "server/server_config.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "absl/strings/str_cat.h"
+
+namespace nestrec {
+namespace {
+
+using ::testing::HasSubstr;
+
+std::string ErrorOf(absl::string_view text) {
+  const auto settings = ParseServerConfig(text, "tiers.textproto");
+  EXPECT_EQ(settings.status().code(), absl::StatusCode::kInvalidArgument) << text;
+  return std::string(settings.status().message());
+}
+
+TEST(ServerConfig, ReadsTiers) {
+  const auto settings = ParseServerConfig(R"(
+    # the fast lane
+    tiers { name: "fast" dim: 64 index: "IVF256,Flat" index_parameters: "nprobe=16" }
+    tiers { name: "best" dim: 1024 }
+    default_tier: "best"
+  )",
+                                          "tiers.textproto");
+  ASSERT_TRUE(settings.ok()) << settings.status();
+  EXPECT_EQ(settings->default_tier, "best");
+  EXPECT_EQ(settings->tiers,
+            (std::vector<Tier>{{.name = "fast", .dim = 64, .index = {"IVF256,Flat", "nprobe=16"}},
+                               {.name = "best", .dim = 1024, .index = {"Flat", ""}}}));
+}
+
+TEST(ServerConfig, MayBeEmpty) {
+  const auto settings = ParseServerConfig("", "tiers.textproto");
+  ASSERT_TRUE(settings.ok()) << settings.status();
+  EXPECT_TRUE(settings->tiers.empty());
+}
+
+TEST(ServerConfig, RefusesUnknownKeysWithTheirPlace) {
+  const std::string error = ErrorOf("tiers {\n  name: \"a\"\n  dims: 64\n}");
+  EXPECT_THAT(error, HasSubstr("tiers.textproto:3:"));
+  EXPECT_THAT(error, HasSubstr("dims"));
+}
+
+TEST(ServerConfig, RefusesWhatDoesNotParse) {
+  EXPECT_THAT(ErrorOf("tiers { name: \"a\" dim: sixty }"), HasSubstr("tiers.textproto:1:"));
+  EXPECT_THAT(ErrorOf("tiers { name: \"a\" dim: 99999999999 }"), HasSubstr("tiers.textproto:1:"));
+  EXPECT_THAT(ErrorOf("tiers { name: \"a\""), HasSubstr("tiers.textproto:1:"));
+  EXPECT_THAT(ErrorOf(std::string("\xff\x00\xfe", 3)), HasSubstr("tiers.textproto:"));
+}
+
+TEST(ServerConfig, RefusesBadNames) {
+  EXPECT_THAT(ErrorOf("tiers { dim: 64 }"), HasSubstr("tier name \"\""));
+  EXPECT_THAT(ErrorOf("tiers { name: \"a b\" dim: 64 }"), HasSubstr("tier name \"a b\""));
+  EXPECT_THAT(ErrorOf(absl::StrCat("tiers { name: \"", std::string(65, 'a'), "\" dim: 64 }")),
+              HasSubstr("1 to 64"));
+}
+
+TEST(ServerConfig, RefusesTwoTiersOfOneName) {
+  EXPECT_THAT(ErrorOf("tiers { name: \"a\" dim: 8 } tiers { name: \"a\" dim: 16 }"),
+              HasSubstr("two tiers are named \"a\""));
+}
+
+TEST(ServerConfig, RefusesATierWithoutDim) {
+  EXPECT_THAT(ErrorOf("tiers { name: \"a\" }"), HasSubstr("tier \"a\" has dim 0"));
+  EXPECT_THAT(ErrorOf("tiers { name: \"a\" dim: -8 }"), HasSubstr("tier \"a\" has dim -8"));
+}
+
+TEST(ServerConfig, RefusesTooManyTiers) {
+  std::string text;
+  for (int i = 0; i < 33; ++i) {
+    absl::StrAppend(&text, "tiers { name: \"t", i, "\" dim: 8 }\n");
+  }
+  EXPECT_THAT(ErrorOf(text), HasSubstr("33 tiers; at most 32"));
+  EXPECT_THAT(ErrorOf(std::string(2 << 20, '#')), HasSubstr("2097152 bytes"));
+}
+
+TEST(ServerConfig, NamesAFileThatIsMissing) {
+  const auto settings = ReadServerConfig("/no/such/tiers.textproto");
+  EXPECT_EQ(settings.status().code(), absl::StatusCode::kNotFound);
+  EXPECT_THAT(settings.status().message(), HasSubstr("/no/such/tiers.textproto"));
+}
+
+}  // namespace
+}  // namespace nestrec

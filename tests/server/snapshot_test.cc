@@ -1,0 +1,92 @@
+#include "server/snapshot.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "base/file.h"
+#include "tests/testing/random_model.h"
+
+namespace nestrec {
+namespace {
+
+using ::testing::HasSubstr;
+
+class SnapshotTest : public ::testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    ASSERT_TRUE(RandomModel({.sizes = {8, 16, 32}}).Write(Path()).ok());
+  }
+  static std::string Path() { return ::testing::TempDir() + "/snapshot_test.safetensors"; }
+
+  absl::StatusOr<std::shared_ptr<const Snapshot>> Load(Snapshot::Options options) {
+    if (options.path.empty()) options.path = Path();
+    return Snapshot::Load(
+        options, Log([this](absl::string_view line) { lines_ += std::string(line) + "\n"; }));
+  }
+  std::string lines_;  // one thread builds
+};
+
+TEST_F(SnapshotTest, HasAnExactIndexForEverySize) {
+  const auto snapshot = Load({});
+  ASSERT_TRUE(snapshot.ok()) << snapshot.status();
+  for (const int dim : {8, 16, 32}) {
+    EXPECT_EQ((*snapshot)->index(dim, IndexSpec{}).dim(), dim);
+    EXPECT_TRUE((*snapshot)->index(dim, IndexSpec{}).exact());
+    EXPECT_GE((*snapshot)->index_bytes(dim), 200 * dim * 4);
+  }
+  EXPECT_EQ((*snapshot)->tiers().Names(), "gold, silver");
+  EXPECT_EQ((*snapshot)->version().size(), 16u);
+}
+
+TEST_F(SnapshotTest, LogsItsProgress) {
+  ASSERT_TRUE(Load({}).ok());
+  EXPECT_THAT(lines_, HasSubstr("info model_loaded "));
+  EXPECT_THAT(lines_, HasSubstr("info index_built dim=32 index=Flat "));
+  EXPECT_THAT(lines_, HasSubstr("info index_built dim=8 index=Flat "));
+}
+
+TEST_F(SnapshotTest, HoldsTheTiersIndexBesideTheExactOne) {
+  const IndexSpec graph{.factory = "HNSW16", .parameters = "efSearch=64"};
+  const auto snapshot =
+      Load({.tiers = {.tiers = {{.name = "fast", .dim = 16, .index = graph}}, .default_tier = ""}});
+  ASSERT_TRUE(snapshot.ok()) << snapshot.status();
+  EXPECT_FALSE((*snapshot)->index(16, graph).exact());
+  EXPECT_TRUE((*snapshot)->index(16, IndexSpec{}).exact());
+}
+
+TEST_F(SnapshotTest, MaxDimLoadsTheNarrowLevelsOnly) {
+  const auto snapshot = Load({.max_dim = 16});
+  ASSERT_TRUE(snapshot.ok()) << snapshot.status();
+  EXPECT_EQ((*snapshot)->sizes().ToString(), "8,16");
+  EXPECT_EQ((*snapshot)->tiers().default_tier().dim, 16);
+}
+
+TEST_F(SnapshotTest, RefusesATierBeyondMaxDim) {
+  const auto snapshot =
+      Load({.max_dim = 16, .tiers = {.tiers = {{.name = "a", .dim = 32, .index = {}}}}});
+  EXPECT_EQ(snapshot.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(snapshot.status().message(), HasSubstr("tier \"a\" has dim 32"));
+}
+
+TEST_F(SnapshotTest, RefusesAMaxDimThatIsNotASize) {
+  EXPECT_EQ(Load({.max_dim = 17}).status().code(), absl::StatusCode::kInvalidArgument);
+}
+
+TEST_F(SnapshotTest, RefusesAnIndexThatFaissDoesNotKnow) {
+  const auto snapshot =
+      Load({.tiers = {.tiers = {{.name = "a", .dim = 8, .index = {"Flatt", ""}}}}});
+  EXPECT_EQ(snapshot.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(snapshot.status().message(), HasSubstr("\"Flatt\""));
+}
+
+TEST_F(SnapshotTest, NamesAMissingFileAndADamagedOne) {
+  EXPECT_EQ(Load({.path = "/no/such/model"}).status().code(), absl::StatusCode::kNotFound);
+  std::string bytes = *ReadFile(Path());
+  bytes[bytes.size() - 100] ^= 1;
+  const std::string damaged = ::testing::TempDir() + "/snapshot_test_damaged.safetensors";
+  ASSERT_TRUE(WriteFileAtomically(damaged, bytes).ok());
+  EXPECT_EQ(Load({.path = damaged}).status().code(), absl::StatusCode::kDataLoss);
+}
+
+}  // namespace
+}  // namespace nestrec
