@@ -122,7 +122,8 @@ MappedFile::~MappedFile() {
   if (data_ != nullptr) munmap(const_cast<std::byte*>(data_), size_);
 }
 
-absl::StatusOr<std::unique_ptr<AtomicFileWriter>> AtomicFileWriter::Create(const std::string& path) {
+absl::StatusOr<std::unique_ptr<AtomicFileWriter>> AtomicFileWriter::Create(
+    const std::string& path) {
   std::error_code error;
   if (std::filesystem::is_directory(path, error)) {
     return absl::InvalidArgumentError(absl::StrCat("cannot write ", path, ": it is a folder"));
@@ -178,7 +179,8 @@ absl::Status AtomicFileWriter::Commit() {
 }
 
 absl::Status WriteFileAtomically(const std::string& path, absl::string_view content) {
-  NESTREC_ASSIGN_OR_RETURN(std::unique_ptr<AtomicFileWriter> writer, AtomicFileWriter::Create(path));
+  NESTREC_ASSIGN_OR_RETURN(std::unique_ptr<AtomicFileWriter> writer,
+                           AtomicFileWriter::Create(path));
   NESTREC_RETURN_IF_ERROR(writer->Write(content));
   return writer->Commit();
 }

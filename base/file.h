@@ -27,8 +27,9 @@ absl::Status MakeDirectories(const std::string& path);
 
 bool FileExists(const std::string& path);
 
-// A read-only mapping of a whole file. Pages are read on first touch. The mapping stays valid when the
-// path is replaced by rename (writers here always do), but not when the file is truncated in place.
+// A read-only mapping of a whole file. Pages are read on first touch. The mapping stays valid when
+// the path is replaced by rename (writers here always do), but not when the file is truncated in
+// place.
 class MappedFile {
  public:
   static absl::StatusOr<std::shared_ptr<const MappedFile>> Open(const std::string& path);
@@ -50,8 +51,8 @@ class MappedFile {
 };
 
 // Writes a file that appears under its name complete or not at all: bytes go to a temporary file in
-// the same folder; Commit() syncs it, renames it and syncs the folder. Without Commit() (error, crash)
-// the old file stays, and the destructor removes the temporary one. Not thread-safe.
+// the same folder; Commit() syncs it, renames it and syncs the folder. Without Commit() (error,
+// crash) the old file stays, and the destructor removes the temporary one. Not thread-safe.
 class AtomicFileWriter {
  public:
   static absl::StatusOr<std::unique_ptr<AtomicFileWriter>> Create(const std::string& path);

@@ -1,12 +1,12 @@
 // Keeps exceptions inside a module: libtorch, FAISS and the standard library throw, nestrec's
 // interfaces return absl::Status. Every call into a throwing library goes through Guard.
 //
-//   absl::Status status = Guard("train step", [&]() -> absl::Status { ...; return absl::OkStatus(); });
-//   absl::StatusOr<int> n = Guard("count", [&]() -> absl::StatusOr<int> { return Count(); });
+//   absl::Status status = Guard("train step", [&]() -> absl::Status { ...; return absl::OkStatus();
+//   }); absl::StatusOr<int> n = Guard("count", [&]() -> absl::StatusOr<int> { return Count(); });
 //
 // std::bad_alloc becomes kResourceExhausted, std::invalid_argument kInvalidArgument, everything
-// else kInternal; the message is "<what>: <exception's text>", its first line only (libtorch appends
-// a stack trace).
+// else kInternal; the message is "<what>: <exception's text>", its first line only (libtorch
+// appends a stack trace).
 #pragma once
 
 #include <exception>

@@ -22,13 +22,14 @@ absl::StatusOr<NestedSizes> NestedSizes::Create(std::vector<int> sizes) {
   for (const int size : sizes) {
     if (size <= previous) {
       return absl::InvalidArgumentError(
-          absl::StrCat("sizes: ", absl::StrJoin(sizes, ","), " is not strictly increasing at ", size,
-                       "; give widths from narrow to wide, such as 8,16,32"));
+          absl::StrCat("sizes: ", absl::StrJoin(sizes, ","), " is not strictly increasing at ",
+                       size, "; give widths from narrow to wide, such as 8,16,32"));
     }
     if (size - previous < kMinWidth) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "sizes: ", size, " makes a level ", size - previous, " column wide; every level needs at least ",
-          kMinWidth, " columns, since each level is normalised on its own"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("sizes: ", size, " makes a level ", size - previous,
+                       " column wide; every level needs at least ", kMinWidth,
+                       " columns, since each level is normalised on its own"));
     }
     if (size > kMaxDim) {
       return absl::InvalidArgumentError(
@@ -44,8 +45,8 @@ absl::StatusOr<NestedSizes> NestedSizes::Parse(absl::string_view text) {
   for (const absl::string_view part : absl::StrSplit(text, ',')) {
     int size = 0;
     if (!absl::SimpleAtoi(part, &size)) {
-      return absl::InvalidArgumentError(absl::StrCat("sizes: '", part, "' in '", text,
-                                                     "' is not a whole number; write them as 8,16,32"));
+      return absl::InvalidArgumentError(absl::StrCat(
+          "sizes: '", part, "' in '", text, "' is not a whole number; write them as 8,16,32"));
     }
     sizes.push_back(size);
   }

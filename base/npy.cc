@@ -66,9 +66,11 @@ absl::StatusOr<Matrix> ReadNpy(const std::string& path) {
         absl::StrCat(path, ": .npy version ", major, " is not supported (1 to 3 are)"));
   }
   size_t header_at = 10;
-  size_t header_size = static_cast<unsigned char>(bytes[8]) | static_cast<unsigned char>(bytes[9]) << 8;
+  size_t header_size = static_cast<unsigned char>(bytes[8]) | static_cast<unsigned char>(bytes[9])
+                                                                  << 8;
   if (major > 1) {
-    if (bytes.size() < 12) return absl::InvalidArgumentError(absl::StrCat(path, " is cut off in its header"));
+    if (bytes.size() < 12)
+      return absl::InvalidArgumentError(absl::StrCat(path, " is cut off in its header"));
     uint32_t size = 0;
     std::memcpy(&size, bytes.data() + 8, sizeof(size));
     header_size = size;
@@ -80,29 +82,31 @@ absl::StatusOr<Matrix> ReadNpy(const std::string& path) {
   const absl::string_view header = bytes.substr(header_at, header_size);
   const auto dtype = DictValue(header, "descr");
   if (!dtype || dtype->substr(0, 5) != "'<f4'") {
-    return absl::InvalidArgumentError(
-        absl::StrCat(path, ": dtype is ", dtype ? dtype->substr(0, dtype->find(',')) : "missing",
-                     ", but features must be little-endian float32 ('<f4'); save with array.astype('<f4')"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        path, ": dtype is ", dtype ? dtype->substr(0, dtype->find(',')) : "missing",
+        ", but features must be little-endian float32 ('<f4'); save with array.astype('<f4')"));
   }
   const auto order = DictValue(header, "fortran_order");
   if (!order || order->substr(0, 5) != "False") {
-    return absl::InvalidArgumentError(
-        absl::StrCat(path, ": the array must be in C order; save with numpy.ascontiguousarray(array)"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        path, ": the array must be in C order; save with numpy.ascontiguousarray(array)"));
   }
   NESTREC_ASSIGN_OR_RETURN(const std::vector<int64_t> shape,
                            ParseShape(DictValue(header, "shape").value_or(""), path));
   if (shape.size() != 2) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(path, ": the array has ", shape.size(), " dimensions, but features are [items, width]"));
+    return absl::InvalidArgumentError(absl::StrCat(path, ": the array has ", shape.size(),
+                                                   " dimensions, but features are [items, width]"));
   }
   if (shape[1] != 0 && shape[0] > kMaxElements / shape[1]) {
-    return absl::InvalidArgumentError(absl::StrCat(path, ": shape ", shape[0], " x ", shape[1], " is too large"));
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, ": shape ", shape[0], " x ", shape[1], " is too large"));
   }
   const size_t data_at = header_at + header_size;
   const size_t expected = static_cast<size_t>(shape[0] * shape[1]) * sizeof(float);
   if (bytes.size() - data_at != expected) {
-    return absl::InvalidArgumentError(absl::StrCat(path, ": shape ", shape[0], " x ", shape[1], " needs ", expected,
-                                                   " bytes of data, but the file holds ", bytes.size() - data_at));
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, ": shape ", shape[0], " x ", shape[1], " needs ", expected,
+                     " bytes of data, but the file holds ", bytes.size() - data_at));
   }
   Matrix matrix{.rows = shape[0], .columns = shape[1], .values = {}};
   matrix.values.resize(static_cast<size_t>(shape[0] * shape[1]));
@@ -110,7 +114,8 @@ absl::StatusOr<Matrix> ReadNpy(const std::string& path) {
   for (size_t i = 0; i < matrix.values.size(); ++i) {
     if (!std::isfinite(matrix.values[i])) {
       return absl::InvalidArgumentError(absl::StrCat(
-          path, ": row ", i / matrix.columns, ", column ", i % matrix.columns, " is ", matrix.values[i],
+          path, ": row ", i / matrix.columns, ", column ", i % matrix.columns, " is ",
+          matrix.values[i],
           "; features must be finite numbers (a row of zeros means that the item has none)"));
     }
   }
@@ -118,17 +123,20 @@ absl::StatusOr<Matrix> ReadNpy(const std::string& path) {
 }
 
 absl::Status WriteNpy(const std::string& path, const Matrix& matrix) {
-  std::string header = absl::StrCat("{'descr': '<f4', 'fortran_order': False, 'shape': (", matrix.rows, ", ",
-                                    matrix.columns, "), }");
+  std::string header = absl::StrCat("{'descr': '<f4', 'fortran_order': False, 'shape': (",
+                                    matrix.rows, ", ", matrix.columns, "), }");
   const size_t unpadded = kMagic.size() + 4 + header.size() + 1;
   header.append((64 - unpadded % 64) % 64, ' ');
   header.push_back('\n');
-  NESTREC_ASSIGN_OR_RETURN(std::unique_ptr<AtomicFileWriter> writer, AtomicFileWriter::Create(path));
-  const char prefix[4] = {1, 0, static_cast<char>(header.size() & 0xff), static_cast<char>(header.size() >> 8)};
+  NESTREC_ASSIGN_OR_RETURN(std::unique_ptr<AtomicFileWriter> writer,
+                           AtomicFileWriter::Create(path));
+  const char prefix[4] = {1, 0, static_cast<char>(header.size() & 0xff),
+                          static_cast<char>(header.size() >> 8)};
   NESTREC_RETURN_IF_ERROR(writer->Write(kMagic));
   NESTREC_RETURN_IF_ERROR(writer->Write(prefix, sizeof(prefix)));
   NESTREC_RETURN_IF_ERROR(writer->Write(header));
-  NESTREC_RETURN_IF_ERROR(writer->Write(matrix.values.data(), matrix.values.size() * sizeof(float)));
+  NESTREC_RETURN_IF_ERROR(
+      writer->Write(matrix.values.data(), matrix.values.size() * sizeof(float)));
   return writer->Commit();
 }
 

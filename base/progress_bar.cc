@@ -16,12 +16,14 @@ constexpr absl::Duration kRedrawInterval = absl::Milliseconds(100);
 }  // namespace
 
 std::string FormatClock(absl::Duration duration) {
-  const int64_t seconds = std::max<int64_t>(0, absl::ToInt64Seconds(duration + absl::Milliseconds(500)));
+  const int64_t seconds =
+      std::max<int64_t>(0, absl::ToInt64Seconds(duration + absl::Milliseconds(500)));
   if (seconds < 3600) return absl::StrFormat("%02d:%02d", seconds / 60, seconds % 60);
   return absl::StrFormat("%d:%02d:%02d", seconds / 3600, seconds / 60 % 60, seconds % 60);
 }
 
-ProgressBar::ProgressBar(std::FILE* stream) : stream_(stream), is_terminal_(isatty(fileno(stream)) == 1) {}
+ProgressBar::ProgressBar(std::FILE* stream)
+    : stream_(stream), is_terminal_(isatty(fileno(stream)) == 1) {}
 
 void ProgressBar::Start(std::string title, int64_t total) {
   title_ = std::move(title);
@@ -35,13 +37,16 @@ void ProgressBar::Update(int64_t done, absl::string_view detail) {
   const absl::Time now = absl::Now();
   if (now - last_drawn_ < kRedrawInterval && done < total_) return;
   last_drawn_ = now;
-  const double share = std::clamp(static_cast<double>(done) / static_cast<double>(total_), 0.0, 1.0);
+  const double share =
+      std::clamp(static_cast<double>(done) / static_cast<double>(total_), 0.0, 1.0);
   const int filled = static_cast<int>(share * kBarWidth);
   std::string bar(static_cast<size_t>(filled), '=');
   if (filled < kBarWidth) bar += '>';
   bar.resize(kBarWidth, ' ');
-  const std::string eta = share > 0 ? FormatClock((now - started_) * ((1.0 - share) / share)) : "--:--";
-  absl::FPrintF(stream_, "\r\033[K%s  [%s] %3.0f%%  %s  eta %s", title_, bar, share * 100, std::string(detail), eta);
+  const std::string eta =
+      share > 0 ? FormatClock((now - started_) * ((1.0 - share) / share)) : "--:--";
+  absl::FPrintF(stream_, "\r\033[K%s  [%s] %3.0f%%  %s  eta %s", title_, bar, share * 100,
+                std::string(detail), eta);
   std::fflush(stream_);
   drawn_ = true;
 }

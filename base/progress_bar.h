@@ -2,8 +2,8 @@
 //
 //   epoch 3/20  [=========>          ]  47%  loss 6.1043  21.4k positions/s  eta 00:42
 //
-// On a terminal the line is redrawn in place, at most ten times a second; elsewhere (a file, CI) nothing is
-// printed but what the caller prints itself, so logs stay readable.
+// On a terminal the line is redrawn in place, at most ten times a second; elsewhere (a file, CI)
+// nothing is printed but what the caller prints itself, so logs stay readable.
 //
 // Not thread-safe.
 #pragma once

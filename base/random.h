@@ -1,5 +1,6 @@
 // Seeded pseudo-random numbers that are the same on every platform: std::mt19937_64's output is
-// specified by the standard, the standard's distributions and std::shuffle are not, so they are here.
+// specified by the standard, the standard's distributions and std::shuffle are not, so they are
+// here.
 //
 // Not thread-safe; give every thread its own.
 #pragma once
@@ -29,9 +30,11 @@ class Random {
   double Uniform(double low, double high) { return low + (high - low) * Uniform(); }
   // Uniform in [0, n). REQUIRES: n > 0.
   int64_t Index(int64_t n) {
-    return static_cast<int64_t>((static_cast<unsigned __int128>(engine_()) * static_cast<uint64_t>(n)) >> 64);
+    return static_cast<int64_t>(
+        (static_cast<unsigned __int128>(engine_()) * static_cast<uint64_t>(n)) >> 64);
   }
-  // Standard normal (Box-Muller; one of the pair is dropped so that the stream has no hidden state).
+  // Standard normal (Box-Muller; one of the pair is dropped so that the stream has no hidden
+  // state).
   double Normal() {
     const double radius = std::sqrt(-2.0 * std::log(1.0 - Uniform()));
     return radius * std::cos(2.0 * M_PI * Uniform());

@@ -1,12 +1,12 @@
 // safetensors files (https://github.com/huggingface/safetensors, format description in its README):
 // an 8-byte little-endian header length, a JSON header, then the tensors' bytes without holes.
 //
-// nestrec adds, inside the format: XXH3-64 checksums of the header and of every tensor in the metadata,
-// and small U8 tensors named "padding.N" so that every tensor starts at a multiple of 64 bytes in the
-// file. docs/checkpoint_format.md has the bytes.
+// nestrec adds, inside the format: XXH3-64 checksums of the header and of every tensor in the
+// metadata, and small U8 tensors named "padding.N" so that every tensor starts at a multiple of 64
+// bytes in the file. docs/checkpoint_format.md has the bytes.
 //
-// Reading maps the file: opening reads the header alone; a tensor's pages are read when it is used or
-// verified. Nothing is trusted: sizes are checked before use, without overflow.
+// Reading maps the file: opening reads the header alone; a tensor's pages are read when it is used
+// or verified. Nothing is trusted: sizes are checked before use, without overflow.
 //
 // Thread safety: an open file is immutable, all its methods may be called from any thread.
 #pragma once
@@ -58,11 +58,14 @@ class SafetensorsFile {
   // nullptr when there is none.
   const TensorInfo* Find(absl::string_view name) const;
 
-  // Views on the mapped bytes, valid as long as this object. kDataLoss, naming the tensor, when it is missing,
-  // or has another dtype or shape.
-  absl::StatusOr<std::span<const float>> Floats(absl::string_view name, std::vector<int64_t> shape) const;
-  absl::StatusOr<std::span<const int64_t>> Int64s(absl::string_view name, std::vector<int64_t> shape) const;
-  absl::StatusOr<std::span<const int32_t>> Int32s(absl::string_view name, std::vector<int64_t> shape) const;
+  // Views on the mapped bytes, valid as long as this object. kDataLoss, naming the tensor, when it
+  // is missing, or has another dtype or shape.
+  absl::StatusOr<std::span<const float>> Floats(absl::string_view name,
+                                                std::vector<int64_t> shape) const;
+  absl::StatusOr<std::span<const int64_t>> Int64s(absl::string_view name,
+                                                  std::vector<int64_t> shape) const;
+  absl::StatusOr<std::span<const int32_t>> Int32s(absl::string_view name,
+                                                  std::vector<int64_t> shape) const;
   // A one-dimensional U8 tensor of any length.
   absl::StatusOr<absl::string_view> Text(absl::string_view name) const;
   std::span<const std::byte> bytes(const TensorInfo& tensor) const;
@@ -72,8 +75,8 @@ class SafetensorsFile {
   absl::Status Verify(const TensorInfo& tensor) const;
   // kDataLoss when the padding between tensors is not zero.
   absl::Status VerifyPadding() const;
-  // Identifies the content (header checksum, which covers the tensors' checksums), 16 hex digits; empty for
-  // a file without checksums.
+  // Identifies the content (header checksum, which covers the tensors' checksums), 16 hex digits;
+  // empty for a file without checksums.
   const std::string& fingerprint() const { return fingerprint_; }
 
  private:
@@ -91,8 +94,8 @@ class SafetensorsFile {
   std::string fingerprint_;
 };
 
-// Collects tensors and writes them in the order in which they were added. The data is not copied: it must
-// stay valid until Write returns, unless given to Own first.
+// Collects tensors and writes them in the order in which they were added. The data is not copied:
+// it must stay valid until Write returns, unless given to Own first.
 class SafetensorsWriter {
  public:
   void Add(std::string name, std::vector<int64_t> shape, std::span<const float> data);
@@ -105,10 +108,12 @@ class SafetensorsWriter {
   std::span<const int64_t> Own(std::vector<int64_t> data);
   absl::string_view Own(std::string data);
 
-  void SetMetadata(std::string key, std::string value) { metadata_[std::move(key)] = std::move(value); }
+  void SetMetadata(std::string key, std::string value) {
+    metadata_[std::move(key)] = std::move(value);
+  }
 
-  // Atomic (AtomicFileWriter). Returns the fingerprint of what was written. kInvalidArgument for two tensors
-  // of one name or data that does not fill its shape.
+  // Atomic (AtomicFileWriter). Returns the fingerprint of what was written. kInvalidArgument for
+  // two tensors of one name or data that does not fill its shape.
   absl::StatusOr<std::string> Write(const std::string& path) const;
 
  private:

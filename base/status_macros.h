@@ -9,12 +9,12 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
-#define NESTREC_RETURN_IF_ERROR(expr)             \
-  do {                                            \
-    absl::Status nestrec_status_ = (expr);        \
-    if (!nestrec_status_.ok()) {                  \
-      return nestrec_status_;                     \
-    }                                             \
+#define NESTREC_RETURN_IF_ERROR(expr)      \
+  do {                                     \
+    absl::Status nestrec_status_ = (expr); \
+    if (!nestrec_status_.ok()) {           \
+      return nestrec_status_;              \
+    }                                      \
   } while (false)
 
 #define NESTREC_CONCAT_INNER_(a, b) a##b

@@ -15,14 +15,18 @@ namespace {
 constexpr double kWidth = 720, kHeight = 420;
 constexpr double kLeft = 70, kRight = 20, kTop = 44, kBottom = 58;
 // Okabe and Ito's colours, which people with any colour vision can tell apart.
-constexpr std::array<const char*, 7> kColours = {"#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"};
+constexpr std::array<const char*, 7> kColours = {"#0072B2", "#D55E00", "#009E73", "#CC79A7",
+                                                 "#E69F00", "#56B4E9", "#000000"};
 
 std::string Escape(const std::string& text) {
-  return absl::StrReplaceAll(text, {{"&", "&amp;"}, {"<", "&lt;"}, {">", "&gt;"}, {"\"", "&quot;"}});
+  return absl::StrReplaceAll(text,
+                             {{"&", "&amp;"}, {"<", "&lt;"}, {">", "&gt;"}, {"\"", "&quot;"}});
 }
 
-std::string Text(double x, double y, const std::string& anchor, const std::string& text, const std::string& extra = "") {
-  return absl::StrFormat("<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"%s\"%s>%s</text>\n", x, y, anchor, extra, Escape(text));
+std::string Text(double x, double y, const std::string& anchor, const std::string& text,
+                 const std::string& extra = "") {
+  return absl::StrFormat("<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"%s\"%s>%s</text>\n", x, y,
+                         anchor, extra, Escape(text));
 }
 
 // 1, 2 or 5 times a power of ten, so that about five steps cover the range.
@@ -63,42 +67,58 @@ std::string RenderSvg(const Chart& chart) {
   if (y_max == y_min) y_max = y_min + 1;
   const double step = TickStep(y_max - y_min);
   const Axis x_axis{*xs.begin(), *xs.rbegin(), kLeft, kWidth - kRight, chart.log2_x};
-  const Axis y_axis{std::floor(y_min / step) * step, std::ceil(y_max / step) * step, kHeight - kBottom, kTop, false};
+  const Axis y_axis{std::floor(y_min / step) * step, std::ceil(y_max / step) * step,
+                    kHeight - kBottom, kTop, false};
 
   std::string svg = absl::StrFormat(
-      "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %.0f %.0f\" font-family=\"sans-serif\" font-size=\"13\">\n"
+      "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %.0f %.0f\" "
+      "font-family=\"sans-serif\" font-size=\"13\">\n"
       "<rect width=\"100%%\" height=\"100%%\" fill=\"white\"/>\n",
       kWidth, kHeight);
-  absl::StrAppend(&svg, Text(kWidth / 2, 22, "middle", chart.title, " font-size=\"15\" font-weight=\"bold\""));
+  absl::StrAppend(
+      &svg, Text(kWidth / 2, 22, "middle", chart.title, " font-size=\"15\" font-weight=\"bold\""));
   for (double y = y_axis.low; y <= y_axis.high + step / 2; y += step) {
     const double pixel = y_axis.Pixel(y);
-    absl::StrAppendFormat(&svg, "<line x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\" stroke=\"#ddd\"/>\n", kLeft, kWidth - kRight, pixel, pixel);
+    absl::StrAppendFormat(
+        &svg, "<line x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\" stroke=\"#ddd\"/>\n", kLeft,
+        kWidth - kRight, pixel, pixel);
     absl::StrAppend(&svg, Text(kLeft - 8, pixel + 4, "end", absl::StrFormat("%.4g", y)));
   }
   if (chart.log2_x) {
-    for (const double x : xs) absl::StrAppend(&svg, Text(x_axis.Pixel(x), kHeight - kBottom + 20, "middle", absl::StrFormat("%.6g", x)));
+    for (const double x : xs)
+      absl::StrAppend(&svg, Text(x_axis.Pixel(x), kHeight - kBottom + 20, "middle",
+                                 absl::StrFormat("%.6g", x)));
   } else {
     const double x_step = TickStep(std::max(x_axis.high - x_axis.low, 1e-9));
     for (double x = std::ceil(x_axis.low / x_step) * x_step; x <= x_axis.high; x += x_step) {
-      absl::StrAppend(&svg, Text(x_axis.Pixel(x), kHeight - kBottom + 20, "middle", absl::StrFormat("%.6g", x)));
+      absl::StrAppend(&svg, Text(x_axis.Pixel(x), kHeight - kBottom + 20, "middle",
+                                 absl::StrFormat("%.6g", x)));
     }
   }
   absl::StrAppend(&svg, Text((kLeft + kWidth - kRight) / 2, kHeight - 14, "middle", chart.x_label));
   absl::StrAppend(&svg, Text(18, (kTop + kHeight - kBottom) / 2, "middle", chart.y_label,
-                             absl::StrFormat(" transform=\"rotate(-90 18 %.1f)\"", (kTop + kHeight - kBottom) / 2)));
+                             absl::StrFormat(" transform=\"rotate(-90 18 %.1f)\"",
+                                             (kTop + kHeight - kBottom) / 2)));
   for (size_t s = 0; s < chart.series.size(); ++s) {
     const char* colour = kColours[s % kColours.size()];
     std::string path;
     std::string dots;
     for (const auto& [x, y] : chart.series[s].points) {
       if (!std::isfinite(x) || !std::isfinite(y) || (chart.log2_x && x <= 0)) continue;
-      absl::StrAppendFormat(&path, "%s%.1f %.1f", path.empty() ? "M" : " L", x_axis.Pixel(x), y_axis.Pixel(y));
-      absl::StrAppendFormat(&dots, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"3.5\" fill=\"%s\"><title>%.6g: %.6g</title></circle>\n",
+      absl::StrAppendFormat(&path, "%s%.1f %.1f", path.empty() ? "M" : " L", x_axis.Pixel(x),
+                            y_axis.Pixel(y));
+      absl::StrAppendFormat(&dots,
+                            "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"3.5\" fill=\"%s\"><title>%.6g: "
+                            "%.6g</title></circle>\n",
                             x_axis.Pixel(x), y_axis.Pixel(y), colour, x, y);
     }
-    absl::StrAppendFormat(&svg, "<path d=\"%s\" fill=\"none\" stroke=\"%s\" stroke-width=\"2\"/>\n%s", path, colour, dots);
+    absl::StrAppendFormat(&svg,
+                          "<path d=\"%s\" fill=\"none\" stroke=\"%s\" stroke-width=\"2\"/>\n%s",
+                          path, colour, dots);
     const double legend = kTop + 8 + 18 * static_cast<double>(s);
-    absl::StrAppendFormat(&svg, "<rect x=\"%.1f\" y=\"%.1f\" width=\"12\" height=\"4\" fill=\"%s\"/>\n", kLeft + 12, legend - 6, colour);
+    absl::StrAppendFormat(&svg,
+                          "<rect x=\"%.1f\" y=\"%.1f\" width=\"12\" height=\"4\" fill=\"%s\"/>\n",
+                          kLeft + 12, legend - 6, colour);
     absl::StrAppend(&svg, Text(kLeft + 30, legend, "start", chart.series[s].label));
   }
   return svg + "</svg>\n";

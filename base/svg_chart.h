@@ -1,4 +1,5 @@
-// Line charts as SVG text, for results that a person looks at: no dependencies, no scripts, any browser shows them.
+// Line charts as SVG text, for results that a person looks at: no dependencies, no scripts, any
+// browser shows them.
 //
 // Thread safety: pure functions.
 #pragma once

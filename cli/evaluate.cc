@@ -41,7 +41,8 @@ struct Row {
 };
 
 // Evaluates one scorer with a progress bar.
-absl::StatusOr<Evaluation> EvaluateScorer(const Scorer& scorer, const Dataset& dataset, const EvaluateFlags& flags) {
+absl::StatusOr<Evaluation> EvaluateScorer(const Scorer& scorer, const Dataset& dataset,
+                                          const EvaluateFlags& flags) {
   ProgressBar bar(stderr);
   bar.Start(scorer.name(), 1);
   EvaluationOptions options;
@@ -56,8 +57,10 @@ absl::StatusOr<Evaluation> EvaluateScorer(const Scorer& scorer, const Dataset& d
   return Evaluate(scorer, dataset, options);
 }
 
-void AddRows(const Evaluation& evaluation, const std::string& scorer, bool masked, std::vector<Row>& rows) {
-  for (const SizeMetrics& size : masked ? evaluation.seen_masked : evaluation.sizes) rows.push_back({scorer, size});
+void AddRows(const Evaluation& evaluation, const std::string& scorer, bool masked,
+             std::vector<Row>& rows) {
+  for (const SizeMetrics& size : masked ? evaluation.seen_masked : evaluation.sizes)
+    rows.push_back({scorer, size});
 }
 
 void PrintJson(const std::vector<Row>& rows, const EvaluateFlags& flags) {
@@ -71,20 +74,24 @@ void PrintJson(const std::vector<Row>& rows, const EvaluateFlags& flags) {
   }
 }
 
-void PrintTable(const std::vector<Row>& rows, const Evaluation& evaluation, const EvaluateFlags& flags) {
+void PrintTable(const std::vector<Row>& rows, const Evaluation& evaluation,
+                const EvaluateFlags& flags) {
   std::vector<MetricsRow> table;
   for (const Row& row : rows) {
     table.push_back({row.size.dim > 0 ? absl::StrCat(row.size.dim) : row.scorer, row.size.metrics});
   }
-  std::printf("%s items, %d users, full ranking, %s masked", flags.split.c_str(), static_cast<int>(evaluation.users),
+  std::printf("%s items, %d users, full ranking, %s masked", flags.split.c_str(),
+              static_cast<int>(evaluation.users),
               flags.mask_seen ? "padding and seen items" : "only padding");
   if (evaluation.skipped_users > 0) {
-    std::printf(" (%d users with fewer than 3 events left out)", static_cast<int>(evaluation.skipped_users));
+    std::printf(" (%d users with fewer than 3 events left out)",
+                static_cast<int>(evaluation.skipped_users));
   }
   std::printf("\n%s", FormatMetricsTable("dim", table).c_str());
 }
 
-absl::Status WritePlot(const std::vector<Row>& rows, const EvaluateFlags& flags, const std::string& name) {
+absl::Status WritePlot(const std::vector<Row>& rows, const EvaluateFlags& flags,
+                       const std::string& name) {
   Chart chart{.title = absl::StrCat(name, ": quality by width (", flags.split, " items)"),
               .x_label = "width (dim)",
               .y_label = flags.mask_seen ? "metric, seen items masked" : "metric, full ranking",
@@ -105,17 +112,20 @@ absl::Status RunEvaluate(const EvaluateFlags& flags) {
   NESTREC_ASSIGN_OR_RETURN(const auto dataset, Dataset::Load(flags.data, dataset_options));
   if (checkpoint->info().dataset_fingerprint != dataset->fingerprint) {
     if (checkpoint->info().items != dataset->items()) {
-      return absl::FailedPreconditionError(
-          absl::StrCat(flags.model, " knows ", checkpoint->info().items, " items, but ", flags.data, " has ", dataset->items(),
-                       "; evaluate on the data that the model was trained on"));
+      return absl::FailedPreconditionError(absl::StrCat(
+          flags.model, " knows ", checkpoint->info().items, " items, but ", flags.data, " has ",
+          dataset->items(), "; evaluate on the data that the model was trained on"));
     }
-    std::fprintf(stderr, "warning: %s was trained on other data than %s (fingerprints %s and %s): the figures mix two splits\n",
-                 flags.model.c_str(), flags.data.c_str(), checkpoint->info().dataset_fingerprint.c_str(),
-                 dataset->fingerprint.c_str());
+    std::fprintf(stderr,
+                 "warning: %s was trained on other data than %s (fingerprints %s and %s): the "
+                 "figures mix two splits\n",
+                 flags.model.c_str(), flags.data.c_str(),
+                 checkpoint->info().dataset_fingerprint.c_str(), dataset->fingerprint.c_str());
   }
   CatchInterrupts();
   NESTREC_ASSIGN_OR_RETURN(const auto encoder, Encoder::Create(checkpoint->view(), checkpoint));
-  NESTREC_ASSIGN_OR_RETURN(const Evaluation model, EvaluateScorer(ModelScorer(encoder.get()), *dataset, flags));
+  NESTREC_ASSIGN_OR_RETURN(const Evaluation model,
+                           EvaluateScorer(ModelScorer(encoder.get()), *dataset, flags));
   std::vector<Row> rows;
   AddRows(model, "model", flags.mask_seen, rows);
   if (flags.baselines) {
@@ -125,7 +135,8 @@ absl::Status RunEvaluate(const EvaluateFlags& flags) {
     baselines.push_back(std::move(content));
     baselines.push_back(std::make_unique<CoVisitScorer>(*dataset));
     for (const auto& baseline : baselines) {
-      NESTREC_ASSIGN_OR_RETURN(const Evaluation evaluation, EvaluateScorer(*baseline, *dataset, flags));
+      NESTREC_ASSIGN_OR_RETURN(const Evaluation evaluation,
+                               EvaluateScorer(*baseline, *dataset, flags));
       AddRows(evaluation, baseline->name(), flags.mask_seen, rows);
     }
   }
@@ -141,16 +152,21 @@ absl::Status RunEvaluate(const EvaluateFlags& flags) {
 
 void AddEvaluateCommand(CLI::App& app, Command* selected) {
   auto flags = std::make_shared<EvaluateFlags>();
-  CLI::App* command = app.add_subcommand("evaluate", "Recall, NDCG and MRR of every size of a checkpoint");
+  CLI::App* command =
+      app.add_subcommand("evaluate", "Recall, NDCG and MRR of every size of a checkpoint");
   command->add_option("--model", flags->model, "Checkpoint")->required();
   command->add_option("--data", flags->data, "Data folder")->envname("NESTREC_DATA")->required();
   command->add_option("--split", flags->split, "Which held-out item: val or test")
-      ->check(CLI::IsMember({"val", "test"}))->capture_default_str();
-  command->add_flag("--mask-seen", flags->mask_seen, "Leave the history's items out of the ranking (another figure)");
-  command->add_flag("--baselines", flags->baselines, "Also popularity and the last item's neighbours");
+      ->check(CLI::IsMember({"val", "test"}))
+      ->capture_default_str();
+  command->add_flag("--mask-seen", flags->mask_seen,
+                    "Leave the history's items out of the ranking (another figure)");
+  command->add_flag("--baselines", flags->baselines,
+                    "Also popularity and the last item's neighbours");
   command->add_flag("--json", flags->json, "One JSON object per row instead of the table");
   command->add_option("--plot", flags->plot, "Also draw quality against width into this SVG file");
-  command->add_option("--threads", flags->threads, "Threads (default: all cores)")->check(CLI::Range(0, 4096));
+  command->add_option("--threads", flags->threads, "Threads (default: all cores)")
+      ->check(CLI::Range(0, 4096));
   command->callback([flags, selected] { *selected = [flags] { return RunEvaluate(*flags); }; });
 }
 

@@ -26,7 +26,8 @@ absl::Status RunExport(const ExportFlags& flags) {
   NESTREC_ASSIGN_OR_RETURN(const auto checkpoint, Checkpoint::Open(flags.model, {}));
   NESTREC_ASSIGN_OR_RETURN(const int levels, checkpoint->sizes().LevelsOf(flags.dim));
   NESTREC_RETURN_IF_ERROR(checkpoint->Export(levels, flags.output));
-  std::printf("wrote %s: sizes %s of %s\n", flags.output.c_str(), checkpoint->sizes().Prefix(levels).ToString().c_str(),
+  std::printf("wrote %s: sizes %s of %s\n", flags.output.c_str(),
+              checkpoint->sizes().Prefix(levels).ToString().c_str(),
               checkpoint->sizes().ToString().c_str());
   return absl::OkStatus();
 }

@@ -37,27 +37,33 @@ void PrintFacts(const Checkpoint& checkpoint, bool verified) {
   const ModelInfo& info = checkpoint.info();
   std::vector<std::string> modalities;
   for (const ModalityInfo& modality : info.modalities) {
-    modalities.push_back(absl::StrCat(modality.name, " ", modality.width, " (scaling ", modality.scaling, ")"));
+    modalities.push_back(
+        absl::StrCat(modality.name, " ", modality.width, " (scaling ", modality.scaling, ")"));
   }
   const std::vector<std::pair<const char*, std::string>> facts = {
       {"model", info.name},
       {"version", info.version},
-      {"file", absl::StrCat(checkpoint.file().path(), ", ", FormatBytes(checkpoint.file().size_bytes()), ", format ",
-                            ModelInfo::kFormatVersion, verified ? ", every checksum verified" : ", checksums not verified")},
+      {"file",
+       absl::StrCat(checkpoint.file().path(), ", ", FormatBytes(checkpoint.file().size_bytes()),
+                    ", format ", ModelInfo::kFormatVersion,
+                    verified ? ", every checksum verified" : ", checksums not verified")},
       {"created", absl::StrCat(info.created, " by nestrec ", info.program_version)},
       {"sizes", checkpoint.sizes().ToString()},
       {"blocks", absl::StrCat(checkpoint.view().blocks.size())},
       {"max_len", absl::StrCat(info.max_len)},
       {"items", absl::StrCat(info.items)},
       {"features", absl::StrJoin(modalities, ", ")},
-      {"text encoder", checkpoint.has_text_encoder() ? "yes: new items can be encoded from text" : "no"},
+      {"text encoder",
+       checkpoint.has_text_encoder() ? "yes: new items can be encoded from text" : "no"},
       {"data", info.dataset_fingerprint},
   };
   for (const auto& [name, value] : facts) std::printf("%-13s %s\n", name, value.c_str());
-  const auto recipe = nlohmann::ordered_json::parse(info.recipe_json, nullptr, /*allow_exceptions=*/false);
+  const auto recipe =
+      nlohmann::ordered_json::parse(info.recipe_json, nullptr, /*allow_exceptions=*/false);
   std::vector<std::string> settings;
   if (recipe.is_object()) {
-    for (const auto& [key, value] : recipe.items()) settings.push_back(absl::StrCat(key, " ", value.dump()));
+    for (const auto& [key, value] : recipe.items())
+      settings.push_back(absl::StrCat(key, " ", value.dump()));
   }
   std::printf("%-13s %s\n", "recipe", absl::StrJoin(settings, ", ").c_str());
 }
@@ -67,27 +73,32 @@ void PrintSizes(const Checkpoint& checkpoint) {
   const uint64_t all = checkpoint.LevelBytes(checkpoint.sizes().levels());
   for (int levels = 1; levels <= checkpoint.sizes().levels(); ++levels) {
     const uint64_t bytes = checkpoint.LevelBytes(levels);
-    std::printf("%8d  %12s  %13.1f%%\n", checkpoint.sizes().end(levels - 1), FormatBytes(bytes).c_str(),
+    std::printf("%8d  %12s  %13.1f%%\n", checkpoint.sizes().end(levels - 1),
+                FormatBytes(bytes).c_str(),
                 100.0 * static_cast<double>(bytes) / static_cast<double>(all));
   }
 }
 
 absl::Status RunInspect(const InspectFlags& flags) {
-  NESTREC_ASSIGN_OR_RETURN(const auto checkpoint,
-                           Checkpoint::Open(flags.model, {.max_dim = 0, .verify = !flags.skip_verify}));
+  NESTREC_ASSIGN_OR_RETURN(
+      const auto checkpoint,
+      Checkpoint::Open(flags.model, {.max_dim = 0, .verify = !flags.skip_verify}));
   PrintFacts(*checkpoint, !flags.skip_verify);
   PrintSizes(*checkpoint);
-  const std::pair<const char*, const std::vector<SizeMetrics>*> splits[] = {{"validation", &checkpoint->info().validation},
-                                                                            {"test", &checkpoint->info().test}};
+  const std::pair<const char*, const std::vector<SizeMetrics>*> splits[] = {
+      {"validation", &checkpoint->info().validation}, {"test", &checkpoint->info().test}};
   for (const auto& [name, metrics] : splits) {
     if (metrics->empty()) continue;
-    std::printf("\n%s items, full ranking, only padding masked\n%s", name, FormatMetricsTable("dim", RowsOf(*metrics)).c_str());
+    std::printf("\n%s items, full ranking, only padding masked\n%s", name,
+                FormatMetricsTable("dim", RowsOf(*metrics)).c_str());
   }
   if (!flags.tensors) return absl::OkStatus();
   std::printf("\n");
   for (const TensorInfo& tensor : checkpoint->file().tensors()) {
-    std::printf("%12d  %4s  %-18s  %s\n", static_cast<int>(tensor.begin_bytes), std::string(DTypeName(tensor.dtype)).c_str(),
-                absl::StrCat("[", absl::StrJoin(tensor.shape, ", "), "]").c_str(), tensor.name.c_str());
+    std::printf("%12d  %4s  %-18s  %s\n", static_cast<int>(tensor.begin_bytes),
+                std::string(DTypeName(tensor.dtype)).c_str(),
+                absl::StrCat("[", absl::StrJoin(tensor.shape, ", "), "]").c_str(),
+                tensor.name.c_str());
   }
   return absl::OkStatus();
 }
@@ -98,8 +109,10 @@ void AddInspectCommand(CLI::App& app, Command* selected) {
   auto flags = std::make_shared<InspectFlags>();
   CLI::App* command = app.add_subcommand("inspect", "Show what a checkpoint holds");
   command->add_option("model", flags->model, "Checkpoint")->required();
-  command->add_flag("--tensors", flags->tensors, "Also list every tensor: first byte, type, shape, name");
-  command->add_flag("--no-verify", flags->skip_verify, "Do not read all bytes to compare checksums");
+  command->add_flag("--tensors", flags->tensors,
+                    "Also list every tensor: first byte, type, shape, name");
+  command->add_flag("--no-verify", flags->skip_verify,
+                    "Do not read all bytes to compare checksums");
   command->callback([flags, selected] { *selected = [flags] { return RunInspect(*flags); }; });
 }
 

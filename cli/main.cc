@@ -3,6 +3,7 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <string>
 
 #include "absl/strings/str_cat.h"
@@ -15,11 +16,13 @@ constexpr int kExitFailed = 1;
 constexpr int kExitUsage = 2;
 constexpr int kExitInterrupted = 130;  // as a shell reports Ctrl-C
 
-// OpenMP's threads wait for each other by spinning unless told otherwise before the program starts. On a machine that
-// does anything else at the same time, or in a container with a CPU quota, the spinning thread burns the very time slice
-// that the other one needs: training steps were measured 8 times slower with two busy neighbours. So the program starts
-// itself once more with passive waiting, unless the user has chosen.
-void WaitPassively(char** argv) {
+// OpenMP's threads wait for each other by spinning unless told otherwise before the program starts.
+// On a machine that does anything else at the same time, or in a container with a CPU quota, the
+// spinning thread burns the very time slice that the other one needs: training steps were measured
+// 8 times slower with two busy neighbours. So training, the one command whose work OpenMP splits,
+// starts the program once more with passive waiting, unless the user has chosen.
+void WaitPassively(int argc, char** argv) {
+  if (argc < 2 || std::strcmp(argv[1], "train") != 0) return;
   if (std::getenv("OMP_WAIT_POLICY") != nullptr || std::getenv("GOMP_SPINCOUNT") != nullptr) return;
   setenv("OMP_WAIT_POLICY", "passive", 1);
   execv("/proc/self/exe", argv);  // returns only when it fails: then go on as we are
@@ -28,7 +31,7 @@ void WaitPassively(char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  WaitPassively(argv);
+  WaitPassively(argc, argv);
   CLI::App app("Trains one nested recommendation model and serves every size of it.");
   app.set_version_flag("--version", absl::StrCat("nestrec ", nestrec::kVersion));
   app.require_subcommand(1);

@@ -13,7 +13,8 @@ std::string FormatMetricsTable(const std::string& what, const std::vector<Metric
   const int label_width = static_cast<int>(width);
   std::string table = absl::StrFormat("%*s", label_width, what);
   for (const char* metric : {"R", "N", "M"}) {
-    for (const int cutoff : kMetricCutoffs) absl::StrAppendFormat(&table, "  %6s", absl::StrCat(metric, "@", cutoff));
+    for (const int cutoff : kMetricCutoffs)
+      absl::StrAppendFormat(&table, "  %6s", absl::StrCat(metric, "@", cutoff));
   }
   table += "\n";
   for (const MetricsRow& row : rows) {

@@ -48,7 +48,8 @@ class JsonLog {
     auto log = std::make_unique<JsonLog>();
     if (path.empty()) return log;
     log->stream_.open(path, append ? std::ios::app : std::ios::trunc);
-    if (!log->stream_) return absl::PermissionDeniedError(absl::StrCat("--json: cannot write ", path));
+    if (!log->stream_)
+      return absl::PermissionDeniedError(absl::StrCat("--json: cannot write ", path));
     return log;
   }
   void Write(const nlohmann::ordered_json& line) {
@@ -90,11 +91,13 @@ std::string DescribeRun(const Dataset& dataset, const TrainFlags& flags, const N
     modalities.push_back(absl::StrCat(modality.name, " ", modality.features.columns));
   }
   return absl::StrFormat(
-      "%s: %d users, %d items, %d events, features %s\nsizes %s, %d block%s, batch %d, lr %g, dropout %g, windows %s, "
+      "%s: %d users, %d items, %d events, features %s\nsizes %s, %d block%s, batch %d, lr %g, "
+      "dropout %g, windows %s, "
       "feature scaling %s%s, seed %d",
-      flags.name, dataset.users(), dataset.items(), dataset.interactions.size(), absl::StrJoin(modalities, " + "),
-      sizes.ToString(), flags.recipe.blocks, flags.recipe.blocks == 1 ? "" : "s", flags.recipe.batch_size,
-      flags.recipe.learning_rate, flags.recipe.dropout, flags.windows, flags.recipe.feature_scaling,
+      flags.name, dataset.users(), dataset.items(), dataset.interactions.size(),
+      absl::StrJoin(modalities, " + "), sizes.ToString(), flags.recipe.blocks,
+      flags.recipe.blocks == 1 ? "" : "s", flags.recipe.batch_size, flags.recipe.learning_rate,
+      flags.recipe.dropout, flags.windows, flags.recipe.feature_scaling,
       flags.recipe.item_residual ? ", item residual" : "", flags.recipe.seed);
 }
 
@@ -108,7 +111,8 @@ absl::Status RunTrain(TrainFlags flags) {
   NESTREC_ASSIGN_OR_RETURN(const auto dataset, Dataset::Load(flags.data, dataset_options));
   if (flags.name.empty()) {
     const std::filesystem::path folder = std::filesystem::absolute(flags.data).lexically_normal();
-    flags.name = folder.filename().empty() ? folder.parent_path().filename().string() : folder.filename().string();
+    flags.name = folder.filename().empty() ? folder.parent_path().filename().string()
+                                           : folder.filename().string();
   }
   NESTREC_ASSIGN_OR_RETURN(const auto log, JsonLog::Open(flags.json_path, flags.resume));
   std::printf("%s\n", DescribeRun(*dataset, flags, *sizes).c_str());
@@ -128,7 +132,8 @@ absl::Status RunTrain(TrainFlags flags) {
       epoch = report.epoch;
       bar.Start(absl::StrFormat("epoch %d", epoch), report.steps);
     }
-    bar.Update(report.step, absl::StrFormat("loss %.4f  %.1fk positions/s", report.loss, report.positions_per_second / 1000));
+    bar.Update(report.step, absl::StrFormat("loss %.4f  %.1fk positions/s", report.loss,
+                                            report.positions_per_second / 1000));
   };
   observer.on_epoch = [&](const EpochReport& report) {
     bar.Clear();
@@ -155,9 +160,12 @@ absl::Status RunTrain(TrainFlags flags) {
   json["validation"] = MetricsToJson(result->validation);
   json["test"] = MetricsToJson(result->test);
   log->Write(json);
-  std::printf("\nbest epoch %d of %d, %s of training; test items, full ranking over %d items:\n%s\nwrote %s\n",
-              result->best_epoch, result->epochs, FormatClock(result->training_time).c_str(),
-              static_cast<int>(dataset->items()), FormatMetricsTable("dim", RowsOf(result->test)).c_str(), flags.output.c_str());
+  std::printf(
+      "\nbest epoch %d of %d, %s of training; test items, full ranking over %d items:\n%s\nwrote "
+      "%s\n",
+      result->best_epoch, result->epochs, FormatClock(result->training_time).c_str(),
+      static_cast<int>(dataset->items()), FormatMetricsTable("dim", RowsOf(result->test)).c_str(),
+      flags.output.c_str());
   return absl::OkStatus();
 }
 
@@ -167,35 +175,68 @@ void AddTrainCommand(CLI::App& app, Command* selected) {
   auto flags = std::make_shared<TrainFlags>();
   Recipe& recipe = flags->recipe;
   CLI::App* command = app.add_subcommand("train", "Train a nested model on a data folder");
-  command->add_option("--data", flags->data, "Data folder (interactions.txt, items.jsonl, features/)")
-      ->envname("NESTREC_DATA")->required();
+  command
+      ->add_option("--data", flags->data, "Data folder (interactions.txt, items.jsonl, features/)")
+      ->envname("NESTREC_DATA")
+      ->required();
   command->add_option("-o,--output", flags->output, "Checkpoint to write")->capture_default_str();
-  command->add_option("--modalities", flags->modalities, "Features to use, such as text,image (default: all)")->delimiter(',');
-  command->add_option("--dim", flags->dim, "Widest size; sizes are 8, 16, 32, ... up to it")->capture_default_str();
-  command->add_option("--sizes", flags->sizes, "The sizes themselves, such as 8,64,512 (instead of --dim)")->excludes("--dim");
-  command->add_option("--blocks", recipe.blocks, "Blocks of LRU and feed-forward")->capture_default_str();
-  command->add_option("--max-len", recipe.max_len, "Items of a history that count")->capture_default_str();
-  command->add_option("--epochs", recipe.epochs, "Most epochs, and the length of the cosine schedule")->capture_default_str();
-  command->add_option("--patience", recipe.patience, "Epochs without a better val NDCG@10 at the widest size")->capture_default_str();
-  command->add_option("--batch-size", recipe.batch_size, "Sequences per step")->capture_default_str();
-  command->add_option("--lr", recipe.learning_rate, "Learning rate after warm-up")->capture_default_str();
-  command->add_option("--warmup-steps", recipe.warmup_steps, "Steps of linear warm-up")->capture_default_str();
-  command->add_option("--dropout", recipe.dropout, "Dropout on input, recurrence and feed-forward")->capture_default_str();
-  command->add_option("--weight-decay", recipe.weight_decay, "AdamW's decay, biases exempt")->capture_default_str();
-  command->add_option("--clip", recipe.clip_norm, "Global gradient norm to clip at; 0: none")->capture_default_str();
-  command->add_option("--r-min", recipe.r_min, "Ring initialisation: smallest |lambda|")->capture_default_str();
-  command->add_option("--r-max", recipe.r_max, "Ring initialisation: largest |lambda|")->capture_default_str();
-  command->add_option("--windows", flags->windows, "Training part of a long user: last window, or all")
-      ->check(CLI::IsMember({"last", "all"}))->capture_default_str();
-  command->add_option("--feature-scaling", recipe.feature_scaling, "none; sqrt_width: rows to norm sqrt(width); whiten: by PCA")
-      ->check(CLI::IsMember({"none", "sqrt_width", "whiten"}))->capture_default_str();
-  command->add_flag("--item-residual", recipe.item_residual, "Learn a vector per item beside its content (not in the paper)");
-  command->add_option("--seed", recipe.seed, "Seed of weights, order and dropout")->capture_default_str();
+  command
+      ->add_option("--modalities", flags->modalities,
+                   "Features to use, such as text,image (default: all)")
+      ->delimiter(',');
+  command->add_option("--dim", flags->dim, "Widest size; sizes are 8, 16, 32, ... up to it")
+      ->capture_default_str();
+  command
+      ->add_option("--sizes", flags->sizes,
+                   "The sizes themselves, such as 8,64,512 (instead of --dim)")
+      ->excludes("--dim");
+  command->add_option("--blocks", recipe.blocks, "Blocks of LRU and feed-forward")
+      ->capture_default_str();
+  command->add_option("--max-len", recipe.max_len, "Items of a history that count")
+      ->capture_default_str();
+  command
+      ->add_option("--epochs", recipe.epochs, "Most epochs, and the length of the cosine schedule")
+      ->capture_default_str();
+  command
+      ->add_option("--patience", recipe.patience,
+                   "Epochs without a better val NDCG@10 at the widest size")
+      ->capture_default_str();
+  command->add_option("--batch-size", recipe.batch_size, "Sequences per step")
+      ->capture_default_str();
+  command->add_option("--lr", recipe.learning_rate, "Learning rate after warm-up")
+      ->capture_default_str();
+  command->add_option("--warmup-steps", recipe.warmup_steps, "Steps of linear warm-up")
+      ->capture_default_str();
+  command->add_option("--dropout", recipe.dropout, "Dropout on input, recurrence and feed-forward")
+      ->capture_default_str();
+  command->add_option("--weight-decay", recipe.weight_decay, "AdamW's decay, biases exempt")
+      ->capture_default_str();
+  command->add_option("--clip", recipe.clip_norm, "Global gradient norm to clip at; 0: none")
+      ->capture_default_str();
+  command->add_option("--r-min", recipe.r_min, "Ring initialisation: smallest |lambda|")
+      ->capture_default_str();
+  command->add_option("--r-max", recipe.r_max, "Ring initialisation: largest |lambda|")
+      ->capture_default_str();
+  command
+      ->add_option("--windows", flags->windows, "Training part of a long user: last window, or all")
+      ->check(CLI::IsMember({"last", "all"}))
+      ->capture_default_str();
+  command
+      ->add_option("--feature-scaling", recipe.feature_scaling,
+                   "none; sqrt_width: rows to norm sqrt(width); whiten: by PCA")
+      ->check(CLI::IsMember({"none", "sqrt_width", "whiten"}))
+      ->capture_default_str();
+  command->add_flag("--item-residual", recipe.item_residual,
+                    "Learn a vector per item beside its content (not in the paper)");
+  command->add_option("--seed", recipe.seed, "Seed of weights, order and dropout")
+      ->capture_default_str();
   command->add_option("--name", flags->name, "The model's label (default: the data folder's name)");
   command->add_option("--json", flags->json_path, "Also write a JSON line per epoch to this file");
-  command->add_option("--threads", flags->threads, "Threads (default: all cores)")->check(CLI::Range(0, 4096));
+  command->add_option("--threads", flags->threads, "Threads (default: all cores)")
+      ->check(CLI::Range(0, 4096));
   command->add_flag("--resume", flags->resume, "Go on with an interrupted run");
-  command->add_flag("--overwrite", flags->overwrite, "Start anew although the checkpoint exists")->excludes("--resume");
+  command->add_flag("--overwrite", flags->overwrite, "Start anew although the checkpoint exists")
+      ->excludes("--resume");
   command->callback([flags, selected] { *selected = [flags] { return RunTrain(*flags); }; });
 }
 

@@ -1,1 +1,2 @@
-// Holds the precompiled torch/torch.h that all files with libtorch in them share; see NestrecTargets.cmake.
+// Holds the precompiled torch/torch.h that all files with libtorch in them share; see
+// NestrecTargets.cmake.

@@ -6,7 +6,8 @@
 
 namespace nestrec {
 
-std::vector<TrainingWindow> MakeTrainingWindows(const Dataset& dataset, int max_len, Windows windows) {
+std::vector<TrainingWindow> MakeTrainingWindows(const Dataset& dataset, int max_len,
+                                                Windows windows) {
   std::vector<TrainingWindow> result;
   for (int64_t user = 0; user < dataset.users(); ++user) {
     const int64_t trained = static_cast<int64_t>(TrainingItems(dataset.sequence(user)).size());

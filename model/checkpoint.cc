@@ -29,22 +29,26 @@ absl::Status VerifyLevels(const SafetensorsFile& file, int levels) {
   return file.VerifyPadding();
 }
 
-absl::StatusOr<std::shared_ptr<const Catalogue>> ReadCatalogue(const std::shared_ptr<const SafetensorsFile>& file,
-                                                               int64_t items) {
+absl::StatusOr<std::shared_ptr<const Catalogue>> ReadCatalogue(
+    const std::shared_ptr<const SafetensorsFile>& file, int64_t items) {
   NESTREC_ASSIGN_OR_RETURN(const absl::string_view ids, file->Text(kItemIds));
   NESTREC_ASSIGN_OR_RETURN(const auto id_offsets, file->Int64s(kItemIdOffsets, {items + 1}));
   NESTREC_ASSIGN_OR_RETURN(const absl::string_view records, file->Text(kRecords));
   NESTREC_ASSIGN_OR_RETURN(const auto record_offsets, file->Int64s(kRecordOffsets, {items + 1}));
-  absl::StatusOr<Catalogue> catalogue = Catalogue::Create(ids, id_offsets, records, record_offsets, file);
+  absl::StatusOr<Catalogue> catalogue =
+      Catalogue::Create(ids, id_offsets, records, record_offsets, file);
   if (!catalogue.ok()) {
-    return absl::DataLossError(absl::StrCat(file->path(), ": catalogue: ", catalogue.status().message()));
+    return absl::DataLossError(
+        absl::StrCat(file->path(), ": catalogue: ", catalogue.status().message()));
   }
   return std::make_shared<const Catalogue>(*std::move(catalogue));
 }
 
-// The catalogue, the text encoder and the levels of `view`, in the order of docs/checkpoint_format.md.
-absl::StatusOr<std::string> WriteParts(const std::string& path, ModelView view, const ModelInfo& info,
-                                       const Catalogue& catalogue, const SafetensorsFile* text_encoder,
+// The catalogue, the text encoder and the levels of `view`, in the order of
+// docs/checkpoint_format.md.
+absl::StatusOr<std::string> WriteParts(const std::string& path, ModelView view,
+                                       const ModelInfo& info, const Catalogue& catalogue,
+                                       const SafetensorsFile* text_encoder,
                                        absl::string_view source_prefix) {
   SafetensorsWriter writer;
   writer.AddText(std::string(kItemIds), catalogue.ids_text());
@@ -52,12 +56,12 @@ absl::StatusOr<std::string> WriteParts(const std::string& path, ModelView view, 
   writer.AddText(std::string(kRecords), catalogue.records_text());
   writer.Add(std::string(kRecordOffsets), {info.items + 1}, catalogue.record_offsets());
   for (int level = 0; level < view.sizes.levels(); ++level) {
-    NESTREC_RETURN_IF_ERROR(VisitLevel(
-        view, FeatureWidth(info), level,
-        [&writer](std::string name, std::vector<int64_t> shape, std::span<const float>& values) -> absl::Status {
-          writer.Add(std::move(name), std::move(shape), values);
-          return absl::OkStatus();
-        }));
+    NESTREC_RETURN_IF_ERROR(VisitLevel(view, FeatureWidth(info), level,
+                                       [&writer](std::string name, std::vector<int64_t> shape,
+                                                 std::span<const float>& values) -> absl::Status {
+                                         writer.Add(std::move(name), std::move(shape), values);
+                                         return absl::OkStatus();
+                                       }));
   }
   if (text_encoder != nullptr) {
     NESTREC_RETURN_IF_ERROR(CopyTensors(*text_encoder, source_prefix, kTextEncoderPrefix, writer));
@@ -91,17 +95,19 @@ uint64_t Checkpoint::LevelBytes(int levels) const {
   uint64_t bytes = 0;
   ModelView view = view_;
   for (int level = 0; level < levels; ++level) {
-    VisitLevel(view, FeatureWidth(info_), level,
-               [&bytes](const std::string&, const std::vector<int64_t>&, std::span<const float>& values) {
-                 bytes += values.size_bytes();
-                 return absl::OkStatus();
-               })
+    VisitLevel(
+        view, FeatureWidth(info_), level,
+        [&bytes](const std::string&, const std::vector<int64_t>&, std::span<const float>& values) {
+          bytes += values.size_bytes();
+          return absl::OkStatus();
+        })
         .IgnoreError();  // the visitor cannot fail
   }
   return bytes;
 }
 
-absl::StatusOr<std::shared_ptr<const Checkpoint>> Checkpoint::Open(const std::string& path, const Options& options) {
+absl::StatusOr<std::shared_ptr<const Checkpoint>> Checkpoint::Open(const std::string& path,
+                                                                   const Options& options) {
   NESTREC_ASSIGN_OR_RETURN(const std::shared_ptr<const SafetensorsFile> file,
                            SafetensorsFile::Open(path, /*require_checksums=*/true));
   NESTREC_ASSIGN_OR_RETURN(CheckpointMetadata metadata, ParseMetadata(path, file->metadata()));
@@ -113,14 +119,16 @@ absl::StatusOr<std::shared_ptr<const Checkpoint>> Checkpoint::Open(const std::st
   if (options.verify) NESTREC_RETURN_IF_ERROR(VerifyLevels(*file, levels));
   NESTREC_ASSIGN_OR_RETURN(std::shared_ptr<const Catalogue> catalogue,
                            ReadCatalogue(file, metadata.info.items));
-  ModelView view = EmptyView(metadata.sizes.Prefix(levels), metadata.blocks, metadata.info.items + 1, metadata.info.max_len);
+  ModelView view = EmptyView(metadata.sizes.Prefix(levels), metadata.blocks,
+                             metadata.info.items + 1, metadata.info.max_len);
   for (int level = 0; level < levels; ++level) {
-    NESTREC_RETURN_IF_ERROR(VisitLevel(
-        view, FeatureWidth(metadata.info), level,
-        [&](const std::string& name, const std::vector<int64_t>& shape, std::span<const float>& values) -> absl::Status {
-          NESTREC_ASSIGN_OR_RETURN(values, file->Floats(name, shape));
-          return absl::OkStatus();
-        }));
+    NESTREC_RETURN_IF_ERROR(
+        VisitLevel(view, FeatureWidth(metadata.info), level,
+                   [&](const std::string& name, const std::vector<int64_t>& shape,
+                       std::span<const float>& values) -> absl::Status {
+                     NESTREC_ASSIGN_OR_RETURN(values, file->Floats(name, shape));
+                     return absl::OkStatus();
+                   }));
   }
   std::shared_ptr<Checkpoint> checkpoint(new Checkpoint(metadata.sizes, std::move(view)));
   checkpoint->file_ = file;
@@ -131,7 +139,8 @@ absl::StatusOr<std::shared_ptr<const Checkpoint>> Checkpoint::Open(const std::st
 
 absl::Status Checkpoint::Export(int levels, const std::string& path) const {
   if (levels < 1 || levels > view_.sizes.levels()) {
-    return absl::InvalidArgumentError(absl::StrCat("levels: ", levels, " is outside 1..", view_.sizes.levels()));
+    return absl::InvalidArgumentError(
+        absl::StrCat("levels: ", levels, " is outside 1..", view_.sizes.levels()));
   }
   ModelInfo info = info_;
   const auto keep_prefix = [&](std::vector<SizeMetrics>& metrics) {
@@ -139,13 +148,14 @@ absl::Status Checkpoint::Export(int levels, const std::string& path) const {
   };
   keep_prefix(info.validation);
   keep_prefix(info.test);
-  return WriteParts(path, view_.Prefix(levels), info, *catalogue_, has_text_encoder() ? file_.get() : nullptr,
-                    kTextEncoderPrefix)
+  return WriteParts(path, view_.Prefix(levels), info, *catalogue_,
+                    has_text_encoder() ? file_.get() : nullptr, kTextEncoderPrefix)
       .status();
 }
 
-absl::StatusOr<std::string> WriteCheckpoint(const std::string& path, const ModelView& view, const ModelInfo& info,
-                                            const Catalogue& catalogue, const SafetensorsFile* text_encoder) {
+absl::StatusOr<std::string> WriteCheckpoint(const std::string& path, const ModelView& view,
+                                            const ModelInfo& info, const Catalogue& catalogue,
+                                            const SafetensorsFile* text_encoder) {
   return WriteParts(path, view, info, catalogue, text_encoder, "");
 }
 

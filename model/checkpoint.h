@@ -1,8 +1,10 @@
-// The nested checkpoint: one safetensors file that holds every size of one model, its item embeddings, the
-// catalogue, metrics and the text encoder. docs/checkpoint_format.md has the names and bytes.
+// The nested checkpoint: one safetensors file that holds every size of one model, its item
+// embeddings, the catalogue, metrics and the text encoder. docs/checkpoint_format.md has the names
+// and bytes.
 //
-// Everything is split by level and stored level by level, so that the first `levels` levels are a complete
-// model; opening with a smaller `max_dim` neither reads nor verifies the bytes of the wider levels.
+// Everything is split by level and stored level by level, so that the first `levels` levels are a
+// complete model; opening with a smaller `max_dim` neither reads nor verifies the bytes of the
+// wider levels.
 //
 // Thread safety: an open checkpoint is immutable.
 #pragma once
@@ -31,7 +33,8 @@ struct LinearLevel {
 // One level of a block. All vectors are [w_j].
 struct BlockLevel {
   std::span<const float> norm1_scale, norm1_shift;
-  std::span<const float> nu_log, theta_log, gamma_log;  // lambda = exp(-exp(nu_log) + i exp(theta_log))
+  std::span<const float> nu_log, theta_log,
+      gamma_log;  // lambda = exp(-exp(nu_log) + i exp(theta_log))
   LinearLevel b_re, b_im;
   LinearLevel c_re, c_im;  // Re(C h + b) = C_re h_re - C_im h_im + b_re: c_im has no bias
   std::span<const float> norm2_scale, norm2_shift;
@@ -42,10 +45,10 @@ struct BlockLevel {
 struct ModelView {
   NestedSizes sizes;
   int max_len;
-  int64_t item_rows;                              // items + 1; row 0 is the padding item
-  std::vector<std::span<const float>> items;      // per level [item_rows, w_j]
-  std::vector<LinearLevel> projector;             // per level: weight [w_j, F], bias [w_j]
-  std::vector<std::vector<BlockLevel>> blocks;    // [block][level]
+  int64_t item_rows;                            // items + 1; row 0 is the padding item
+  std::vector<std::span<const float>> items;    // per level [item_rows, w_j]
+  std::vector<LinearLevel> projector;           // per level: weight [w_j, F], bias [w_j]
+  std::vector<std::vector<BlockLevel>> blocks;  // [block][level]
 
   // The first `levels` levels.
   ModelView Prefix(int levels) const;
@@ -62,14 +65,14 @@ struct ModalityInfo {
 struct ModelInfo {
   static constexpr int kFormatVersion = 1;
 
-  std::string name;          // a label for people: the data folder's name by default
-  std::string version;       // fingerprint of the file, 16 hex digits; set on opening
+  std::string name;     // a label for people: the data folder's name by default
+  std::string version;  // fingerprint of the file, 16 hex digits; set on opening
   int max_len = 50;
-  int64_t items = 0;         // without padding
+  int64_t items = 0;  // without padding
   std::vector<ModalityInfo> modalities;
-  std::string recipe_json;   // the training flags, a JSON object
+  std::string recipe_json;  // the training flags, a JSON object
   std::string dataset_fingerprint;
-  std::string created;       // RFC 3339, UTC
+  std::string created;  // RFC 3339, UTC
   std::string program_version;
   // Per size, narrow to wide; empty when the model was never evaluated.
   std::vector<SizeMetrics> validation;
@@ -83,9 +86,11 @@ class Checkpoint {
     bool verify = true;  // compare the checksum of every tensor that is loaded
   };
 
-  // kNotFound; kDataLoss for a damaged file (the tensor or the place is named); kFailedPrecondition for a
-  // file of another kind or a newer format version; kInvalidArgument for a max_dim that it does not hold.
-  static absl::StatusOr<std::shared_ptr<const Checkpoint>> Open(const std::string& path, const Options& options);
+  // kNotFound; kDataLoss for a damaged file (the tensor or the place is named); kFailedPrecondition
+  // for a file of another kind or a newer format version; kInvalidArgument for a max_dim that it
+  // does not hold.
+  static absl::StatusOr<std::shared_ptr<const Checkpoint>> Open(const std::string& path,
+                                                                const Options& options);
 
   const ModelInfo& info() const { return info_; }
   const NestedSizes& sizes() const { return view_.sizes; }  // the loaded ones
@@ -102,7 +107,8 @@ class Checkpoint {
 
  private:
   friend class CheckpointWriter;
-  Checkpoint(NestedSizes stored, ModelView view) : stored_sizes_(std::move(stored)), view_(std::move(view)) {}
+  Checkpoint(NestedSizes stored, ModelView view)
+      : stored_sizes_(std::move(stored)), view_(std::move(view)) {}
 
   std::shared_ptr<const SafetensorsFile> file_;
   NestedSizes stored_sizes_;
@@ -111,9 +117,11 @@ class Checkpoint {
   std::shared_ptr<const Catalogue> catalogue_;
 };
 
-// Writes `view` and what belongs to it as a checkpoint. `text_encoder` may be null: a file whose tensors (all of
-// them, with their metadata) are copied under "text_encoder.". Returns the fingerprint, which is the version.
-absl::StatusOr<std::string> WriteCheckpoint(const std::string& path, const ModelView& view, const ModelInfo& info,
-                                            const Catalogue& catalogue, const SafetensorsFile* text_encoder);
+// Writes `view` and what belongs to it as a checkpoint. `text_encoder` may be null: a file whose
+// tensors (all of them, with their metadata) are copied under "text_encoder.". Returns the
+// fingerprint, which is the version.
+absl::StatusOr<std::string> WriteCheckpoint(const std::string& path, const ModelView& view,
+                                            const ModelInfo& info, const Catalogue& catalogue,
+                                            const SafetensorsFile* text_encoder);
 
 }  // namespace nestrec

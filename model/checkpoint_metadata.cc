@@ -23,7 +23,8 @@ constexpr int64_t kMaxFeatureWidth = int64_t{1} << 20;
 // Reads the entries of one metadata map; the first problem stays in `status`.
 class Reader {
  public:
-  Reader(const std::string& path, const std::map<std::string, std::string>& entries) : path_(path), entries_(entries) {}
+  Reader(const std::string& path, const std::map<std::string, std::string>& entries)
+      : path_(path), entries_(entries) {}
 
   const std::string& Text(const std::string& key) {
     const auto it = entries_.find(key);
@@ -36,7 +37,8 @@ class Reader {
     const std::string& text = Text(key);
     int64_t value = 0;
     if (!absl::SimpleAtoi(text, &value) || value < low || value > high) {
-      Fail(absl::StrCat("metadata '", key, "' is '", text, "', not a whole number from ", low, " to ", high));
+      Fail(absl::StrCat("metadata '", key, "' is '", text, "', not a whole number from ", low,
+                        " to ", high));
     }
     return value;
   }
@@ -66,19 +68,23 @@ std::vector<ModalityInfo> ParseModalities(Reader& reader) {
   }
   for (const Json& entry : json) {
     const bool valid = entry.is_object() && entry.contains("name") && entry["name"].is_string() &&
-                       entry.contains("width") && entry["width"].is_number_integer() && entry.contains("scaling") &&
-                       entry["scaling"].is_string();
-    if (!valid || entry["width"].get<int64_t>() < 1 || entry["width"].get<int64_t>() > kMaxFeatureWidth) {
-      reader.Fail("metadata 'modalities' has an entry without a name, a scaling or a possible width");
+                       entry.contains("width") && entry["width"].is_number_integer() &&
+                       entry.contains("scaling") && entry["scaling"].is_string();
+    if (!valid || entry["width"].get<int64_t>() < 1 ||
+        entry["width"].get<int64_t>() > kMaxFeatureWidth) {
+      reader.Fail(
+          "metadata 'modalities' has an entry without a name, a scaling or a possible width");
       return modalities;
     }
-    modalities.push_back({entry["name"].get<std::string>(), entry["width"].get<int64_t>(), entry["scaling"].get<std::string>()});
+    modalities.push_back({entry["name"].get<std::string>(), entry["width"].get<int64_t>(),
+                          entry["scaling"].get<std::string>()});
   }
   return modalities;
 }
 
 // Nothing, or one entry per size.
-std::vector<SizeMetrics> ParseMetrics(Reader& reader, const std::string& key, const NestedSizes& sizes) {
+std::vector<SizeMetrics> ParseMetrics(Reader& reader, const std::string& key,
+                                      const NestedSizes& sizes) {
   absl::StatusOr<std::vector<SizeMetrics>> metrics = MetricsFromJson(reader.Parsed(key));
   if (!metrics.ok()) {
     reader.Fail(absl::StrCat("metadata '", key, "': ", metrics.status().message()));
@@ -95,10 +101,12 @@ std::vector<SizeMetrics> ParseMetrics(Reader& reader, const std::string& key, co
 
 }  // namespace
 
-std::map<std::string, std::string> MetadataOf(const ModelInfo& info, const NestedSizes& sizes, int blocks) {
+std::map<std::string, std::string> MetadataOf(const ModelInfo& info, const NestedSizes& sizes,
+                                              int blocks) {
   Json modalities = Json::array();
   for (const ModalityInfo& modality : info.modalities) {
-    modalities.push_back({{"name", modality.name}, {"width", modality.width}, {"scaling", modality.scaling}});
+    modalities.push_back(
+        {{"name", modality.name}, {"width", modality.width}, {"scaling", modality.scaling}});
   }
   return {
       {"format", "nestrec"},
@@ -118,23 +126,25 @@ std::map<std::string, std::string> MetadataOf(const ModelInfo& info, const Neste
   };
 }
 
-absl::StatusOr<CheckpointMetadata> ParseMetadata(const std::string& path,
-                                                 const std::map<std::string, std::string>& metadata) {
+absl::StatusOr<CheckpointMetadata> ParseMetadata(
+    const std::string& path, const std::map<std::string, std::string>& metadata) {
   const auto format = metadata.find("format");
   if (format == metadata.end() || format->second != "nestrec") {
-    return absl::FailedPreconditionError(
-        absl::StrCat(path, " is a safetensors file, but not a nestrec checkpoint; `nestrec train` makes one"));
+    return absl::FailedPreconditionError(absl::StrCat(
+        path, " is a safetensors file, but not a nestrec checkpoint; `nestrec train` makes one"));
   }
   Reader reader(path, metadata);
   const int64_t version = reader.Number("format_version", 0, 1 << 30);
   if (reader.status().ok() && version != ModelInfo::kFormatVersion) {
     return absl::FailedPreconditionError(
-        absl::StrCat(path, ": checkpoint format version ", version, ", but this program reads version ",
-                     ModelInfo::kFormatVersion, version > ModelInfo::kFormatVersion ? "; use a newer nestrec" : ""));
+        absl::StrCat(path, ": checkpoint format version ", version,
+                     ", but this program reads version ", ModelInfo::kFormatVersion,
+                     version > ModelInfo::kFormatVersion ? "; use a newer nestrec" : ""));
   }
   absl::StatusOr<NestedSizes> sizes = NestedSizes::Parse(reader.Text("sizes"));
   if (!sizes.ok()) {
-    return absl::DataLossError(absl::StrCat(path, ": metadata 'sizes': ", sizes.status().message()));
+    return absl::DataLossError(
+        absl::StrCat(path, ": metadata 'sizes': ", sizes.status().message()));
   }
   ModelInfo info;
   info.name = reader.Text("name");
@@ -152,8 +162,8 @@ absl::StatusOr<CheckpointMetadata> ParseMetadata(const std::string& path,
   return CheckpointMetadata{.sizes = *std::move(sizes), .blocks = blocks, .info = std::move(info)};
 }
 
-absl::Status CopyTensors(const SafetensorsFile& source, absl::string_view from, absl::string_view to,
-                         SafetensorsWriter& writer) {
+absl::Status CopyTensors(const SafetensorsFile& source, absl::string_view from,
+                         absl::string_view to, SafetensorsWriter& writer) {
   for (const TensorInfo& tensor : source.tensors()) {
     if (!absl::StartsWith(tensor.name, from)) continue;
     NESTREC_RETURN_IF_ERROR(source.Verify(tensor));

@@ -1,5 +1,5 @@
-// A checkpoint's metadata: ModelInfo and structure to and from the string map of a safetensors header.
-// docs/checkpoint_format.md lists the keys.
+// A checkpoint's metadata: ModelInfo and structure to and from the string map of a safetensors
+// header. docs/checkpoint_format.md lists the keys.
 #pragma once
 
 #include <map>
@@ -19,16 +19,17 @@ struct CheckpointMetadata {
   ModelInfo info;
 };
 
-std::map<std::string, std::string> MetadataOf(const ModelInfo& info, const NestedSizes& sizes, int blocks);
+std::map<std::string, std::string> MetadataOf(const ModelInfo& info, const NestedSizes& sizes,
+                                              int blocks);
 
-// kFailedPrecondition for a file of another kind or a newer format; kDataLoss, naming the key, for a value that is
-// missing or impossible.
-absl::StatusOr<CheckpointMetadata> ParseMetadata(const std::string& path,
-                                                 const std::map<std::string, std::string>& metadata);
+// kFailedPrecondition for a file of another kind or a newer format; kDataLoss, naming the key, for
+// a value that is missing or impossible.
+absl::StatusOr<CheckpointMetadata> ParseMetadata(
+    const std::string& path, const std::map<std::string, std::string>& metadata);
 
-// Adds every tensor of `source` whose name begins with `from`, renamed to begin with `to`, and the metadata entries
-// likewise. `source` must outlive the writer's Write.
-absl::Status CopyTensors(const SafetensorsFile& source, absl::string_view from, absl::string_view to,
-                         SafetensorsWriter& writer);
+// Adds every tensor of `source` whose name begins with `from`, renamed to begin with `to`, and the
+// metadata entries likewise. `source` must outlive the writer's Write.
+absl::Status CopyTensors(const SafetensorsFile& source, absl::string_view from,
+                         absl::string_view to, SafetensorsWriter& writer);
 
 }  // namespace nestrec

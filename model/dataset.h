@@ -2,8 +2,9 @@
 //
 //   interactions.txt         a line per user: user id, then item numbers, oldest first
 //   items.jsonl              line r describes item r; `item_id`, or `asin`, is its external id
-//   features/<modality>.npy  float32 [items, width], row r-1 = item r; a zero row: the item has none
-//   features/text.encoder.safetensors   optional: how text.npy was made, see model/prepare/text_encoder.h
+//   features/<modality>.npy  float32 [items, width], row r-1 = item r; a zero row: the item has
+//   none features/text.encoder.safetensors   optional: how text.npy was made, see
+//   model/prepare/text_encoder.h
 //
 // Thread safety: immutable once loaded.
 #pragma once
@@ -27,16 +28,18 @@ struct Modality {
 
 struct Dataset {
   struct Options {
-    // Which modalities to read, in the order in which their columns are concatenated; empty: all of the
-    // folder, "text" first, then "image", then the others by name.
+    // Which modalities to read, in the order in which their columns are concatenated; empty: all of
+    // the folder, "text" first, then "image", then the others by name.
     std::vector<std::string> modalities;
     bool load_features = true;
   };
 
-  // kNotFound for a missing folder, file or asked-for modality; kInvalidArgument, naming file and line (or row),
-  // for an item number outside 1..N, a bad line, a duplicate user or item id, features with another row
-  // count than the catalogue or with NaN; kFailedPrecondition for no users, no items or no features at all.
-  static absl::StatusOr<std::shared_ptr<const Dataset>> Load(const std::string& folder, const Options& options);
+  // kNotFound for a missing folder, file or asked-for modality; kInvalidArgument, naming file and
+  // line (or row), for an item number outside 1..N, a bad line, a duplicate user or item id,
+  // features with another row count than the catalogue or with NaN; kFailedPrecondition for no
+  // users, no items or no features at all.
+  static absl::StatusOr<std::shared_ptr<const Dataset>> Load(const std::string& folder,
+                                                             const Options& options);
 
   int64_t users() const { return static_cast<int64_t>(user_ids.size()); }
   int64_t items() const { return catalogue->size(); }
@@ -51,7 +54,8 @@ struct Dataset {
   std::vector<int32_t> interactions;  // all sequences, one after the other
   std::shared_ptr<const Catalogue> catalogue;
   std::vector<Modality> modalities;
-  // XXH3-64 of the interactions and the item ids, 16 hex digits: the same data gives the same value.
+  // XXH3-64 of the interactions and the item ids, 16 hex digits: the same data gives the same
+  // value.
   std::string fingerprint;
 };
 

@@ -15,8 +15,8 @@ namespace {
 constexpr float kNormEpsilon = 1e-5f;
 
 // y[:, :w] = x[:, :s] W^T + b for `rows` rows; ldx and ldy are the rows' strides.
-void Apply(const LinearLevel& level, int64_t rows, const float* x, int64_t ldx, int columns, float* y, int64_t ldy,
-           int width, bool accumulate) {
+void Apply(const LinearLevel& level, int64_t rows, const float* x, int64_t ldx, int columns,
+           float* y, int64_t ldy, int width, bool accumulate) {
   if (!level.bias.empty()) {
     for (int64_t r = 0; r < rows; ++r) {
       if (accumulate) {
@@ -28,15 +28,18 @@ void Apply(const LinearLevel& level, int64_t rows, const float* x, int64_t ldx, 
   }
   const float beta = accumulate || !level.bias.empty() ? 1.0f : 0.0f;
   if (rows == 1) {
-    cblas_sgemv(CblasRowMajor, CblasNoTrans, width, columns, 1.0f, level.weight.data(), columns, x, 1, beta, y, 1);
+    cblas_sgemv(CblasRowMajor, CblasNoTrans, width, columns, 1.0f, level.weight.data(), columns, x,
+                1, beta, y, 1);
   } else {
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, static_cast<int>(rows), width, columns, 1.0f, x,
-                static_cast<int>(ldx), level.weight.data(), columns, beta, y, static_cast<int>(ldy));
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, static_cast<int>(rows), width, columns,
+                1.0f, x, static_cast<int>(ldx), level.weight.data(), columns, beta, y,
+                static_cast<int>(ldy));
   }
 }
 
 // out = (x - mean) / sqrt(variance + eps) * scale + shift over one level's columns.
-void NormalizeLevel(const float* x, std::span<const float> scale, std::span<const float> shift, float* out) {
+void NormalizeLevel(const float* x, std::span<const float> scale, std::span<const float> shift,
+                    float* out) {
   const int width = static_cast<int>(scale.size());
   double sum = 0;
   for (int c = 0; c < width; ++c) sum += x[c];
@@ -55,8 +58,8 @@ float Silu(float x) { return x / (1.0f + std::exp(-x)); }
 }  // namespace
 
 // One Encode call. Positions of all histories are packed row after row, without padding: row p of a
-// history is its p-th item. The last block's output is needed at each history's last position alone, so
-// from its recurrence on there is one row per history.
+// history is its p-th item. The last block's output is needed at each history's last position
+// alone, so from its recurrence on there is one row per history.
 class Encoder::Run {
  public:
   Run(const Encoder& encoder, std::span<const History> histories, int levels)
@@ -77,8 +80,8 @@ class Encoder::Run {
       BlockBuffers& buffers = blocks_.emplace_back();
       buffers.rows = rows;
       buffers.norm1.resize(static_cast<size_t>(positions * dim_));
-      for (std::vector<float>* matrix :
-           {&buffers.h_re, &buffers.h_im, &buffers.middle, &buffers.norm2, &buffers.gated, &buffers.output}) {
+      for (std::vector<float>* matrix : {&buffers.h_re, &buffers.h_im, &buffers.middle,
+                                         &buffers.norm2, &buffers.gated, &buffers.output}) {
         matrix->resize(static_cast<size_t>(rows * dim_));
       }
     }
@@ -103,14 +106,15 @@ class Encoder::Run {
 
   // [histories, dim]
   std::span<const float> output() const {
-    return blocks_.empty() ? std::span<const float>() : std::span<const float>(blocks_.back().output);
+    return blocks_.empty() ? std::span<const float>()
+                           : std::span<const float>(blocks_.back().output);
   }
 
  private:
   struct BlockBuffers {
     int64_t rows = 0;
-    std::vector<float> norm1;                     // [positions, dim]
-    std::vector<float> h_re, h_im;                // [rows, dim]
+    std::vector<float> norm1;                         // [positions, dim]
+    std::vector<float> h_re, h_im;                    // [rows, dim]
     std::vector<float> middle, norm2, gated, output;  // [rows, dim]
   };
 
@@ -132,8 +136,10 @@ class Encoder::Run {
     std::vector<float>& u_im = scratch_im_;
     u_re.resize(static_cast<size_t>(positions * width));
     u_im.resize(static_cast<size_t>(positions * width));
-    Apply(weights.b_re, positions, buffers.norm1.data(), dim_, end, u_re.data(), width, width, false);
-    Apply(weights.b_im, positions, buffers.norm1.data(), dim_, end, u_im.data(), width, width, false);
+    Apply(weights.b_re, positions, buffers.norm1.data(), dim_, end, u_re.data(), width, width,
+          false);
+    Apply(weights.b_im, positions, buffers.norm1.data(), dim_, end, u_im.data(), width, width,
+          false);
     Scan(block, begin, width);
 
     // middle = x + Re(C h + b_C), at the rows that go on.
@@ -143,7 +149,8 @@ class Encoder::Run {
     for (int64_t r = 0; r < buffers.rows; ++r) {
       const int64_t row = last_only ? begins_[static_cast<size_t>(r) + 1] - 1 : r;
       for (int c = 0; c < width; ++c) {
-        middle[r * dim_ + c] = x[static_cast<size_t>(row * dim_ + begin + c)] - middle[r * dim_ + c];
+        middle[r * dim_ + c] =
+            x[static_cast<size_t>(row * dim_ + begin + c)] - middle[r * dim_ + c];
       }
     }
     Apply(weights.c_re, buffers.rows, buffers.h_re.data(), dim_, end, middle, dim_, width, true);
@@ -153,14 +160,17 @@ class Encoder::Run {
     }
     // output = middle + W2(SiLU(Wg u) * W1 u)
     u_re.resize(static_cast<size_t>(buffers.rows * width));
-    Apply(weights.wg, buffers.rows, buffers.norm2.data(), dim_, end, u_re.data(), width, width, false);
-    Apply(weights.w1, buffers.rows, buffers.norm2.data(), dim_, end, buffers.gated.data() + begin, dim_, width, false);
+    Apply(weights.wg, buffers.rows, buffers.norm2.data(), dim_, end, u_re.data(), width, width,
+          false);
+    Apply(weights.w1, buffers.rows, buffers.norm2.data(), dim_, end, buffers.gated.data() + begin,
+          dim_, width, false);
     for (int64_t r = 0; r < buffers.rows; ++r) {
       float* gated = buffers.gated.data() + r * dim_ + begin;
       for (int c = 0; c < width; ++c) gated[c] *= Silu(u_re[static_cast<size_t>(r * width + c)]);
     }
     float* output = buffers.output.data() + begin;
-    for (int64_t r = 0; r < buffers.rows; ++r) std::copy_n(middle + r * dim_, width, output + r * dim_);
+    for (int64_t r = 0; r < buffers.rows; ++r)
+      std::copy_n(middle + r * dim_, width, output + r * dim_);
     Apply(weights.w2, buffers.rows, buffers.gated.data(), dim_, end, output, dim_, width, true);
   }
 
@@ -181,8 +191,10 @@ class Encoder::Run {
         const float* u_re = scratch_re_.data() + p * width;
         const float* u_im = scratch_im_.data() + p * width;
         for (int c = 0; c < width; ++c) {
-          const float re = lambda_re[c] * state_re_[c] - lambda_im[c] * state_im_[c] + gamma[c] * u_re[c];
-          const float im = lambda_re[c] * state_im_[c] + lambda_im[c] * state_re_[c] + gamma[c] * u_im[c];
+          const float re =
+              lambda_re[c] * state_re_[c] - lambda_im[c] * state_im_[c] + gamma[c] * u_re[c];
+          const float im =
+              lambda_re[c] * state_im_[c] + lambda_im[c] * state_re_[c] + gamma[c] * u_im[c];
           state_re_[c] = re;
           state_im_[c] = im;
         }
@@ -197,17 +209,19 @@ class Encoder::Run {
 
   const Encoder& encoder_;
   const int64_t dim_;
-  std::vector<int32_t> tokens_;   // [positions]
-  std::vector<int64_t> begins_;   // [histories + 1], rows of each history
-  std::vector<float> input_;      // [positions, dim]: item embeddings
+  std::vector<int32_t> tokens_;  // [positions]
+  std::vector<int64_t> begins_;  // [histories + 1], rows of each history
+  std::vector<float> input_;     // [positions, dim]: item embeddings
   std::vector<BlockBuffers> blocks_;
   std::vector<float> scratch_re_, scratch_im_, state_re_, state_im_;
 };
 
-Encoder::Encoder(ModelView view, std::vector<Recurrence> recurrences, std::shared_ptr<const void> owner)
+Encoder::Encoder(ModelView view, std::vector<Recurrence> recurrences,
+                 std::shared_ptr<const void> owner)
     : view_(std::move(view)), recurrences_(std::move(recurrences)), owner_(std::move(owner)) {}
 
-absl::StatusOr<std::unique_ptr<const Encoder>> Encoder::Create(ModelView view, std::shared_ptr<const void> owner) {
+absl::StatusOr<std::unique_ptr<const Encoder>> Encoder::Create(ModelView view,
+                                                               std::shared_ptr<const void> owner) {
   if (view.blocks.empty()) return absl::InvalidArgumentError("the model has no blocks");
   std::vector<Recurrence> recurrences;
   for (const std::vector<BlockLevel>& block : view.blocks) {
@@ -222,17 +236,20 @@ absl::StatusOr<std::unique_ptr<const Encoder>> Encoder::Create(ModelView view, s
       }
     }
   }
-  return std::unique_ptr<const Encoder>(new Encoder(std::move(view), std::move(recurrences), std::move(owner)));
+  return std::unique_ptr<const Encoder>(
+      new Encoder(std::move(view), std::move(recurrences), std::move(owner)));
 }
 
-absl::Status Encoder::Encode(std::span<const History> histories, int levels, std::span<float> z) const {
+absl::Status Encoder::Encode(std::span<const History> histories, int levels,
+                             std::span<float> z) const {
   if (levels < 1 || levels > view_.sizes.levels()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("levels: ", levels, " is outside 1..", view_.sizes.levels(), ", the levels of this model"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "levels: ", levels, " is outside 1..", view_.sizes.levels(), ", the levels of this model"));
   }
   const size_t expected = histories.size() * static_cast<size_t>(view_.sizes.end(levels - 1));
   if (z.size() != expected) {
-    return absl::InvalidArgumentError(absl::StrCat("z: room for ", z.size(), " floats, but ", expected, " are needed"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("z: room for ", z.size(), " floats, but ", expected, " are needed"));
   }
   for (const History& history : histories) {
     for (const int32_t item : history) {

@@ -1,12 +1,13 @@
-// From a history to z, the vector that scores items: the serving side of the network (no libtorch, no autograd;
-// BLAS on the checkpoint's own bytes).
+// From a history to z, the vector that scores items: the serving side of the network (no libtorch,
+// no autograd; BLAS on the checkpoint's own bytes).
 //
-// The maths is design section 3 (arXiv 2409.16627, equations 3-9): item embedding, blocks of LRU and gated
-// feed-forward, each nested by level. Levels are computed narrow to wide, and z[:s_j] depends on the first
-// j + 1 levels only; so a narrow result is a prefix of a wide one, bit for bit.
+// The maths is design section 3 (arXiv 2409.16627, equations 3-9): item embedding, blocks of LRU
+// and gated feed-forward, each nested by level. Levels are computed narrow to wide, and z[:s_j]
+// depends on the first j + 1 levels only; so a narrow result is a prefix of a wide one, bit for
+// bit.
 //
-// Shapes: z is [histories, dim] row-major float32. Item numbers are 1-based, oldest first; only the last
-// max_len count. An empty history gives the learned prior.
+// Shapes: z is [histories, dim] row-major float32. Item numbers are 1-based, oldest first; only the
+// last max_len count. An empty history gives the learned prior.
 //
 // Thread safety: const methods may run in parallel; each call has its own working memory, about
 // (6 blocks + 2) * positions * dim floats.
@@ -28,14 +29,15 @@ using History = std::span<const int32_t>;
 class Encoder {
  public:
   // `owner` keeps the view's memory alive; may be null when the caller does.
-  static absl::StatusOr<std::unique_ptr<const Encoder>> Create(ModelView view, std::shared_ptr<const void> owner);
+  static absl::StatusOr<std::unique_ptr<const Encoder>> Create(ModelView view,
+                                                               std::shared_ptr<const void> owner);
 
   const NestedSizes& sizes() const { return view_.sizes; }
   const ModelView& view() const { return view_; }
   int max_len() const { return view_.max_len; }
 
-  // Fills z, histories.size() rows of sizes().end(levels - 1) floats. kInvalidArgument for levels outside
-  // 1..sizes().levels(), an item number outside 1..item_rows-1, or a z of another length.
+  // Fills z, histories.size() rows of sizes().end(levels - 1) floats. kInvalidArgument for levels
+  // outside 1..sizes().levels(), an item number outside 1..item_rows-1, or a z of another length.
   absl::Status Encode(std::span<const History> histories, int levels, std::span<float> z) const;
 
  private:

@@ -27,7 +27,8 @@ absl::StatusOr<Matrix> ConcatenateFeatures(const Dataset& dataset, absl::string_
   NESTREC_RETURN_IF_ERROR(CheckFeatureScaling(scaling));
   Matrix all{.rows = dataset.items() + 1, .columns = 0, .values = {}};
   for (const Modality& modality : dataset.modalities) all.columns += modality.features.columns;
-  if (all.columns == 0) return absl::FailedPreconditionError("the data has no features to learn from");
+  if (all.columns == 0)
+    return absl::FailedPreconditionError("the data has no features to learn from");
   all.values.resize(static_cast<size_t>(all.rows * all.columns));
   for (int64_t item = 1; item < all.rows; ++item) {
     size_t at = 0;
@@ -45,7 +46,8 @@ absl::StatusOr<Matrix> ConcatenateFeatures(const Dataset& dataset, absl::string_
 std::vector<ModalityInfo> DescribeModalities(const Dataset& dataset, absl::string_view scaling) {
   std::vector<ModalityInfo> result;
   for (const Modality& modality : dataset.modalities) {
-    result.push_back({modality.name, modality.features.columns, scaling == "sqrt_width" ? "sqrt_width" : "none"});
+    result.push_back({modality.name, modality.features.columns,
+                      scaling == "sqrt_width" ? "sqrt_width" : "none"});
   }
   return result;
 }

@@ -15,7 +15,8 @@ using Cutoffs = std::array<double, kMetricCutoffs.size()>;
 
 absl::StatusOr<double> Number(const Json& json, const std::string& key) {
   if (!json.is_object() || !json.contains(key) || !json[key].is_number()) {
-    return absl::InvalidArgumentError(absl::StrCat("metrics: '", key, "' is missing or not a number"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("metrics: '", key, "' is missing or not a number"));
   }
   return json[key].get<double>();
 }
@@ -58,7 +59,8 @@ absl::StatusOr<std::vector<SizeMetrics>> MetricsFromJson(const Json& json) {
     size.metrics.users = static_cast<int64_t>(users);
     for (const auto& [name, values] : Fields(size.metrics)) {
       for (size_t i = 0; i < kMetricCutoffs.size(); ++i) {
-        NESTREC_ASSIGN_OR_RETURN((*values)[i], Number(entry, absl::StrCat(name, kMetricCutoffs[i])));
+        NESTREC_ASSIGN_OR_RETURN((*values)[i],
+                                 Number(entry, absl::StrCat(name, kMetricCutoffs[i])));
       }
     }
   }

@@ -1,5 +1,5 @@
-// The one place that knows which tensors a level of a model has, what they are called and their shapes.
-// Binding a checkpoint, writing one and viewing a network in training all walk through it.
+// The one place that knows which tensors a level of a model has, what they are called and their
+// shapes. Binding a checkpoint, writing one and viewing a network in training all walk through it.
 //
 // Thread safety: pure functions.
 #pragma once
@@ -23,11 +23,12 @@ ModelView EmptyView(NestedSizes sizes, int blocks, int64_t item_rows, int max_le
 // F, the sum of the modality widths.
 int64_t FeatureWidth(const ModelInfo& info);
 
-// The level that a tensor belongs to ("items.level3" gives 3); nothing for tensors that no level owns.
+// The level that a tensor belongs to ("items.level3" gives 3); nothing for tensors that no level
+// owns.
 std::optional<int> LevelOfTensor(absl::string_view name);
 
-// Calls visit(name, shape, span&) for every tensor of `level`, in the order of the file. Stops at the first
-// error. `visit` may assign the span.
+// Calls visit(name, shape, span&) for every tensor of `level`, in the order of the file. Stops at
+// the first error. `visit` may assign the span.
 template <typename Visitor>
 absl::Status VisitLevel(ModelView& view, int64_t feature_width, int level, Visitor&& visit) {
   const int64_t width = view.sizes.width(level);
@@ -36,23 +37,25 @@ absl::Status VisitLevel(ModelView& view, int64_t feature_width, int level, Visit
   const std::string suffix = absl::StrCat("level", level);
   const auto linear = [&](const std::string& prefix, int64_t columns, LinearLevel& weights,
                           bool has_bias) -> absl::Status {
-    NESTREC_RETURN_IF_ERROR(
-        visit(absl::StrCat(prefix, ".", suffix, ".weight"), std::vector<int64_t>{width, columns}, weights.weight));
+    NESTREC_RETURN_IF_ERROR(visit(absl::StrCat(prefix, ".", suffix, ".weight"),
+                                  std::vector<int64_t>{width, columns}, weights.weight));
     if (!has_bias) return absl::OkStatus();
-    return visit(absl::StrCat(prefix, ".", suffix, ".bias"), std::vector<int64_t>{width}, weights.bias);
+    return visit(absl::StrCat(prefix, ".", suffix, ".bias"), std::vector<int64_t>{width},
+                 weights.bias);
   };
   NESTREC_RETURN_IF_ERROR(linear("projector", feature_width, view.projector[at], true));
   for (size_t b = 0; b < view.blocks.size(); ++b) {
     const std::string block = absl::StrCat("block.", b, ".");
     BlockLevel& weights = view.blocks[b][at];
     const std::pair<const char*, std::span<const float>*> vectors[] = {
-        {"norm1.scale", &weights.norm1_scale},  {"norm1.shift", &weights.norm1_shift},
-        {"lru.nu_log", &weights.nu_log},        {"lru.theta_log", &weights.theta_log},
-        {"lru.gamma_log", &weights.gamma_log},  {"norm2.scale", &weights.norm2_scale},
+        {"norm1.scale", &weights.norm1_scale}, {"norm1.shift", &weights.norm1_shift},
+        {"lru.nu_log", &weights.nu_log},       {"lru.theta_log", &weights.theta_log},
+        {"lru.gamma_log", &weights.gamma_log}, {"norm2.scale", &weights.norm2_scale},
         {"norm2.shift", &weights.norm2_shift},
     };
     for (const auto& [name, values] : vectors) {
-      NESTREC_RETURN_IF_ERROR(visit(absl::StrCat(block, name, ".", suffix), std::vector<int64_t>{width}, *values));
+      NESTREC_RETURN_IF_ERROR(
+          visit(absl::StrCat(block, name, ".", suffix), std::vector<int64_t>{width}, *values));
     }
     NESTREC_RETURN_IF_ERROR(linear(block + "lru.B.re", end, weights.b_re, true));
     NESTREC_RETURN_IF_ERROR(linear(block + "lru.B.im", end, weights.b_im, true));
@@ -62,7 +65,8 @@ absl::Status VisitLevel(ModelView& view, int64_t feature_width, int level, Visit
     NESTREC_RETURN_IF_ERROR(linear(block + "ffn.W1", end, weights.w1, true));
     NESTREC_RETURN_IF_ERROR(linear(block + "ffn.W2", end, weights.w2, true));
   }
-  return visit(absl::StrCat("items.", suffix), std::vector<int64_t>{view.item_rows, width}, view.items[at]);
+  return visit(absl::StrCat("items.", suffix), std::vector<int64_t>{view.item_rows, width},
+               view.items[at]);
 }
 
 }  // namespace nestrec

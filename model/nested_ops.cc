@@ -14,7 +14,9 @@ using torch::autograd::variable_list;
 constexpr double kNormEpsilon = 1e-5;
 constexpr int64_t kMinPositionsPerBlock = 16;
 
-Tensor Columns(const Tensor& x, int64_t begin, int64_t end) { return x.narrow(1, begin, end - begin); }
+Tensor Columns(const Tensor& x, int64_t begin, int64_t end) {
+  return x.narrow(1, begin, end - begin);
+}
 
 struct NestedLinearFunction : torch::autograd::Function<NestedLinearFunction> {
   static Tensor forward(AutogradContext* ctx, const Tensor& x, const Tensor& weight,
@@ -24,11 +26,12 @@ struct NestedLinearFunction : torch::autograd::Function<NestedLinearFunction> {
     ctx->saved_data["has_bias"] = bias.has_value();
     Tensor y = torch::empty({x.size(0), sizes.max_dim()}, x.options());
     for (int level = 0; level < sizes.levels(); ++level) {
-      const Tensor w = RaggedLevel(weight, sizes, level);                     // [w_j, s_j]
-      const Tensor input = Columns(x, 0, sizes.end(level));                   // [P, s_j]
-      Tensor output = Columns(y, sizes.begin(level), sizes.end(level));       // [P, w_j]
+      const Tensor w = RaggedLevel(weight, sizes, level);                // [w_j, s_j]
+      const Tensor input = Columns(x, 0, sizes.end(level));              // [P, s_j]
+      Tensor output = Columns(y, sizes.begin(level), sizes.end(level));  // [P, w_j]
       if (bias.has_value()) {
-        torch::addmm_out(output, bias->narrow(0, sizes.begin(level), sizes.width(level)), input, w.t());
+        torch::addmm_out(output, bias->narrow(0, sizes.begin(level), sizes.width(level)), input,
+                         w.t());
       } else {
         torch::mm_out(output, input, w.t());
       }
@@ -48,8 +51,8 @@ struct NestedLinearFunction : torch::autograd::Function<NestedLinearFunction> {
     int64_t at = 0;
     for (const int64_t end : sizes) {
       const int64_t width = end - begin;
-      const Tensor dy_level = Columns(dy, begin, end);                            // [P, w_j]
-      const Tensor w = weight.narrow(0, at, width * end).view({width, end});      // [w_j, s_j]
+      const Tensor dy_level = Columns(dy, begin, end);                        // [P, w_j]
+      const Tensor w = weight.narrow(0, at, width * end).view({width, end});  // [w_j, s_j]
       Tensor dw = dweight.narrow(0, at, width * end).view({width, end});
       Tensor dx_prefix = Columns(dx, 0, end);
       dx_prefix.addmm_(dy_level, w);
@@ -64,8 +67,8 @@ struct NestedLinearFunction : torch::autograd::Function<NestedLinearFunction> {
 
 // The recurrence and its adjoint over rows [begin, end) of contiguous [P, D] matrices.
 template <typename T>
-void ScanForward(const T* u_re, const T* u_im, const T* lambda_re, const T* lambda_im, int64_t begin, int64_t end,
-                 int64_t dim, T* h_re, T* h_im) {
+void ScanForward(const T* u_re, const T* u_im, const T* lambda_re, const T* lambda_im,
+                 int64_t begin, int64_t end, int64_t dim, T* h_re, T* h_im) {
   for (int64_t p = begin; p < end; ++p) {
     const int64_t row = p * dim;
     if (p == begin) {
@@ -82,11 +85,12 @@ void ScanForward(const T* u_re, const T* u_im, const T* lambda_re, const T* lamb
   }
 }
 
-// g_t = dh_t + conj(lambda) g_{t+1}; du_t = g_t; dlambda += conj(h_{t-1}) g_t, with the gradient of a complex
-// number held as (d/dre, d/dim).
+// g_t = dh_t + conj(lambda) g_{t+1}; du_t = g_t; dlambda += conj(h_{t-1}) g_t, with the gradient of
+// a complex number held as (d/dre, d/dim).
 template <typename T>
-void ScanBackward(const T* dh_re, const T* dh_im, const T* h_re, const T* h_im, const T* lambda_re, const T* lambda_im,
-                  int64_t begin, int64_t end, int64_t dim, T* du_re, T* du_im, T* dlambda_re, T* dlambda_im) {
+void ScanBackward(const T* dh_re, const T* dh_im, const T* h_re, const T* h_im, const T* lambda_re,
+                  const T* lambda_im, int64_t begin, int64_t end, int64_t dim, T* du_re, T* du_im,
+                  T* dlambda_re, T* dlambda_im) {
   for (int64_t p = end - 1; p >= begin; --p) {
     const int64_t row = p * dim;
     if (p == end - 1) {
@@ -110,9 +114,10 @@ void ScanBackward(const T* dh_re, const T* dh_im, const T* h_re, const T* h_im, 
   }
 }
 
-// Splits the runs into at most `parts` consecutive groups of about as many rows each, so that the work and the
-// order of summation depend on the thread count alone.
-std::vector<std::pair<int64_t, int64_t>> GroupRuns(const std::vector<int64_t>& run_begins, int64_t parts) {
+// Splits the runs into at most `parts` consecutive groups of about as many rows each, so that the
+// work and the order of summation depend on the thread count alone.
+std::vector<std::pair<int64_t, int64_t>> GroupRuns(const std::vector<int64_t>& run_begins,
+                                                   int64_t parts) {
   const int64_t runs = static_cast<int64_t>(run_begins.size()) - 1;
   const int64_t rows = run_begins.back();
   std::vector<std::pair<int64_t, int64_t>> groups;
@@ -141,9 +146,11 @@ struct LinearRecurrenceFunction : torch::autograd::Function<LinearRecurrenceFunc
     AT_DISPATCH_FLOATING_TYPES(u_re.scalar_type(), "LinearRecurrence", [&] {
       at::parallel_for(0, static_cast<int64_t>(groups.size()), 1, [&](int64_t low, int64_t high) {
         for (int64_t g = low; g < high; ++g) {
-          for (int64_t run = groups[static_cast<size_t>(g)].first; run < groups[static_cast<size_t>(g)].second; ++run) {
-            ScanForward(u_re.data_ptr<scalar_t>(), u_im.data_ptr<scalar_t>(), lambda_re.data_ptr<scalar_t>(),
-                        lambda_im.data_ptr<scalar_t>(), run_begins[static_cast<size_t>(run)],
+          for (int64_t run = groups[static_cast<size_t>(g)].first;
+               run < groups[static_cast<size_t>(g)].second; ++run) {
+            ScanForward(u_re.data_ptr<scalar_t>(), u_im.data_ptr<scalar_t>(),
+                        lambda_re.data_ptr<scalar_t>(), lambda_im.data_ptr<scalar_t>(),
+                        run_begins[static_cast<size_t>(run)],
                         run_begins[static_cast<size_t>(run) + 1], dim, h_re.data_ptr<scalar_t>(),
                         h_im.data_ptr<scalar_t>());
           }
@@ -172,12 +179,15 @@ struct LinearRecurrenceFunction : torch::autograd::Function<LinearRecurrenceFunc
     AT_DISPATCH_FLOATING_TYPES(h_re.scalar_type(), "LinearRecurrence backward", [&] {
       at::parallel_for(0, static_cast<int64_t>(groups.size()), 1, [&](int64_t low, int64_t high) {
         for (int64_t g = low; g < high; ++g) {
-          for (int64_t run = groups[static_cast<size_t>(g)].first; run < groups[static_cast<size_t>(g)].second; ++run) {
-            ScanBackward(dh_re.data_ptr<scalar_t>(), dh_im.data_ptr<scalar_t>(), h_re.data_ptr<scalar_t>(),
-                         h_im.data_ptr<scalar_t>(), saved[2].data_ptr<scalar_t>(), saved[3].data_ptr<scalar_t>(),
-                         run_begins[static_cast<size_t>(run)], run_begins[static_cast<size_t>(run) + 1], dim,
-                         du_re.data_ptr<scalar_t>(), du_im.data_ptr<scalar_t>(),
-                         dlambda_re.data_ptr<scalar_t>() + g * dim, dlambda_im.data_ptr<scalar_t>() + g * dim);
+          for (int64_t run = groups[static_cast<size_t>(g)].first;
+               run < groups[static_cast<size_t>(g)].second; ++run) {
+            ScanBackward(dh_re.data_ptr<scalar_t>(), dh_im.data_ptr<scalar_t>(),
+                         h_re.data_ptr<scalar_t>(), h_im.data_ptr<scalar_t>(),
+                         saved[2].data_ptr<scalar_t>(), saved[3].data_ptr<scalar_t>(),
+                         run_begins[static_cast<size_t>(run)],
+                         run_begins[static_cast<size_t>(run) + 1], dim, du_re.data_ptr<scalar_t>(),
+                         du_im.data_ptr<scalar_t>(), dlambda_re.data_ptr<scalar_t>() + g * dim,
+                         dlambda_im.data_ptr<scalar_t>() + g * dim);
           }
         }
       });
@@ -187,14 +197,15 @@ struct LinearRecurrenceFunction : torch::autograd::Function<LinearRecurrenceFunc
 };
 
 struct NestedCrossEntropyFunction : torch::autograd::Function<NestedCrossEntropyFunction> {
-  static Tensor forward(AutogradContext* ctx, const Tensor& z, const Tensor& items, const Tensor& labels,
-                        const NestedSizes& sizes, const std::vector<double>& size_weights, int64_t memory_bytes) {
+  static Tensor forward(AutogradContext* ctx, const Tensor& z, const Tensor& items,
+                        const Tensor& labels, const NestedSizes& sizes,
+                        const std::vector<double>& size_weights, int64_t memory_bytes) {
     const int64_t positions = z.size(0);
     const int64_t classes = items.size(0);
     const int64_t levels = sizes.levels();
     const int64_t row_bytes = (levels + 1) * classes * static_cast<int64_t>(z.element_size());
-    const int64_t block =
-        std::clamp<int64_t>(memory_bytes / row_bytes, std::min(kMinPositionsPerBlock, positions), positions);
+    const int64_t block = std::clamp<int64_t>(
+        memory_bytes / row_bytes, std::min(kMinPositionsPerBlock, positions), positions);
     Tensor dz = torch::empty_like(z);
     Tensor ditems = torch::empty_like(items);
     Tensor probabilities = torch::empty({levels, block, classes}, z.options());
@@ -202,27 +213,29 @@ struct NestedCrossEntropyFunction : torch::autograd::Function<NestedCrossEntropy
     double loss = 0;
     for (int64_t begin = 0; begin < positions; begin += block) {
       const int64_t rows = std::min(block, positions - begin);
-      const Tensor z_block = z.narrow(0, begin, rows);                             // [b, D]
-      const Tensor label_block = labels.narrow(0, begin, rows).unsqueeze(1);       // [b, 1]
+      const Tensor z_block = z.narrow(0, begin, rows);                        // [b, D]
+      const Tensor label_block = labels.narrow(0, begin, rows).unsqueeze(1);  // [b, 1]
       Tensor log_p = log_probabilities.narrow(0, 0, rows);
       // Narrow to wide: the logits of each size, then their softmax in place.
       for (int level = 0; level < levels; ++level) {
-        Tensor logits = probabilities[level].narrow(0, 0, rows);                   // [b, N + 1]
+        Tensor logits = probabilities[level].narrow(0, 0, rows);  // [b, N + 1]
         const Tensor z_level = Columns(z_block, sizes.begin(level), sizes.end(level));
         const Tensor items_level = Columns(items, sizes.begin(level), sizes.end(level));
         if (level == 0) {
           torch::mm_out(logits, z_level, items_level.t());
         } else {
-          torch::addmm_out(logits, probabilities[level - 1].narrow(0, 0, rows), z_level, items_level.t());
-          SoftmaxInPlace(probabilities[level - 1].narrow(0, 0, rows), log_p, label_block,
-                         size_weights[static_cast<size_t>(level) - 1] / static_cast<double>(positions), loss);
+          torch::addmm_out(logits, probabilities[level - 1].narrow(0, 0, rows), z_level,
+                           items_level.t());
+          SoftmaxInPlace(
+              probabilities[level - 1].narrow(0, 0, rows), log_p, label_block,
+              size_weights[static_cast<size_t>(level) - 1] / static_cast<double>(positions), loss);
         }
       }
       SoftmaxInPlace(probabilities[levels - 1].narrow(0, 0, rows), log_p, label_block,
                      size_weights.back() / static_cast<double>(positions), loss);
       // Wide to narrow: level j's logits enter the loss of every size >= j.
       for (int level = static_cast<int>(levels) - 1; level >= 0; --level) {
-        Tensor gradient = probabilities[level].narrow(0, 0, rows);                 // [b, N + 1]
+        Tensor gradient = probabilities[level].narrow(0, 0, rows);  // [b, N + 1]
         if (level + 1 < levels) gradient.add_(probabilities[level + 1].narrow(0, 0, rows));
         const Tensor z_level = Columns(z_block, sizes.begin(level), sizes.end(level));
         const Tensor items_level = Columns(items, sizes.begin(level), sizes.end(level));
@@ -246,8 +259,10 @@ struct NestedCrossEntropyFunction : torch::autograd::Function<NestedCrossEntropy
   }
 
  private:
-  // Turns `logits` into scale * (softmax(logits) - onehot(labels)) and adds scale * cross-entropy to `loss`.
-  static void SoftmaxInPlace(Tensor logits, Tensor log_p, const Tensor& labels, double scale, double& loss) {
+  // Turns `logits` into scale * (softmax(logits) - onehot(labels)) and adds scale * cross-entropy
+  // to `loss`.
+  static void SoftmaxInPlace(Tensor logits, Tensor log_p, const Tensor& labels, double scale,
+                             double& loss) {
     torch::_log_softmax_out(log_p, logits, 1, /*half_to_float=*/false);
     loss -= scale * log_p.gather(1, labels).sum(torch::kDouble).item<double>();
     torch::exp_out(logits, log_p);
@@ -268,18 +283,22 @@ int64_t RaggedWeights(const NestedSizes& sizes) {
 
 Tensor RaggedLevel(const Tensor& weight, const NestedSizes& sizes, int level) {
   int64_t at = 0;
-  for (int below = 0; below < level; ++below) at += static_cast<int64_t>(sizes.width(below)) * sizes.end(below);
+  for (int below = 0; below < level; ++below)
+    at += static_cast<int64_t>(sizes.width(below)) * sizes.end(below);
   const int64_t width = sizes.width(level);
   const int64_t columns = sizes.end(level);
   return weight.narrow(0, at, width * columns).view({width, columns});
 }
 
-Tensor NestedLinear(const Tensor& x, const Tensor& weight, const Tensor& bias, const NestedSizes& sizes) {
+Tensor NestedLinear(const Tensor& x, const Tensor& weight, const Tensor& bias,
+                    const NestedSizes& sizes) {
   // An undefined tensor is not a legal argument of apply.
-  return NestedLinearFunction::apply(x, weight, bias.defined() ? c10::optional<Tensor>(bias) : c10::nullopt, sizes);
+  return NestedLinearFunction::apply(
+      x, weight, bias.defined() ? c10::optional<Tensor>(bias) : c10::nullopt, sizes);
 }
 
-Tensor NestedLayerNorm(const Tensor& x, const Tensor& scale, const Tensor& shift, const NestedSizes& sizes) {
+Tensor NestedLayerNorm(const Tensor& x, const Tensor& scale, const Tensor& shift,
+                       const NestedSizes& sizes) {
   std::vector<int64_t> widths;
   for (int level = 0; level < sizes.levels(); ++level) widths.push_back(sizes.width(level));
   std::vector<Tensor> outputs = torch::split_with_sizes(x, widths, 1);
@@ -287,20 +306,24 @@ Tensor NestedLayerNorm(const Tensor& x, const Tensor& scale, const Tensor& shift
     const int64_t begin = sizes.begin(level);
     const int64_t width = sizes.width(level);
     Tensor& output = outputs[static_cast<size_t>(level)];
-    output = torch::layer_norm(output, {width}, scale.narrow(0, begin, width), shift.narrow(0, begin, width), kNormEpsilon);
+    output = torch::layer_norm(output, {width}, scale.narrow(0, begin, width),
+                               shift.narrow(0, begin, width), kNormEpsilon);
   }
   return torch::cat(outputs, 1);
 }
 
-std::pair<Tensor, Tensor> LinearRecurrence(const Tensor& u_re, const Tensor& u_im, const Tensor& lambda_re,
-                                           const Tensor& lambda_im, const std::vector<int64_t>& run_begins) {
+std::pair<Tensor, Tensor> LinearRecurrence(const Tensor& u_re, const Tensor& u_im,
+                                           const Tensor& lambda_re, const Tensor& lambda_im,
+                                           const std::vector<int64_t>& run_begins) {
   variable_list h = LinearRecurrenceFunction::apply(u_re, u_im, lambda_re, lambda_im, run_begins);
   return {h[0], h[1]};
 }
 
-Tensor NestedCrossEntropy(const Tensor& z, const Tensor& items, const Tensor& labels, const NestedSizes& sizes,
-                          const std::vector<double>& size_weights, int64_t memory_bytes) {
-  return NestedCrossEntropyFunction::apply(z.contiguous(), items.contiguous(), labels, sizes, size_weights, memory_bytes);
+Tensor NestedCrossEntropy(const Tensor& z, const Tensor& items, const Tensor& labels,
+                          const NestedSizes& sizes, const std::vector<double>& size_weights,
+                          int64_t memory_bytes) {
+  return NestedCrossEntropyFunction::apply(z.contiguous(), items.contiguous(), labels, sizes,
+                                           size_weights, memory_bytes);
 }
 
 }  // namespace nestrec

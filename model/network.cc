@@ -18,7 +18,8 @@ constexpr double kResidualDeviation = 0.02;  // small: an item starts as its con
 // [count] uniform in +-bound.
 void FillUniform(Tensor tensor, double bound, Random& random) {
   float* values = tensor.data_ptr<float>();
-  for (int64_t i = 0; i < tensor.numel(); ++i) values[i] = static_cast<float>(random.Uniform(-bound, bound));
+  for (int64_t i = 0; i < tensor.numel(); ++i)
+    values[i] = static_cast<float>(random.Uniform(-bound, bound));
 }
 
 Tensor RaggedWeight(const NestedSizes& sizes, Random& random) {
@@ -32,7 +33,8 @@ Tensor RaggedWeight(const NestedSizes& sizes, Random& random) {
 Tensor LevelBias(const NestedSizes& sizes, Random& random) {
   Tensor bias = torch::empty({sizes.max_dim()});
   for (int level = 0; level < sizes.levels(); ++level) {
-    FillUniform(bias.narrow(0, sizes.begin(level), sizes.width(level)), 1.0 / std::sqrt(sizes.end(level)), random);
+    FillUniform(bias.narrow(0, sizes.begin(level), sizes.width(level)),
+                1.0 / std::sqrt(sizes.end(level)), random);
   }
   return bias;
 }
@@ -71,8 +73,9 @@ BlockParameters MakeBlock(const NetworkOptions& options, Random& random) {
   block.c_im = torch::zeros({RaggedWeights(sizes)});
   block.norm2_scale = torch::ones({dim});
   block.norm2_shift = torch::zeros({dim});
-  for (const auto& [weight, bias] : {std::pair(&block.wg, &block.wg_bias), std::pair(&block.w1, &block.w1_bias),
-                                     std::pair(&block.w2, &block.w2_bias)}) {
+  for (const auto& [weight, bias] :
+       {std::pair(&block.wg, &block.wg_bias), std::pair(&block.w1, &block.w1_bias),
+        std::pair(&block.w2, &block.w2_bias)}) {
     *weight = RaggedWeight(sizes, random);
     *bias = LevelBias(sizes, random);
   }
@@ -80,26 +83,31 @@ BlockParameters MakeBlock(const NetworkOptions& options, Random& random) {
 }
 
 std::span<const float> SpanOf(const Tensor& tensor) {
-  TORCH_CHECK(tensor.is_contiguous() && tensor.scalar_type() == torch::kFloat32 && tensor.device().is_cpu(),
-              "a view needs contiguous float32 CPU tensors");
+  TORCH_CHECK(
+      tensor.is_contiguous() && tensor.scalar_type() == torch::kFloat32 && tensor.device().is_cpu(),
+      "a view needs contiguous float32 CPU tensors");
   return {tensor.data_ptr<float>(), static_cast<size_t>(tensor.numel())};
 }
 
 }  // namespace
 
 std::vector<NetworkParameters::Named> NetworkParameters::All() {
-  std::vector<Named> all = {{"projector.weight", &projector, false}, {"projector.bias", &projector_bias, true}};
+  std::vector<Named> all = {{"projector.weight", &projector, false},
+                            {"projector.bias", &projector_bias, true}};
   if (item_residual.defined()) all.push_back({"item_residual", &item_residual, false});
   for (size_t i = 0; i < blocks.size(); ++i) {
     BlockParameters& b = blocks[i];
     const std::string block = absl::StrCat("block.", i, ".");
     const std::pair<const char*, Tensor*> tensors[] = {
-        {"norm1.scale", &b.norm1_scale}, {"norm1.shift", &b.norm1_shift},   {"lru.nu_log", &b.nu_log},
-        {"lru.theta_log", &b.theta_log}, {"lru.gamma_log", &b.gamma_log},   {"lru.B.re.weight", &b.b_re},
-        {"lru.B.re.bias", &b.b_re_bias}, {"lru.B.im.weight", &b.b_im},      {"lru.B.im.bias", &b.b_im_bias},
-        {"lru.C.re.weight", &b.c_re},    {"lru.C.re.bias", &b.c_re_bias},   {"lru.C.im.weight", &b.c_im},
-        {"norm2.scale", &b.norm2_scale}, {"norm2.shift", &b.norm2_shift},   {"ffn.Wg.weight", &b.wg},
-        {"ffn.Wg.bias", &b.wg_bias},     {"ffn.W1.weight", &b.w1},          {"ffn.W1.bias", &b.w1_bias},
+        {"norm1.scale", &b.norm1_scale}, {"norm1.shift", &b.norm1_shift},
+        {"lru.nu_log", &b.nu_log},       {"lru.theta_log", &b.theta_log},
+        {"lru.gamma_log", &b.gamma_log}, {"lru.B.re.weight", &b.b_re},
+        {"lru.B.re.bias", &b.b_re_bias}, {"lru.B.im.weight", &b.b_im},
+        {"lru.B.im.bias", &b.b_im_bias}, {"lru.C.re.weight", &b.c_re},
+        {"lru.C.re.bias", &b.c_re_bias}, {"lru.C.im.weight", &b.c_im},
+        {"norm2.scale", &b.norm2_scale}, {"norm2.shift", &b.norm2_shift},
+        {"ffn.Wg.weight", &b.wg},        {"ffn.Wg.bias", &b.wg_bias},
+        {"ffn.W1.weight", &b.w1},        {"ffn.W1.bias", &b.w1_bias},
         {"ffn.W2.weight", &b.w2},        {"ffn.W2.bias", &b.w2_bias},
     };
     for (const auto& [name, tensor] : tensors) {
@@ -125,11 +133,13 @@ Network::Network(const NetworkOptions& options, Random random) : options_(option
     }
   }
   for (int b = 0; b < options.blocks; ++b) parameters_.blocks.push_back(MakeBlock(options, random));
-  for (const NetworkParameters::Named& parameter : parameters_.All()) parameter.tensor->requires_grad_(true);
+  for (const NetworkParameters::Named& parameter : parameters_.All())
+    parameter.tensor->requires_grad_(true);
 }
 
 Tensor Network::ItemEmbeddings(const Tensor& features) const {
-  const Tensor content = torch::addmm(parameters_.projector_bias, features, parameters_.projector.t());
+  const Tensor content =
+      torch::addmm(parameters_.projector_bias, features, parameters_.projector.t());
   return parameters_.item_residual.defined() ? content + parameters_.item_residual : content;
 }
 
@@ -145,10 +155,12 @@ Tensor Network::Forward(const PackedBatch& batch, const Tensor& items, bool trai
     const Tensor phase = torch::exp(b.theta_log);
     const Tensor gamma = torch::exp(b.gamma_log);
     const Tensor n = NestedLayerNorm(x, b.norm1_scale, b.norm1_shift, sizes);
-    const auto [h_re, h_im] = LinearRecurrence(gamma * NestedLinear(n, b.b_re, b.b_re_bias, sizes),
-                                               gamma * NestedLinear(n, b.b_im, b.b_im_bias, sizes),
-                                               radius * torch::cos(phase), radius * torch::sin(phase), batch.run_begins);
-    const Tensor y = NestedLinear(h_re, b.c_re, b.c_re_bias, sizes) - NestedLinear(h_im, b.c_im, Tensor(), sizes);
+    const auto [h_re, h_im] =
+        LinearRecurrence(gamma * NestedLinear(n, b.b_re, b.b_re_bias, sizes),
+                         gamma * NestedLinear(n, b.b_im, b.b_im_bias, sizes),
+                         radius * torch::cos(phase), radius * torch::sin(phase), batch.run_begins);
+    const Tensor y = NestedLinear(h_re, b.c_re, b.c_re_bias, sizes) -
+                     NestedLinear(h_im, b.c_im, Tensor(), sizes);
     x = x + drop(y);
     const Tensor u = NestedLayerNorm(x, b.norm2_scale, b.norm2_shift, sizes);
     const Tensor gate = torch::silu(NestedLinear(u, b.wg, b.wg_bias, sizes));
@@ -165,7 +177,8 @@ Tensor Network::Loss(const PackedBatch& batch, const Tensor& z, const Tensor& it
     return NestedCrossEntropy(z, items, labels, options_.sizes, size_weights);
   }
   const Tensor rows = labels.nonzero().squeeze(1);
-  return NestedCrossEntropy(z.index_select(0, rows), items, labels.index_select(0, rows), options_.sizes, size_weights);
+  return NestedCrossEntropy(z.index_select(0, rows), items, labels.index_select(0, rows),
+                            options_.sizes, size_weights);
 }
 
 ModelView Network::View(const Tensor& items, std::vector<Tensor>& item_levels) const {

@@ -1,7 +1,8 @@
-// The fMRLRec network in training (arXiv 2409.16627; design section 3): parameters, forward pass, loss.
+// The fMRLRec network in training (arXiv 2409.16627; design section 3): parameters, forward pass,
+// loss.
 //
-// All tensors float32 (tests: float64) on one device. Errors are thrown as libtorch does; callers go through
-// base/guard.h. Thread safety: none; one thread at a time.
+// All tensors float32 (tests: float64) on one device. Errors are thrown as libtorch does; callers
+// go through base/guard.h. Thread safety: none; one thread at a time.
 #pragma once
 
 #include <torch/torch.h>
@@ -20,24 +21,24 @@ namespace nestrec {
 
 // Parameters of one block. "ragged": [RaggedWeights(sizes)], see nested_ops.h.
 struct BlockParameters {
-  torch::Tensor norm1_scale, norm1_shift;            // [D]
-  torch::Tensor nu_log, theta_log, gamma_log;        // [D]
-  torch::Tensor b_re, b_re_bias, b_im, b_im_bias;    // ragged, [D]
-  torch::Tensor c_re, c_re_bias, c_im;               // ragged, [D]; Im of C's bias never reaches the output
-  torch::Tensor norm2_scale, norm2_shift;            // [D]
+  torch::Tensor norm1_scale, norm1_shift;          // [D]
+  torch::Tensor nu_log, theta_log, gamma_log;      // [D]
+  torch::Tensor b_re, b_re_bias, b_im, b_im_bias;  // ragged, [D]
+  torch::Tensor c_re, c_re_bias, c_im;     // ragged, [D]; Im of C's bias never reaches the output
+  torch::Tensor norm2_scale, norm2_shift;  // [D]
   torch::Tensor wg, wg_bias, w1, w1_bias, w2, w2_bias;  // ragged, [D]
 };
 
 struct NetworkParameters {
   torch::Tensor projector;       // [D, F]
   torch::Tensor projector_bias;  // [D]
-  torch::Tensor item_residual;   // [N + 1, D], or undefined: what the features cannot say of an item
+  torch::Tensor item_residual;  // [N + 1, D], or undefined: what the features cannot say of an item
   std::vector<BlockParameters> blocks;
 
   struct Named {
-    std::string name;       // "block.0.ffn.Wg.weight"
+    std::string name;  // "block.0.ffn.Wg.weight"
     torch::Tensor* tensor;
-    bool is_bias;           // exempt from weight decay
+    bool is_bias;  // exempt from weight decay
   };
   // Every parameter, in a fixed order.
   std::vector<Named> All();
@@ -49,10 +50,10 @@ struct NetworkOptions {
   int max_len = 50;
   int64_t feature_width = 0;
   double dropout = 0.0;
-  // Learn a residual for every item beside the projected features. An item that was never trained on has none and falls
-  // back to its content. Not in the published model.
+  // Learn a residual for every item beside the projected features. An item that was never trained
+  // on has none and falls back to its content. Not in the published model.
   bool item_residual = false;
-  int64_t items = 0;             // N; used with item_residual only
+  int64_t items = 0;  // N; used with item_residual only
   // Ring initialisation: |lambda|^2 uniform in [r_min^2, r_max^2].
   double r_min = 0.0;
   double r_max = 0.1;
@@ -70,14 +71,17 @@ class Network {
   torch::Tensor ItemEmbeddings(const torch::Tensor& features) const;
   // items [N + 1, D] -> z [P, D]. Dropout only when `training`.
   torch::Tensor Forward(const PackedBatch& batch, const torch::Tensor& items, bool training) const;
-  // The training loss of `z`: sum_j size_weights[j] * mean cross-entropy over the labelled positions.
+  // The training loss of `z`: sum_j size_weights[j] * mean cross-entropy over the labelled
+  // positions.
   torch::Tensor Loss(const PackedBatch& batch, const torch::Tensor& z, const torch::Tensor& items,
                      const std::vector<double>& size_weights) const;
 
-  // Views of every weight, by level, on this network's own memory, and of `items` [N + 1, D] split by level into
-  // `item_levels`, which the caller keeps alive. Stays valid until parameters are replaced (steps write in place).
+  // Views of every weight, by level, on this network's own memory, and of `items` [N + 1, D] split
+  // by level into `item_levels`, which the caller keeps alive. Stays valid until parameters are
+  // replaced (steps write in place).
   ModelView View(const torch::Tensor& items, std::vector<torch::Tensor>& item_levels) const;
-  // Lets `view` show this projector, weight [D, F] and bias [D], instead; the caller keeps it alive.
+  // Lets `view` show this projector, weight [D, F] and bias [D], instead; the caller keeps it
+  // alive.
   static void SetProjector(const torch::Tensor& weight, const torch::Tensor& bias, ModelView& view);
 
  private:

@@ -4,7 +4,8 @@
 
 namespace nestrec {
 
-Optimizer::Optimizer(NetworkParameters& parameters, const OptimizerOptions& options) : options_(options) {
+Optimizer::Optimizer(NetworkParameters& parameters, const OptimizerOptions& options)
+    : options_(options) {
   std::vector<torch::Tensor> decayed;
   std::vector<torch::Tensor> biases;
   for (const NetworkParameters::Named& parameter : parameters.All()) {
@@ -12,14 +13,16 @@ Optimizer::Optimizer(NetworkParameters& parameters, const OptimizerOptions& opti
     all_.push_back(*parameter.tensor);
   }
   const auto group = [&](std::vector<torch::Tensor> tensors, double weight_decay) {
-    auto settings = std::make_unique<torch::optim::AdamWOptions>(1e-3);  // Step sets the learning rate
+    auto settings =
+        std::make_unique<torch::optim::AdamWOptions>(1e-3);  // Step sets the learning rate
     settings->betas({options.beta1, options.beta2}).eps(options.epsilon).weight_decay(weight_decay);
     return torch::optim::OptimizerParamGroup(std::move(tensors), std::move(settings));
   };
   std::vector<torch::optim::OptimizerParamGroup> groups;
   groups.push_back(group(std::move(decayed), options.weight_decay));
   groups.push_back(group(std::move(biases), 0.0));
-  adamw_ = std::make_unique<torch::optim::AdamW>(std::move(groups), torch::optim::AdamWOptions(1e-3));
+  adamw_ =
+      std::make_unique<torch::optim::AdamW>(std::move(groups), torch::optim::AdamWOptions(1e-3));
 }
 
 void Optimizer::ZeroGradients() {

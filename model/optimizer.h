@@ -1,5 +1,5 @@
-// AdamW (Loshchilov & Hutter 2019) as the published recipe uses it: weight decay on everything but biases, global
-// gradient norm clipped first. A thin layer over torch::optim::AdamW.
+// AdamW (Loshchilov & Hutter 2019) as the published recipe uses it: weight decay on everything but
+// biases, global gradient norm clipped first. A thin layer over torch::optim::AdamW.
 //
 // Errors are thrown as libtorch does. Thread safety: none.
 #pragma once
@@ -28,7 +28,8 @@ class Optimizer {
   Optimizer(NetworkParameters& parameters, const OptimizerOptions& options);
 
   void ZeroGradients();
-  // Clips the gradients to the global norm, makes one step with learning rate `lr` and returns the norm before clipping.
+  // Clips the gradients to the global norm, makes one step with learning rate `lr` and returns the
+  // norm before clipping.
   double Step(double lr);
 
   // The moments and step counts as opaque bytes, for resuming.

@@ -26,32 +26,37 @@ absl::Status ModelScorer::Score(std::span<const History> histories, Visitor visi
   for (int level = 0; level < levels_; ++level) {
     const int width = view.sizes.width(level);
     cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, static_cast<int>(histories.size()),
-                static_cast<int>(view.item_rows), width, 1.0f, z.data() + view.sizes.begin(level), dim,
-                view.items[static_cast<size_t>(level)].data(), width, level == 0 ? 0.0f : 1.0f, scores.data(),
-                static_cast<int>(view.item_rows));
+                static_cast<int>(view.item_rows), width, 1.0f, z.data() + view.sizes.begin(level),
+                dim, view.items[static_cast<size_t>(level)].data(), width, level == 0 ? 0.0f : 1.0f,
+                scores.data(), static_cast<int>(view.item_rows));
     NESTREC_RETURN_IF_ERROR(visit(level, scores));
   }
   return absl::OkStatus();
 }
 
-PopularityScorer::PopularityScorer(const Dataset& dataset) : counts_(static_cast<size_t>(dataset.items()) + 1) {
+PopularityScorer::PopularityScorer(const Dataset& dataset)
+    : counts_(static_cast<size_t>(dataset.items()) + 1) {
   for (int64_t user = 0; user < dataset.users(); ++user) {
-    for (const int32_t item : TrainingItems(dataset.sequence(user))) counts_[static_cast<size_t>(item)] += 1.0f;
+    for (const int32_t item : TrainingItems(dataset.sequence(user)))
+      counts_[static_cast<size_t>(item)] += 1.0f;
   }
 }
 
 absl::Status PopularityScorer::Score(std::span<const History> histories, Visitor visit) const {
   std::vector<float> scores;
   scores.reserve(histories.size() * counts_.size());
-  for (size_t h = 0; h < histories.size(); ++h) scores.insert(scores.end(), counts_.begin(), counts_.end());
+  for (size_t h = 0; h < histories.size(); ++h)
+    scores.insert(scores.end(), counts_.begin(), counts_.end());
   return visit(0, scores);
 }
 
-absl::StatusOr<std::unique_ptr<ContentNeighbourScorer>> ContentNeighbourScorer::Create(const Dataset& dataset) {
+absl::StatusOr<std::unique_ptr<ContentNeighbourScorer>> ContentNeighbourScorer::Create(
+    const Dataset& dataset) {
   Matrix unit{.rows = dataset.items() + 1, .columns = 0, .values = {}};
   for (const Modality& modality : dataset.modalities) unit.columns += modality.features.columns;
   if (unit.columns == 0) {
-    return absl::FailedPreconditionError("the content baseline needs features, but none are loaded");
+    return absl::FailedPreconditionError(
+        "the content baseline needs features, but none are loaded");
   }
   unit.values.resize(static_cast<size_t>(unit.rows * unit.columns));
   for (int64_t item = 1; item < unit.rows; ++item) {
@@ -69,7 +74,8 @@ absl::StatusOr<std::unique_ptr<ContentNeighbourScorer>> ContentNeighbourScorer::
   return std::unique_ptr<ContentNeighbourScorer>(new ContentNeighbourScorer(std::move(unit)));
 }
 
-absl::Status ContentNeighbourScorer::Score(std::span<const History> histories, Visitor visit) const {
+absl::Status ContentNeighbourScorer::Score(std::span<const History> histories,
+                                           Visitor visit) const {
   std::vector<float> queries(histories.size() * static_cast<size_t>(unit_.columns));
   for (size_t h = 0; h < histories.size(); ++h) {
     if (histories[h].empty()) continue;
@@ -77,12 +83,14 @@ absl::Status ContentNeighbourScorer::Score(std::span<const History> histories, V
     std::copy(row.begin(), row.end(), queries.begin() + static_cast<int64_t>(h) * unit_.columns);
   }
   std::vector<float> scores(histories.size() * static_cast<size_t>(unit_.rows));
-  cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, static_cast<int>(histories.size()), static_cast<int>(unit_.rows),
-              static_cast<int>(unit_.columns), 1.0f, queries.data(), static_cast<int>(unit_.columns), unit_.values.data(),
-              static_cast<int>(unit_.columns), 0.0f, scores.data(), static_cast<int>(unit_.rows));
+  cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, static_cast<int>(histories.size()),
+              static_cast<int>(unit_.rows), static_cast<int>(unit_.columns), 1.0f, queries.data(),
+              static_cast<int>(unit_.columns), unit_.values.data(), static_cast<int>(unit_.columns),
+              0.0f, scores.data(), static_cast<int>(unit_.rows));
   for (size_t h = 0; h < histories.size(); ++h) {
     if (histories[h].empty()) continue;
-    scores[h * static_cast<size_t>(unit_.rows) + static_cast<size_t>(histories[h].back())] = -2.0f;  // below any cosine
+    scores[h * static_cast<size_t>(unit_.rows) + static_cast<size_t>(histories[h].back())] =
+        -2.0f;  // below any cosine
   }
   return visit(0, scores);
 }
@@ -125,7 +133,8 @@ absl::Status CoVisitScorer::Score(std::span<const History> histories, Visitor vi
   for (size_t h = 0; h < histories.size(); ++h) {
     if (histories[h].empty()) continue;
     for (const Neighbour& neighbour : neighbours_[static_cast<size_t>(histories[h].back())]) {
-      scores[h * static_cast<size_t>(rows_) + static_cast<size_t>(neighbour.item)] = neighbour.score;
+      scores[h * static_cast<size_t>(rows_) + static_cast<size_t>(neighbour.item)] =
+          neighbour.score;
     }
   }
   return visit(0, scores);

@@ -1,4 +1,5 @@
-// What the evaluator ranks with: something that scores every item for a history, at one or more sizes.
+// What the evaluator ranks with: something that scores every item for a history, at one or more
+// sizes.
 //
 // Thread safety: Score may run in parallel on one scorer.
 #pragma once
@@ -56,8 +57,8 @@ class PopularityScorer : public Scorer {
   std::vector<float> counts_;  // [items + 1]
 };
 
-// Cosine of an item's features with those of the history's last item (zeros for an empty history); the last item
-// itself is scored below all others.
+// Cosine of an item's features with those of the history's last item (zeros for an empty history);
+// the last item itself is scored below all others.
 class ContentNeighbourScorer : public Scorer {
  public:
   // kFailedPrecondition when the data has no features.
@@ -71,8 +72,8 @@ class ContentNeighbourScorer : public Scorer {
   Matrix unit_;  // [items + 1, F], rows of norm 1 (or 0)
 };
 
-// Item-based collaborative filtering on the last item alone: c(i, j) / sqrt(n_i n_j), with c the number of users
-// whose training items hold both and n the number that hold one.
+// Item-based collaborative filtering on the last item alone: c(i, j) / sqrt(n_i n_j), with c the
+// number of users whose training items hold both and n the number that hold one.
 class CoVisitScorer : public Scorer {
  public:
   explicit CoVisitScorer(const Dataset& dataset);

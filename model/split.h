@@ -1,5 +1,5 @@
-// The leave-one-out split: a user's last item is the test item, the one before it the validation item, the
-// rest is training data. Users with fewer than 3 events have training items only.
+// The leave-one-out split: a user's last item is the test item, the one before it the validation
+// item, the rest is training data. Users with fewer than 3 events have training items only.
 #pragma once
 
 #include <cstddef>
@@ -13,7 +13,9 @@ inline constexpr size_t kMinEvaluatedEvents = 3;
 
 enum class Split { kValidation, kTest };
 
-inline bool IsEvaluated(std::span<const int32_t> sequence) { return sequence.size() >= kMinEvaluatedEvents; }
+inline bool IsEvaluated(std::span<const int32_t> sequence) {
+  return sequence.size() >= kMinEvaluatedEvents;
+}
 
 inline std::span<const int32_t> TrainingItems(std::span<const int32_t> sequence) {
   return IsEvaluated(sequence) ? sequence.first(sequence.size() - kHeldOutItems) : sequence;

@@ -40,12 +40,14 @@ constexpr int kRankingCutoff = 1;  // index of 10 in kMetricCutoffs
 
 absl::Status CheckRange(absl::string_view name, double value, double low, double high) {
   if (std::isfinite(value) && value >= low && value <= high) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat(name, ": ", value, " is outside ", low, " to ", high));
+  return absl::InvalidArgumentError(
+      absl::StrCat(name, ": ", value, " is outside ", low, " to ", high));
 }
 
 absl::Status CheckRecipe(const Recipe& recipe) {
   NESTREC_RETURN_IF_ERROR(CheckRange("learning rate", recipe.learning_rate, 1e-9, 10));
-  NESTREC_RETURN_IF_ERROR(CheckRange("batch size", static_cast<double>(recipe.batch_size), 1, 1 << 20));
+  NESTREC_RETURN_IF_ERROR(
+      CheckRange("batch size", static_cast<double>(recipe.batch_size), 1, 1 << 20));
   NESTREC_RETURN_IF_ERROR(CheckRange("max len", recipe.max_len, 1, 100000));
   NESTREC_RETURN_IF_ERROR(CheckRange("blocks", recipe.blocks, 1, 256));
   NESTREC_RETURN_IF_ERROR(CheckRange("dropout", recipe.dropout, 0, 0.99));
@@ -56,14 +58,16 @@ absl::Status CheckRecipe(const Recipe& recipe) {
   NESTREC_RETURN_IF_ERROR(CheckRange("epochs", recipe.epochs, 1, 1e6));
   NESTREC_RETURN_IF_ERROR(CheckRange("patience", recipe.patience, 1, 1e6));
   NESTREC_RETURN_IF_ERROR(CheckRange("r_min", recipe.r_min, 0, 0.9999));
-  NESTREC_RETURN_IF_ERROR(CheckRange("r_max", recipe.r_max, std::nextafter(recipe.r_min, 1.0), 0.99999));
+  NESTREC_RETURN_IF_ERROR(
+      CheckRange("r_max", recipe.r_max, std::nextafter(recipe.r_min, 1.0), 0.99999));
   return CheckFeatureScaling(recipe.feature_scaling);
 }
 
 // Linear warm-up to the learning rate, then half a cosine down to 0 at the last of all steps.
 double LearningRate(const Recipe& recipe, int64_t step, int64_t total_steps) {
   if (step < recipe.warmup_steps) {
-    return recipe.learning_rate * static_cast<double>(step + 1) / static_cast<double>(recipe.warmup_steps);
+    return recipe.learning_rate * static_cast<double>(step + 1) /
+           static_cast<double>(recipe.warmup_steps);
   }
   const double span = static_cast<double>(std::max<int64_t>(1, total_steps - recipe.warmup_steps));
   const double share = std::min(1.0, static_cast<double>(step - recipe.warmup_steps) / span);
@@ -88,15 +92,18 @@ std::vector<int64_t> ModalityWidths(const Dataset& dataset) {
 
 class Run {
  public:
-  Run(const Dataset& dataset, const TrainerOptions& options, const TrainingObserver& observer, Matrix features)
+  Run(const Dataset& dataset, const TrainerOptions& options, const TrainingObserver& observer,
+      Matrix features)
       : dataset_(dataset),
         options_(options),
         observer_(observer),
         state_path_(options.output + ".state"),
         identity_(IdentityJson(dataset, options)),
         windows_(MakeTrainingWindows(dataset, options.recipe.max_len, options.recipe.windows)),
-        steps_per_epoch_((static_cast<int64_t>(windows_.size()) + options.recipe.batch_size - 1) / options.recipe.batch_size),
-        features_(torch::from_blob(features.values.data(), {features.rows, features.columns}).clone()),
+        steps_per_epoch_((static_cast<int64_t>(windows_.size()) + options.recipe.batch_size - 1) /
+                         options.recipe.batch_size),
+        features_(
+            torch::from_blob(features.values.data(), {features.rows, features.columns}).clone()),
         whitening_(options.recipe.feature_scaling == "whiten"
                        ? std::make_optional<Whitening>(features_, ModalityWidths(dataset))
                        : std::nullopt),
@@ -118,7 +125,8 @@ class Run {
 
   absl::StatusOr<TrainingResult> Execute() {
     if (options_.resume && FileExists(state_path_)) {
-      NESTREC_ASSIGN_OR_RETURN(progress_, LoadTrainingState(state_path_, identity_, network_, optimizer_));
+      NESTREC_ASSIGN_OR_RETURN(progress_,
+                               LoadTrainingState(state_path_, identity_, network_, optimizer_));
       Note(absl::StrFormat("resumed after epoch %d", progress_.epoch));
     }
     while (progress_.epoch < options_.recipe.epochs &&
@@ -142,29 +150,35 @@ class Run {
   absl::Status RunEpoch() {
     const int epoch = progress_.epoch + 1;
     // Both depend on (seed, epoch) alone, so that a resumed run draws the same numbers.
-    torch::manual_seed(Random(options_.recipe.seed, kDropoutStream + static_cast<uint64_t>(epoch)).Next());
-    Random(options_.recipe.seed, kShuffleStream + static_cast<uint64_t>(epoch)).Shuffle(std::span(Order()));
+    torch::manual_seed(
+        Random(options_.recipe.seed, kDropoutStream + static_cast<uint64_t>(epoch)).Next());
+    Random(options_.recipe.seed, kShuffleStream + static_cast<uint64_t>(epoch))
+        .Shuffle(std::span(Order()));
 
     const absl::Time start = absl::Now();
     EpochTotals totals;
     for (int64_t step = 0; step < steps_per_epoch_; ++step) {
       if (observer_.should_stop && observer_.should_stop()) {
-        return absl::CancelledError(absl::StrCat("stopped in epoch ", epoch, "; ",
-                                                 progress_.epoch > 0 ? absl::StrCat("--resume goes on after epoch ", progress_.epoch)
-                                                                     : "no epoch was finished"));
+        return absl::CancelledError(absl::StrCat(
+            "stopped in epoch ", epoch, "; ",
+            progress_.epoch > 0 ? absl::StrCat("--resume goes on after epoch ", progress_.epoch)
+                                : "no epoch was finished"));
       }
-      NESTREC_ASSIGN_OR_RETURN(const double loss, Guard("training step", [&] { return Step(step, totals); }));
+      NESTREC_ASSIGN_OR_RETURN(const double loss,
+                               Guard("training step", [&] { return Step(step, totals); }));
       if (observer_.on_step) {
         const double seconds = absl::ToDoubleSeconds(absl::Now() - start);
         observer_.on_step({.epoch = epoch,
                            .step = step + 1,
                            .steps = steps_per_epoch_,
                            .loss = loss,
-                           .positions_per_second = seconds > 0 ? static_cast<double>(totals.positions) / seconds : 0});
+                           .positions_per_second =
+                               seconds > 0 ? static_cast<double>(totals.positions) / seconds : 0});
       }
     }
     const absl::Time trained = absl::Now();
-    NESTREC_ASSIGN_OR_RETURN(std::vector<SizeMetrics> validation, Guard("validation", [&] { return Validate(); }));
+    NESTREC_ASSIGN_OR_RETURN(std::vector<SizeMetrics> validation,
+                             Guard("validation", [&] { return Validate(); }));
     const absl::Time evaluated = absl::Now();
 
     progress_.epoch = epoch;
@@ -177,18 +191,20 @@ class Run {
       progress_.best_validation = validation;
       NESTREC_RETURN_IF_ERROR(Guard("write checkpoint", [&] { return WriteModel(); }));
     }
-    NESTREC_RETURN_IF_ERROR(SaveTrainingState(state_path_, identity_, progress_, network_, optimizer_));
+    NESTREC_RETURN_IF_ERROR(
+        SaveTrainingState(state_path_, identity_, progress_, network_, optimizer_));
     if (observer_.on_epoch) {
-      observer_.on_epoch({.epoch = epoch,
-                          .loss = totals.loss / static_cast<double>(steps_per_epoch_),
-                          .learning_rate = LearningRate(options_.recipe, progress_.steps - 1, TotalSteps()),
-                          .gradient_norm = totals.gradient_norm / static_cast<double>(steps_per_epoch_),
-                          .positions = totals.positions,
-                          .training_time = trained - start,
-                          .evaluation_time = evaluated - trained,
-                          .validation = std::move(validation),
-                          .best = best,
-                          .epochs_without_gain = epoch - progress_.best_epoch});
+      observer_.on_epoch(
+          {.epoch = epoch,
+           .loss = totals.loss / static_cast<double>(steps_per_epoch_),
+           .learning_rate = LearningRate(options_.recipe, progress_.steps - 1, TotalSteps()),
+           .gradient_norm = totals.gradient_norm / static_cast<double>(steps_per_epoch_),
+           .positions = totals.positions,
+           .training_time = trained - start,
+           .evaluation_time = evaluated - trained,
+           .validation = std::move(validation),
+           .best = best,
+           .epochs_without_gain = epoch - progress_.best_epoch});
     }
     return absl::OkStatus();
   }
@@ -203,18 +219,23 @@ class Run {
 
   absl::StatusOr<double> Step(int64_t step, EpochTotals& totals) {
     const size_t begin = static_cast<size_t>(step * options_.recipe.batch_size);
-    const size_t count = std::min(static_cast<size_t>(options_.recipe.batch_size), shuffled_.size() - begin);
+    const size_t count =
+        std::min(static_cast<size_t>(options_.recipe.batch_size), shuffled_.size() - begin);
     const PackedBatch batch = PackWindows(dataset_, std::span(shuffled_).subspan(begin, count));
-    const std::vector<double> weights(static_cast<size_t>(options_.sizes.levels()), 1.0 / options_.sizes.levels());
+    const std::vector<double> weights(static_cast<size_t>(options_.sizes.levels()),
+                                      1.0 / options_.sizes.levels());
     const torch::Tensor items = network_.ItemEmbeddings(features_);
-    const torch::Tensor loss = network_.Loss(batch, network_.Forward(batch, items, /*training=*/true), items, weights);
+    const torch::Tensor loss =
+        network_.Loss(batch, network_.Forward(batch, items, /*training=*/true), items, weights);
     const double value = loss.item<double>();
     optimizer_.ZeroGradients();
     loss.backward();
-    const double norm = optimizer_.Step(LearningRate(options_.recipe, progress_.steps, TotalSteps()));
+    const double norm =
+        optimizer_.Step(LearningRate(options_.recipe, progress_.steps, TotalSteps()));
     if (!std::isfinite(value) || !std::isfinite(norm)) {
       return absl::AbortedError(absl::StrFormat(
-          "epoch %d, step %d: %s is %f; lower --lr (now %g)%s. The checkpoint of the best epoch before is intact",
+          "epoch %d, step %d: %s is %f; lower --lr (now %g)%s. The checkpoint of the best epoch "
+          "before is intact",
           progress_.epoch + 1, step + 1, std::isfinite(value) ? "the gradient norm" : "the loss",
           std::isfinite(value) ? norm : value, options_.recipe.learning_rate,
           options_.recipe.clip_norm == 0 ? ", or clip gradients (--clip 5)" : ""));
@@ -230,21 +251,26 @@ class Run {
     const torch::NoGradGuard no_grad;
     std::vector<torch::Tensor> levels;
     const torch::Tensor items = network_.ItemEmbeddings(features_);
-    NESTREC_ASSIGN_OR_RETURN(const auto encoder, Encoder::Create(network_.View(items, levels), nullptr));
+    NESTREC_ASSIGN_OR_RETURN(const auto encoder,
+                             Encoder::Create(network_.View(items, levels), nullptr));
     NESTREC_ASSIGN_OR_RETURN(Evaluation evaluation, EvaluateSplit(*encoder, Split::kValidation));
     return std::move(evaluation.sizes);
   }
 
   absl::StatusOr<Evaluation> EvaluateSplit(const Encoder& encoder, Split split) {
-    EvaluationOptions evaluation{.split = split, .threads = options_.threads, .users_per_chunk = 64, .progress = nullptr};
-    evaluation.progress = [this](int64_t, int64_t) { return !observer_.should_stop || !observer_.should_stop(); };
+    EvaluationOptions evaluation{
+        .split = split, .threads = options_.threads, .users_per_chunk = 64, .progress = nullptr};
+    evaluation.progress = [this](int64_t, int64_t) {
+      return !observer_.should_stop || !observer_.should_stop();
+    };
     return Evaluate(ModelScorer(&encoder), dataset_, evaluation);
   }
 
   absl::StatusOr<std::shared_ptr<const SafetensorsFile>> TextEncoderFile() const {
     const std::string path = dataset_.folder + "/features/text.encoder.safetensors";
-    const bool uses_text = std::any_of(dataset_.modalities.begin(), dataset_.modalities.end(),
-                                       [](const Modality& modality) { return modality.name == "text"; });
+    const bool uses_text =
+        std::any_of(dataset_.modalities.begin(), dataset_.modalities.end(),
+                    [](const Modality& modality) { return modality.name == "text"; });
     if (!uses_text || !FileExists(path)) return std::shared_ptr<const SafetensorsFile>();
     return SafetensorsFile::Open(path, /*require_checksums=*/true);
   }
@@ -274,7 +300,8 @@ class Run {
       Network::SetProjector(raw.weight, raw.bias, view);
     }
     NESTREC_ASSIGN_OR_RETURN(const auto text_encoder, TextEncoderFile());
-    return WriteCheckpoint(options_.output, view, Info(), *dataset_.catalogue, text_encoder.get()).status();
+    return WriteCheckpoint(options_.output, view, Info(), *dataset_.catalogue, text_encoder.get())
+        .status();
   }
 
   // Evaluates the best epoch on the test items and stores the result in the checkpoint.
@@ -285,8 +312,9 @@ class Run {
     ModelInfo info = checkpoint->info();
     info.test = evaluation.sizes;
     NESTREC_ASSIGN_OR_RETURN(const auto text_encoder, TextEncoderFile());
-    NESTREC_RETURN_IF_ERROR(
-        WriteCheckpoint(options_.output, checkpoint->view(), info, *checkpoint->catalogue(), text_encoder.get()).status());
+    NESTREC_RETURN_IF_ERROR(WriteCheckpoint(options_.output, checkpoint->view(), info,
+                                            *checkpoint->catalogue(), text_encoder.get())
+                                .status());
     return TrainingResult{.epochs = progress_.epoch,
                           .best_epoch = progress_.best_epoch,
                           .validation = progress_.best_validation,
@@ -302,7 +330,7 @@ class Run {
   const std::vector<TrainingWindow> windows_;
   std::vector<TrainingWindow> shuffled_;
   const int64_t steps_per_epoch_;
-  torch::Tensor features_;        // [items + 1, F], as the network reads them
+  torch::Tensor features_;  // [items + 1, F], as the network reads them
   const std::optional<Whitening> whitening_;
   Network network_;
   Optimizer optimizer_;
@@ -340,9 +368,12 @@ absl::StatusOr<TrainingResult> Train(const Dataset& dataset, const TrainerOption
     return absl::AlreadyExistsError(
         absl::StrCat(options.output, " exists; --resume goes on with it, --overwrite starts anew"));
   }
-  NESTREC_ASSIGN_OR_RETURN(Matrix features, ConcatenateFeatures(dataset, options.recipe.feature_scaling));
+  NESTREC_ASSIGN_OR_RETURN(Matrix features,
+                           ConcatenateFeatures(dataset, options.recipe.feature_scaling));
   return Guard("train", [&]() -> absl::StatusOr<TrainingResult> {
-    at::set_num_threads(options.threads > 0 ? options.threads : static_cast<int>(std::max(1u, std::thread::hardware_concurrency())));
+    at::set_num_threads(options.threads > 0
+                            ? options.threads
+                            : static_cast<int>(std::max(1u, std::thread::hardware_concurrency())));
     Run run(dataset, options, observer, std::move(features));
     return run.Execute();
   });

@@ -3,13 +3,15 @@
 //   TrainerOptions options{.sizes = sizes, .output = "m.safetensors"};
 //   absl::StatusOr<TrainingResult> result = Train(*dataset, options, observer);
 //
-// The recipe is that of arXiv 2409.16627 (design section 3); the defaults are the authors' published settings.
-// After every epoch all sizes are evaluated on the validation items; the best epoch by NDCG@10 at the widest size is
-// the checkpoint at `output`; weights, optimizer and progress go to "<output>.state", from which an interrupted run
-// resumes and gives the same model as one that was never interrupted (same machine and thread count). Both files are
-// replaced atomically.
+// The recipe is that of arXiv 2409.16627 (design section 3); the defaults are the authors'
+// published settings. After every epoch all sizes are evaluated on the validation items; the best
+// epoch by NDCG@10 at the widest size is the checkpoint at `output`; weights, optimizer and
+// progress go to "<output>.state", from which an interrupted run resumes and gives the same model
+// as one that was never interrupted (same machine and thread count). Both files are replaced
+// atomically.
 //
-// Thread safety: one Train at a time per process (libtorch's thread count and random generator are global).
+// Thread safety: one Train at a time per process (libtorch's thread count and random generator are
+// global).
 #pragma once
 
 #include <atomic>
@@ -30,7 +32,7 @@ namespace nestrec {
 // What the model learns depends on.
 struct Recipe {
   double learning_rate = 1e-4;
-  int64_t batch_size = 32;       // training sequences per step
+  int64_t batch_size = 32;  // training sequences per step
   int max_len = 50;
   int blocks = 1;
   double dropout = 0.6;
@@ -38,8 +40,8 @@ struct Recipe {
   double adam_epsilon = 1e-9;
   double clip_norm = 5.0;
   int warmup_steps = 100;
-  int epochs = 500;              // the cosine schedule's length and the most epochs trained
-  int patience = 10;             // epochs without a better validation NDCG@10 at the widest size
+  int epochs = 500;   // the cosine schedule's length and the most epochs trained
+  int patience = 10;  // epochs without a better validation NDCG@10 at the widest size
   double r_min = 0.0;
   double r_max = 0.1;
   Windows windows = Windows::kLast;
@@ -55,30 +57,30 @@ struct Recipe {
 struct TrainerOptions {
   NestedSizes sizes;
   Recipe recipe;
-  std::string name;              // the model's label
+  std::string name;  // the model's label
   std::string program_version;
-  std::string output;            // the checkpoint; "<output>.state" beside it
-  bool resume = false;           // go on from the state file when there is one
-  bool overwrite = false;        // start anew although output exists
-  int threads = 0;               // 0: all cores
+  std::string output;      // the checkpoint; "<output>.state" beside it
+  bool resume = false;     // go on from the state file when there is one
+  bool overwrite = false;  // start anew although output exists
+  int threads = 0;         // 0: all cores
 };
 
 struct StepReport {
-  int epoch;                     // 1-based
-  int64_t step, steps;           // within the epoch
-  double loss;                   // of this step
-  double positions_per_second;   // mean of this epoch
+  int epoch;                    // 1-based
+  int64_t step, steps;          // within the epoch
+  double loss;                  // of this step
+  double positions_per_second;  // mean of this epoch
 };
 
 struct EpochReport {
-  int epoch;                     // 1-based
-  double loss;                   // mean over the epoch's steps
-  double learning_rate;          // of the last step
-  double gradient_norm;          // mean before clipping
-  int64_t positions;             // trained in this epoch
+  int epoch;             // 1-based
+  double loss;           // mean over the epoch's steps
+  double learning_rate;  // of the last step
+  double gradient_norm;  // mean before clipping
+  int64_t positions;     // trained in this epoch
   absl::Duration training_time, evaluation_time;
   std::vector<SizeMetrics> validation;
-  bool best;                     // the checkpoint is now this epoch
+  bool best;  // the checkpoint is now this epoch
   int epochs_without_gain;
 };
 
@@ -92,15 +94,16 @@ struct TrainingObserver {
 };
 
 struct TrainingResult {
-  int epochs = 0;                // trained in all
+  int epochs = 0;  // trained in all
   int best_epoch = 0;
   std::vector<SizeMetrics> validation, test;  // of the best epoch
   absl::Duration training_time;  // without evaluation, over all sessions of a resumed run
 };
 
-// kInvalidArgument for a recipe outside its limits; kAlreadyExists when output exists and neither resume nor overwrite
-// is set; kFailedPrecondition when the state belongs to other data, sizes or recipe (the differences are named);
-// kAborted, naming step and cure, when the loss stops being a number; kCancelled; errors of base/file.h.
+// kInvalidArgument for a recipe outside its limits; kAlreadyExists when output exists and neither
+// resume nor overwrite is set; kFailedPrecondition when the state belongs to other data, sizes or
+// recipe (the differences are named); kAborted, naming step and cure, when the loss stops being a
+// number; kCancelled; errors of base/file.h.
 absl::StatusOr<TrainingResult> Train(const Dataset& dataset, const TrainerOptions& options,
                                      const TrainingObserver& observer);
 

@@ -22,24 +22,29 @@ std::vector<std::string> Differences(const Json& saved, const Json& now) {
   std::vector<std::string> differences;
   for (const auto& [key, value] : now.items()) {
     const std::string before = saved.contains(key) ? saved[key].dump() : "nothing";
-    if (before != value.dump()) differences.push_back(absl::StrCat(key, ": ", before, " in the saved run, ", value.dump(), " now"));
+    if (before != value.dump())
+      differences.push_back(
+          absl::StrCat(key, ": ", before, " in the saved run, ", value.dump(), " now"));
   }
   return differences;
 }
 
 }  // namespace
 
-absl::Status SaveTrainingState(const std::string& path, const std::string& identity_json, const TrainingProgress& progress,
-                               Network& network, const Optimizer& optimizer) {
+absl::Status SaveTrainingState(const std::string& path, const std::string& identity_json,
+                               const TrainingProgress& progress, Network& network,
+                               const Optimizer& optimizer) {
   SafetensorsWriter writer;
   std::vector<torch::Tensor> kept;
   for (const NetworkParameters::Named& parameter : network.parameters().All()) {
     const torch::Tensor tensor = parameter.tensor->detach().to(torch::kCPU).contiguous();
     kept.push_back(tensor);
-    writer.Add(parameter.name, tensor.sizes().vec(),
-               std::span<const float>(tensor.data_ptr<float>(), static_cast<size_t>(tensor.numel())));
+    writer.Add(
+        parameter.name, tensor.sizes().vec(),
+        std::span<const float>(tensor.data_ptr<float>(), static_cast<size_t>(tensor.numel())));
   }
-  NESTREC_ASSIGN_OR_RETURN(std::string bytes, Guard("save optimizer", [&]() -> absl::StatusOr<std::string> {
+  NESTREC_ASSIGN_OR_RETURN(std::string bytes,
+                           Guard("save optimizer", [&]() -> absl::StatusOr<std::string> {
                              return optimizer.Serialize();
                            }));
   writer.AddText(kOptimizer, writer.Own(std::move(bytes)));
@@ -56,7 +61,8 @@ absl::Status SaveTrainingState(const std::string& path, const std::string& ident
   return writer.Write(path).status();
 }
 
-absl::StatusOr<TrainingProgress> LoadTrainingState(const std::string& path, const std::string& identity_json,
+absl::StatusOr<TrainingProgress> LoadTrainingState(const std::string& path,
+                                                   const std::string& identity_json,
                                                    Network& network, Optimizer& optimizer) {
   NESTREC_ASSIGN_OR_RETURN(const std::shared_ptr<const SafetensorsFile> file,
                            SafetensorsFile::Open(path, /*require_checksums=*/true));
@@ -71,8 +77,9 @@ absl::StatusOr<TrainingProgress> LoadTrainingState(const std::string& path, cons
   }
   const std::vector<std::string> differences = Differences(saved, Json::parse(identity_json));
   if (!differences.empty()) {
-    return absl::FailedPreconditionError(absl::StrCat(path, " belongs to another run (", absl::StrJoin(differences, "; "),
-                                                      "); give the same flags, or --overwrite to start anew"));
+    return absl::FailedPreconditionError(
+        absl::StrCat(path, " belongs to another run (", absl::StrJoin(differences, "; "),
+                     "); give the same flags, or --overwrite to start anew"));
   }
   for (const TensorInfo& tensor : file->tensors()) NESTREC_RETURN_IF_ERROR(file->Verify(tensor));
   const torch::NoGradGuard no_grad;
@@ -92,7 +99,8 @@ absl::StatusOr<TrainingProgress> LoadTrainingState(const std::string& path, cons
   progress.best_epoch = json.value("best_epoch", 0);
   progress.best_ndcg = json.value("best_ndcg", -1.0);
   progress.training_time = absl::Seconds(json.value("training_seconds", 0.0));
-  NESTREC_ASSIGN_OR_RETURN(progress.best_validation, MetricsFromJson(json.value("best_validation", Json::array())));
+  NESTREC_ASSIGN_OR_RETURN(progress.best_validation,
+                           MetricsFromJson(json.value("best_validation", Json::array())));
   return progress;
 }
 

@@ -1,5 +1,6 @@
-// What an interrupted training run needs to go on: a safetensors file beside the checkpoint, written after every
-// epoch, with weights, optimizer, progress and everything that the run depends on.
+// What an interrupted training run needs to go on: a safetensors file beside the checkpoint,
+// written after every epoch, with weights, optimizer, progress and everything that the run depends
+// on.
 //
 // Thread safety: none.
 #pragma once
@@ -26,12 +27,14 @@ struct TrainingProgress {
 };
 
 // What must be the same for a resumed run; compared key by key. A JSON object.
-absl::Status SaveTrainingState(const std::string& path, const std::string& identity_json, const TrainingProgress& progress,
-                               Network& network, const Optimizer& optimizer);
+absl::Status SaveTrainingState(const std::string& path, const std::string& identity_json,
+                               const TrainingProgress& progress, Network& network,
+                               const Optimizer& optimizer);
 
-// Fills network and optimizer. kFailedPrecondition, naming each difference, when the state's identity is another one;
-// kDataLoss for a damaged file.
-absl::StatusOr<TrainingProgress> LoadTrainingState(const std::string& path, const std::string& identity_json,
+// Fills network and optimizer. kFailedPrecondition, naming each difference, when the state's
+// identity is another one; kDataLoss for a damaged file.
+absl::StatusOr<TrainingProgress> LoadTrainingState(const std::string& path,
+                                                   const std::string& identity_json,
                                                    Network& network, Optimizer& optimizer);
 
 }  // namespace nestrec

@@ -11,8 +11,10 @@ Whitening::Whitening(const Tensor& features, const std::vector<int64_t>& widths)
   int64_t at = 0;
   for (const int64_t width : widths) {
     const Tensor centred = rows.narrow(1, at, width) - mean_.narrow(0, at, width);
-    const Tensor covariance = torch::mm(centred.t(), centred) / static_cast<double>(centred.size(0));
-    const auto [values, vectors] = torch::linalg_eigh(covariance, "L");  // ascending; vectors are columns
+    const Tensor covariance =
+        torch::mm(centred.t(), centred) / static_cast<double>(centred.size(0));
+    const auto [values, vectors] =
+        torch::linalg_eigh(covariance, "L");  // ascending; vectors are columns
     const Tensor variances = values.clamp_min(0).flip({0});
     const Tensor floor = variances.mean() * kRegularisation + 1e-30;
     const Tensor scale = torch::rsqrt(variances + floor);

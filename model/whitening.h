@@ -1,9 +1,11 @@
-// PCA whitening of the frozen item features, one modality at a time, and its removal from a trained projector.
+// PCA whitening of the frozen item features, one modality at a time, and its removal from a trained
+// projector.
 //
-// Encoders' vectors crowd around their mean and along few directions; the projector then learns slowly. Whitening maps a
-// row f to M (f - mean) with uncorrelated columns of variance about 1, the direction of most variance first. As the map
-// is affine, it folds into the projector after training: W M (f - mean) + b = (W M) f + (b - W M mean). A checkpoint's
-// projector therefore reads raw features, and nobody else needs to know.
+// Encoders' vectors crowd around their mean and along few directions; the projector then learns
+// slowly. Whitening maps a row f to M (f - mean) with uncorrelated columns of variance about 1, the
+// direction of most variance first. As the map is affine, it folds into the projector after
+// training: W M (f - mean) + b = (W M) f + (b - W M mean). A checkpoint's projector therefore reads
+// raw features, and nobody else needs to know.
 //
 // Errors are thrown as libtorch does. Thread safety: pure functions on immutable values.
 #pragma once
@@ -18,14 +20,16 @@ namespace nestrec {
 
 class Whitening {
  public:
-  // Directions with less variance than this share of the mean variance are damped instead of blown up.
+  // Directions with less variance than this share of the mean variance are damped instead of blown
+  // up.
   static constexpr double kRegularisation = 0.01;
 
-  // From raw features [items + 1, F]; `widths` are the modalities' columns. Row 0 (padding) does not count.
+  // From raw features [items + 1, F]; `widths` are the modalities' columns. Row 0 (padding) does
+  // not count.
   Whitening(const torch::Tensor& features, const std::vector<int64_t>& widths);
 
-  // [items + 1, F] raw -> whitened. Row 0 stays zero; a zero row of an item without features becomes the
-  // modality's constant M (0 - mean), as it does at serving.
+  // [items + 1, F] raw -> whitened. Row 0 stays zero; a zero row of an item without features
+  // becomes the modality's constant M (0 - mean), as it does at serving.
   torch::Tensor Apply(const torch::Tensor& features) const;
 
   // The projector [D, F] and bias [D] of whitened features as those of raw ones.

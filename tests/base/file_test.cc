@@ -2,7 +2,6 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -32,7 +31,8 @@ class FileTest : public testing::Test {
 TEST_F(FileTest, WritesAtomicallyAndReadsBack) {
   const std::string path = Path("a");
   ASSERT_TRUE(WriteFileAtomically(path, "first").ok());
-  ASSERT_TRUE(WriteFileAtomically(path, std::string(3 << 20, 'x')).ok());  // larger than the write buffer
+  ASSERT_TRUE(
+      WriteFileAtomically(path, std::string(3 << 20, 'x')).ok());  // larger than the write buffer
   EXPECT_EQ(ReadFile(path)->size(), 3u << 20);
   EXPECT_EQ(FilesInFolder(), 1u);
 }
@@ -74,7 +74,8 @@ TEST_F(FileTest, ErrorsNameThePath) {
   EXPECT_THAT(ReadFile(missing).status().message(), HasSubstr(missing));
   EXPECT_EQ(MappedFile::Open(missing).status().code(), absl::StatusCode::kNotFound);
   EXPECT_EQ(MappedFile::Open(folder_).status().code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_EQ(AtomicFileWriter::Create(Path("no/such/folder")).status().code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(AtomicFileWriter::Create(Path("no/such/folder")).status().code(),
+            absl::StatusCode::kNotFound);
   EXPECT_THAT(WriteFileAtomically(folder_, "x").message(), HasSubstr("it is a folder"));
 }
 
@@ -84,7 +85,8 @@ TEST_F(FileTest, MapsAndSurvivesReplacement) {
   const auto mapped = MappedFile::Open(path);
   ASSERT_TRUE(mapped.ok());
   ASSERT_TRUE(WriteFileAtomically(path, "new bytes").ok());
-  EXPECT_EQ(std::string(reinterpret_cast<const char*>((*mapped)->data()), (*mapped)->size()), "old");
+  EXPECT_EQ(std::string(reinterpret_cast<const char*>((*mapped)->data()), (*mapped)->size()),
+            "old");
   ASSERT_TRUE(WriteFileAtomically(path, "").ok());
   EXPECT_EQ((*MappedFile::Open(path))->size(), 0u);
 }

@@ -8,7 +8,9 @@ namespace nestrec {
 namespace {
 
 TEST(Guard, TurnsExceptionsIntoStatuses) {
-  const auto throwing = [](auto error) { return Guard("work", [&]() -> absl::Status { throw error; }); };
+  const auto throwing = [](auto error) {
+    return Guard("work", [&]() -> absl::Status { throw error; });
+  };
   EXPECT_EQ(throwing(std::bad_alloc()).code(), absl::StatusCode::kResourceExhausted);
   EXPECT_EQ(throwing(std::invalid_argument("x")).code(), absl::StatusCode::kInvalidArgument);
   const absl::Status status = throwing(std::runtime_error("first line\nstack trace"));
@@ -18,7 +20,9 @@ TEST(Guard, TurnsExceptionsIntoStatuses) {
 
 TEST(Guard, PassesValuesAndErrorsThrough) {
   EXPECT_EQ(*Guard("work", []() -> absl::StatusOr<int> { return 3; }), 3);
-  EXPECT_EQ(Guard("work", []() -> absl::StatusOr<int> { return absl::NotFoundError("x"); }).status().code(),
+  EXPECT_EQ(Guard("work", []() -> absl::StatusOr<int> { return absl::NotFoundError("x"); })
+                .status()
+                .code(),
             absl::StatusCode::kNotFound);
 }
 

@@ -28,8 +28,10 @@ TEST(NestedSizes, DoublesUpToTheWidest) {
 }
 
 TEST(NestedSizes, RefusesWhatIsNotIncreasingOrTooNarrow) {
-  EXPECT_THAT(NestedSizes::Parse("8,8").status().message(), HasSubstr("not strictly increasing at 8"));
-  EXPECT_THAT(NestedSizes::Parse("16,8").status().message(), HasSubstr("not strictly increasing at 8"));
+  EXPECT_THAT(NestedSizes::Parse("8,8").status().message(),
+              HasSubstr("not strictly increasing at 8"));
+  EXPECT_THAT(NestedSizes::Parse("16,8").status().message(),
+              HasSubstr("not strictly increasing at 8"));
   EXPECT_THAT(NestedSizes::Parse("8,9").status().message(), HasSubstr("1 column wide"));
   EXPECT_THAT(NestedSizes::Parse("1,8").status().message(), HasSubstr("1 column wide"));
   EXPECT_THAT(NestedSizes::Parse("0").status().message(), HasSubstr("increasing"));
@@ -42,7 +44,8 @@ TEST(NestedSizes, RefusesWhatIsNotIncreasingOrTooNarrow) {
 }
 
 TEST(NestedSizes, NamesItsSizesForAnUnknownDim) {
-  EXPECT_THAT(NestedSizes::Parse("8,16")->LevelsOf(12).status().message(), HasSubstr("12 is not one of this model's sizes 8,16"));
+  EXPECT_THAT(NestedSizes::Parse("8,16")->LevelsOf(12).status().message(),
+              HasSubstr("12 is not one of this model's sizes 8,16"));
 }
 
 }  // namespace

@@ -2,7 +2,6 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-
 #include <unistd.h>
 
 #include <filesystem>
@@ -50,7 +49,10 @@ TEST_F(NpyTest, ReadsWhatItWrites) {
 
 TEST_F(NpyTest, ReadsNumpysOwnLayout) {
   const std::string data(2 * 4, '\0');
-  ASSERT_TRUE(WriteFileAtomically(path_, File("{'descr': '<f4', 'fortran_order': False, 'shape': (2, 1), }   ", data)).ok());
+  ASSERT_TRUE(
+      WriteFileAtomically(
+          path_, File("{'descr': '<f4', 'fortran_order': False, 'shape': (2, 1), }   ", data))
+          .ok());
   EXPECT_EQ(ReadNpy(path_)->rows, 2);
 }
 
@@ -58,18 +60,28 @@ TEST_F(NpyTest, RefusesWithTheReasonAndTheCure) {
   const std::string eight(8, '\0');
   EXPECT_THAT(ErrorOf(""), HasSubstr("bad magic"));
   EXPECT_THAT(ErrorOf("not numpy at all"), HasSubstr("bad magic"));
-  EXPECT_THAT(ErrorOf(File("{'descr': '<f8', 'fortran_order': False, 'shape': (1, 1), }", eight)), HasSubstr("astype('<f4')"));
-  EXPECT_THAT(ErrorOf(File("{'descr': '<f4', 'fortran_order': True, 'shape': (1, 2), }", eight)), HasSubstr("C order"));
-  EXPECT_THAT(ErrorOf(File("{'descr': '<f4', 'fortran_order': False, 'shape': (2,), }", eight)), HasSubstr("1 dimensions"));
-  EXPECT_THAT(ErrorOf(File("{'descr': '<f4', 'fortran_order': False, 'shape': (3, 1), }", eight)), HasSubstr("needs 12 bytes"));
-  EXPECT_THAT(ErrorOf(File("{'descr': '<f4', 'fortran_order': False, 'shape': (-3, 1), }", eight)), HasSubstr("bad extent"));
-  EXPECT_THAT(ErrorOf(File("{'descr': '<f4', 'fortran_order': False, 'shape': (9223372036854775807, 9223372036854775807), }", eight)),
+  EXPECT_THAT(ErrorOf(File("{'descr': '<f8', 'fortran_order': False, 'shape': (1, 1), }", eight)),
+              HasSubstr("astype('<f4')"));
+  EXPECT_THAT(ErrorOf(File("{'descr': '<f4', 'fortran_order': True, 'shape': (1, 2), }", eight)),
+              HasSubstr("C order"));
+  EXPECT_THAT(ErrorOf(File("{'descr': '<f4', 'fortran_order': False, 'shape': (2,), }", eight)),
+              HasSubstr("1 dimensions"));
+  EXPECT_THAT(ErrorOf(File("{'descr': '<f4', 'fortran_order': False, 'shape': (3, 1), }", eight)),
+              HasSubstr("needs 12 bytes"));
+  EXPECT_THAT(ErrorOf(File("{'descr': '<f4', 'fortran_order': False, 'shape': (-3, 1), }", eight)),
+              HasSubstr("bad extent"));
+  EXPECT_THAT(ErrorOf(File("{'descr': '<f4', 'fortran_order': False, 'shape': "
+                           "(9223372036854775807, 9223372036854775807), }",
+                           eight)),
               HasSubstr("too large"));
   EXPECT_THAT(ErrorOf(File("{'descr': '<f4'}", eight)), HasSubstr("C order"));
 }
 
 TEST_F(NpyTest, RefusesNanWithItsPlace) {
-  ASSERT_TRUE(WriteNpy(path_, {.rows = 2, .columns = 2, .values = {1, 2, 3, std::numeric_limits<float>::quiet_NaN()}}).ok());
+  ASSERT_TRUE(WriteNpy(path_, {.rows = 2,
+                               .columns = 2,
+                               .values = {1, 2, 3, std::numeric_limits<float>::quiet_NaN()}})
+                  .ok());
   EXPECT_THAT(ReadNpy(path_).status().message(), HasSubstr("row 1, column 1 is nan"));
 }
 

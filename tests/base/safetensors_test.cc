@@ -2,7 +2,6 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-
 #include <unistd.h>
 
 #include <cstring>
@@ -18,7 +17,8 @@ using ::testing::HasSubstr;
 
 class SafetensorsTest : public testing::Test {
  protected:
-  SafetensorsTest() : path_(absl::StrCat(testing::TempDir(), "/nestrec_safetensors_test_", getpid())) {}
+  SafetensorsTest()
+      : path_(absl::StrCat(testing::TempDir(), "/nestrec_safetensors_test_", getpid())) {}
   ~SafetensorsTest() override { std::filesystem::remove(path_); }
 
   void WriteExample() {
@@ -75,19 +75,24 @@ TEST_F(SafetensorsTest, EveryTensorStartsAtAMultipleOf64Bytes) {
   WriteExample();
   const auto file = SafetensorsFile::Open(path_, true);
   ASSERT_TRUE(file.ok());
-  for (const TensorInfo& tensor : (*file)->tensors()) EXPECT_EQ(tensor.begin_bytes % 64, 0u) << tensor.name;
+  for (const TensorInfo& tensor : (*file)->tensors())
+    EXPECT_EQ(tensor.begin_bytes % 64, 0u) << tensor.name;
 }
 
 TEST_F(SafetensorsTest, ReadsPlainFilesWithoutChecksums) {
-  ASSERT_TRUE(OpenPlain(R"({"x":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})", std::string(4, '\0')).ok());
-  EXPECT_EQ(SafetensorsFile::Open(path_, /*require_checksums=*/true).status().code(), absl::StatusCode::kFailedPrecondition);
+  ASSERT_TRUE(
+      OpenPlain(R"({"x":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})", std::string(4, '\0'))
+          .ok());
+  EXPECT_EQ(SafetensorsFile::Open(path_, /*require_checksums=*/true).status().code(),
+            absl::StatusCode::kFailedPrecondition);
 }
 
 TEST_F(SafetensorsTest, NamesTheTensorThatIsMissingOrAnother) {
   WriteExample();
   const auto file = *SafetensorsFile::Open(path_, true);
   EXPECT_THAT(file->Floats("nothing", {1}).status().message(), HasSubstr("'nothing' is missing"));
-  EXPECT_THAT(file->Floats("b.floats", {3, 2}).status().message(), HasSubstr("is F32 [2, 3], but should be F32 [3, 2]"));
+  EXPECT_THAT(file->Floats("b.floats", {3, 2}).status().message(),
+              HasSubstr("is F32 [2, 3], but should be F32 [3, 2]"));
   EXPECT_THAT(file->Floats("a.integers", {3}).status().message(), HasSubstr("is I64"));
 }
 
@@ -98,15 +103,26 @@ TEST_F(SafetensorsTest, RefusesImpossibleHeaders) {
   };
   EXPECT_THAT(error("[]", ""), HasSubstr("not a JSON object"));
   EXPECT_THAT(error("{", ""), HasSubstr("not a JSON object"));
-  EXPECT_THAT(error(R"({"x":{"dtype":"F32","shape":[1]}})", four), HasSubstr("'x' does not have exactly"));
-  EXPECT_THAT(error(R"({"x":{"dtype":"F99","shape":[1],"data_offsets":[0,4]}})", four), HasSubstr("unknown dtype"));
-  EXPECT_THAT(error(R"({"x":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}})", four), HasSubstr("bad extent"));
-  EXPECT_THAT(error(R"({"x":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}})", four), HasSubstr("needs 8 bytes"));
-  EXPECT_THAT(error(R"({"x":{"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,4]}})", four), HasSubstr("impossible shape"));
-  EXPECT_THAT(error(R"({"x":{"dtype":"F32","shape":[1],"data_offsets":[4,0]}})", four), HasSubstr("data_offsets"));
-  EXPECT_THAT(error(R"({"x":{"dtype":"F32","shape":[1],"data_offsets":[0,18446744073709551615]}})", four), HasSubstr("outside the file"));
-  EXPECT_THAT(error(R"({"x":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})", four + four), HasSubstr("tensors end at byte"));
-  EXPECT_THAT(error(R"({"x":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}})", four + four), HasSubstr("begins at byte"));
+  EXPECT_THAT(error(R"({"x":{"dtype":"F32","shape":[1]}})", four),
+              HasSubstr("'x' does not have exactly"));
+  EXPECT_THAT(error(R"({"x":{"dtype":"F99","shape":[1],"data_offsets":[0,4]}})", four),
+              HasSubstr("unknown dtype"));
+  EXPECT_THAT(error(R"({"x":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}})", four),
+              HasSubstr("bad extent"));
+  EXPECT_THAT(error(R"({"x":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}})", four),
+              HasSubstr("needs 8 bytes"));
+  EXPECT_THAT(
+      error(R"({"x":{"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,4]}})", four),
+      HasSubstr("impossible shape"));
+  EXPECT_THAT(error(R"({"x":{"dtype":"F32","shape":[1],"data_offsets":[4,0]}})", four),
+              HasSubstr("data_offsets"));
+  EXPECT_THAT(
+      error(R"({"x":{"dtype":"F32","shape":[1],"data_offsets":[0,18446744073709551615]}})", four),
+      HasSubstr("outside the file"));
+  EXPECT_THAT(error(R"({"x":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})", four + four),
+              HasSubstr("tensors end at byte"));
+  EXPECT_THAT(error(R"({"x":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}})", four + four),
+              HasSubstr("begins at byte"));
   EXPECT_THAT(error(R"({"__metadata__":{"a":1}})", ""), HasSubstr("'a' is not a string"));
   EXPECT_THAT(error(R"({"__metadata__":[]})", ""), HasSubstr("__metadata__"));
 }
@@ -115,7 +131,8 @@ TEST_F(SafetensorsTest, RefusesAHeaderLengthBeyondTheFile) {
   uint64_t length = uint64_t{1} << 62;
   std::string bytes(reinterpret_cast<const char*>(&length), sizeof(length));
   ASSERT_TRUE(WriteFileAtomically(path_, bytes + "{}").ok());
-  EXPECT_THAT(SafetensorsFile::Open(path_, false).status().message(), HasSubstr("header length is 4611686018427387904"));
+  EXPECT_THAT(SafetensorsFile::Open(path_, false).status().message(),
+              HasSubstr("header length is 4611686018427387904"));
 }
 
 TEST_F(SafetensorsTest, EveryTruncationIsRefused) {

@@ -26,7 +26,8 @@ TEST(SvgChart, DrawsEveryPointAndEscapesText) {
 TEST(SvgChart, SurvivesEmptyAndImpossibleData) {
   EXPECT_THAT(RenderSvg({}), HasSubstr("</svg>"));
   const double nan = std::numeric_limits<double>::quiet_NaN();
-  const std::string svg = RenderSvg({.log2_x = true, .series = {{"x", {{0, 1}, {8, nan}, {8, 0}}}}});
+  const std::string svg =
+      RenderSvg({.log2_x = true, .series = {{"x", {{0, 1}, {8, nan}, {8, 0}}}}});
   EXPECT_THAT(svg, Not(HasSubstr("nan")));
 }
 

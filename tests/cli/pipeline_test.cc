@@ -28,10 +28,12 @@ namespace {
 using ::testing::HasSubstr;
 using Json = nlohmann::json;
 
-const std::vector<std::string> kQuickTraining = {"--sizes", "8,16,32", "--epochs", "2",  "--batch-size", "32",
-                                                 "--lr",    "2e-3",    "--dropout", "0.1", "--threads",   "1"};
+const std::vector<std::string> kQuickTraining = {"--sizes",      "8,16,32", "--epochs",  "2",
+                                                 "--batch-size", "32",      "--lr",      "2e-3",
+                                                 "--dropout",    "0.1",     "--threads", "1"};
 
-ProgramResult TrainModel(const std::string& data, const std::string& model, std::vector<std::string> more = {}) {
+ProgramResult TrainModel(const std::string& data, const std::string& model,
+                         std::vector<std::string> more = {}) {
   std::vector<std::string> arguments = {"train", "--data", data, "-o", model};
   arguments.insert(arguments.end(), kQuickTraining.begin(), kQuickTraining.end());
   arguments.insert(arguments.end(), more.begin(), more.end());
@@ -52,8 +54,8 @@ class PipelineTest : public testing::Test {
     folder_ = new TempFolder();
     const ProgramResult prepared = MakeShop(folder_->path());
     ASSERT_EQ(prepared.exit_code, 0) << prepared.output;
-    const ProgramResult trained =
-        TrainModel(folder_->File("data"), folder_->File("m.safetensors"), {"--json", folder_->File("log.jsonl")});
+    const ProgramResult trained = TrainModel(folder_->File("data"), folder_->File("m.safetensors"),
+                                             {"--json", folder_->File("log.jsonl")});
     ASSERT_EQ(trained.exit_code, 0) << trained.output;
     EXPECT_THAT(trained.output, HasSubstr("best epoch"));
   }
@@ -77,43 +79,51 @@ TEST_F(PipelineTest, TheJsonLogHasEveryEpochAndTheResult) {
 }
 
 TEST_F(PipelineTest, EvaluateGivesTheMetricsThatTrainingStored) {
-  const ProgramResult result = RunProgram({"evaluate", "--model", Model(), "--data", Data(), "--json", "--baselines",
-                                           "--plot", folder_->File("curves.svg")});
+  const ProgramResult result =
+      RunProgram({"evaluate", "--model", Model(), "--data", Data(), "--json", "--baselines",
+                  "--plot", folder_->File("curves.svg")});
   ASSERT_EQ(result.exit_code, 0) << result.output;
   const std::vector<Json> rows = JsonLines(result.output);
   const auto checkpoint = *Checkpoint::Open(Model(), {});
   ASSERT_EQ(rows.size(), 3u + 3u);
   for (size_t size = 0; size < 3; ++size) {
     EXPECT_EQ(rows[size]["dim"], checkpoint->sizes().values()[size]);
-    EXPECT_NEAR(rows[size]["ndcg@10"].get<double>(), checkpoint->info().test[size].metrics.ndcg[1], 1e-5);
+    EXPECT_NEAR(rows[size]["ndcg@10"].get<double>(), checkpoint->info().test[size].metrics.ndcg[1],
+                1e-5);
   }
   EXPECT_EQ(rows[3]["scorer"], "popularity");
   EXPECT_THAT(*ReadFile(folder_->File("curves.svg")), HasSubstr("Recall@10"));
-  const ProgramResult masked = RunProgram({"evaluate", "--model", Model(), "--data", Data(), "--mask-seen", "--json"});
+  const ProgramResult masked =
+      RunProgram({"evaluate", "--model", Model(), "--data", Data(), "--mask-seen", "--json"});
   EXPECT_EQ(JsonLines(masked.output)[0]["masked"], "padding and seen items");
 }
 
 TEST_F(PipelineTest, AnExportedSizeEvaluatesAsTheBigModelDoes) {
   const std::string narrow = folder_->File("narrow.safetensors");
   ASSERT_EQ(RunProgram({"export", "--model", Model(), "--dim", "16", "-o", narrow}).exit_code, 0);
-  const auto rows = JsonLines(RunProgram({"evaluate", "--model", narrow, "--data", Data(), "--json"}).output);
-  const auto whole = JsonLines(RunProgram({"evaluate", "--model", Model(), "--data", Data(), "--json"}).output);
+  const auto rows =
+      JsonLines(RunProgram({"evaluate", "--model", narrow, "--data", Data(), "--json"}).output);
+  const auto whole =
+      JsonLines(RunProgram({"evaluate", "--model", Model(), "--data", Data(), "--json"}).output);
   ASSERT_EQ(rows.size(), 2u);
   EXPECT_EQ(rows[0], whole[0]);
   EXPECT_EQ(rows[1], whole[1]);
-  EXPECT_THAT(RunProgram({"export", "--model", Model(), "--dim", "16", "-o", narrow}).output, HasSubstr("--overwrite"));
+  EXPECT_THAT(RunProgram({"export", "--model", Model(), "--dim", "16", "-o", narrow}).output,
+              HasSubstr("--overwrite"));
 }
 
 TEST_F(PipelineTest, InspectShowsItOnAPage) {
   const ProgramResult result = RunProgram({"inspect", Model(), "--tensors"});
   ASSERT_EQ(result.exit_code, 0) << result.output;
-  for (const char* part : {"8,16,32", "every checksum verified", "learning_rate", "text encoder  yes", "items.level2", "validation items"}) {
+  for (const char* part : {"8,16,32", "every checksum verified", "learning_rate",
+                           "text encoder  yes", "items.level2", "validation items"}) {
     EXPECT_THAT(result.output, HasSubstr(part));
   }
 }
 
 // Recommend's scores are those that evaluate ranks by, for the same history at the same dim.
-void CompareServerWithEvaluator(const std::string& model, const std::string& data, const std::string& folder, int64_t users) {
+void CompareServerWithEvaluator(const std::string& model, const std::string& data,
+                                const std::string& folder, int64_t users) {
   const auto checkpoint = *Checkpoint::Open(model, {});
   const auto dataset = *Dataset::Load(data, {.modalities = {}, .load_features = false});
   const auto encoder = *Encoder::Create(checkpoint->view(), checkpoint);
@@ -125,28 +135,34 @@ void CompareServerWithEvaluator(const std::string& model, const std::string& dat
     if (!IsEvaluated(dataset->sequence(u))) continue;
     const History history = HistoryOf(dataset->sequence(u), Split::kTest);
     const std::vector<History> histories = {history};
-    ASSERT_TRUE(scorer.Score(histories, [&](int size, std::span<const float> scores) {
-      v1::RecommendRequest request;
-      for (const int32_t item : history) request.add_history_item_ids(std::string(dataset->catalogue->id(item)));
-      request.set_k(kK);
-      request.set_dim(checkpoint->sizes().values()[static_cast<size_t>(size)]);
-      request.set_include_seen(true);
-      const auto response = client.Recommend(request);
-      EXPECT_TRUE(response.ok()) << response.status();
-      if (!response.ok()) return response.status();
-      std::vector<float> best(scores.begin() + 1, scores.end());
-      std::sort(best.rbegin(), best.rend());
-      EXPECT_EQ(response->items_size(), kK);
-      for (int i = 0; i < response->items_size(); ++i) {
-        const auto item = dataset->catalogue->Find(response->items(i).item_id());
-        EXPECT_TRUE(item.has_value());
-        const float expected = scores[static_cast<size_t>(item.value_or(0))];
-        const float tolerance = 1e-5f * (1 + std::abs(expected));
-        EXPECT_NEAR(response->items(i).score(), expected, tolerance);
-        EXPECT_NEAR(response->items(i).score(), best[static_cast<size_t>(i)], tolerance);  // and in this order
-      }
-      return absl::OkStatus();
-    }).ok());
+    ASSERT_TRUE(
+        scorer
+            .Score(histories,
+                   [&](int size, std::span<const float> scores) {
+                     v1::RecommendRequest request;
+                     for (const int32_t item : history)
+                       request.add_history_item_ids(std::string(dataset->catalogue->id(item)));
+                     request.set_k(kK);
+                     request.set_dim(checkpoint->sizes().values()[static_cast<size_t>(size)]);
+                     request.set_include_seen(true);
+                     const auto response = client.Recommend(request);
+                     EXPECT_TRUE(response.ok()) << response.status();
+                     if (!response.ok()) return response.status();
+                     std::vector<float> best(scores.begin() + 1, scores.end());
+                     std::sort(best.rbegin(), best.rend());
+                     EXPECT_EQ(response->items_size(), kK);
+                     for (int i = 0; i < response->items_size(); ++i) {
+                       const auto item = dataset->catalogue->Find(response->items(i).item_id());
+                       EXPECT_TRUE(item.has_value());
+                       const float expected = scores[static_cast<size_t>(item.value_or(0))];
+                       const float tolerance = 1e-5f * (1 + std::abs(expected));
+                       EXPECT_NEAR(response->items(i).score(), expected, tolerance);
+                       EXPECT_NEAR(response->items(i).score(), best[static_cast<size_t>(i)],
+                                   tolerance);  // and in this order
+                     }
+                     return absl::OkStatus();
+                   })
+            .ok());
   }
   server.process->Signal(SIGTERM);
   EXPECT_EQ(server.process->WaitForExit().value_or(-1), 0);
@@ -160,8 +176,9 @@ TEST_F(PipelineTest, ServerScoresEqualTheEvaluatorsOnRealData) {
   const char* data = std::getenv("NESTREC_DATA");
   if (data == nullptr || *data == '\0') GTEST_SKIP() << "NESTREC_DATA is not set";
   const std::string model = folder_->File("real.safetensors");
-  const ProgramResult trained = RunProgram({"train", "--data", data, "-o", model, "--sizes", "8,32", "--epochs", "1",
-                                            "--batch-size", "512", "--lr", "2e-3"});
+  const ProgramResult trained =
+      RunProgram({"train", "--data", data, "-o", model, "--sizes", "8,32", "--epochs", "1",
+                  "--batch-size", "512", "--lr", "2e-3"});
   ASSERT_EQ(trained.exit_code, 0) << trained.output;
   CompareServerWithEvaluator(model, data, folder_->path(), 200);
 }
@@ -185,7 +202,8 @@ TEST_F(PipelineTest, AKilledTrainingGoesOnFromTheLastEpoch) {
 }
 
 TEST_F(PipelineTest, CtrlCStopsTrainingAndSaysHowToGoOn) {
-  std::vector<std::string> arguments = {"train", "--data", Data(), "-o", folder_->File("stopped.safetensors")};
+  std::vector<std::string> arguments = {"train", "--data", Data(), "-o",
+                                        folder_->File("stopped.safetensors")};
   arguments.insert(arguments.end(), kQuickTraining.begin(), kQuickTraining.end());
   *(std::find(arguments.begin(), arguments.end(), "--epochs") + 1) = "500";
   auto child = StartProgram(arguments);

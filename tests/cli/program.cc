@@ -24,17 +24,18 @@ ProgramResult RunProgram(std::vector<std::string> arguments) {
 
 ProgramResult MakeShop(const std::string& folder, int users, int items) {
   const std::string raw = folder + "/raw";
-  const ProgramResult made =
-      RunProgram({"make-shop", "--out", raw, "--users", absl::StrCat(users), "--items", absl::StrCat(items)});
+  const ProgramResult made = RunProgram(
+      {"make-shop", "--out", raw, "--users", absl::StrCat(users), "--items", absl::StrCat(items)});
   EXPECT_EQ(made.exit_code, 0) << made.output;
-  return RunProgram({"prepare", "--events", raw + "/events.csv", "--catalogue", raw + "/catalogue.jsonl", "--out",
-                     folder + "/data", "--text-width", "32"});
+  return RunProgram({"prepare", "--events", raw + "/events.csv", "--catalogue",
+                     raw + "/catalogue.jsonl", "--out", folder + "/data", "--text-width", "32"});
 }
 
 RunningServer StartServer(const std::string& model, const std::string& folder) {
   RunningServer server;
   const std::string port_file = folder + "/port";
-  server.process = StartProgram({"serve", "--model", model, "--listen", "127.0.0.1:0", "--threads", "1", "--port-file", port_file});
+  server.process = StartProgram({"serve", "--model", model, "--listen", "127.0.0.1:0", "--threads",
+                                 "1", "--port-file", port_file});
   const auto line = server.process->WaitForOutput(" serving ");
   EXPECT_TRUE(line.ok()) << line.status();
   const auto port = ReadFile(port_file);

@@ -14,7 +14,8 @@ Dataset MakeDataset(const std::vector<std::vector<int32_t>>& sequences) {
   dataset.offsets.push_back(0);
   for (size_t user = 0; user < sequences.size(); ++user) {
     dataset.user_ids.push_back(std::to_string(user));
-    dataset.interactions.insert(dataset.interactions.end(), sequences[user].begin(), sequences[user].end());
+    dataset.interactions.insert(dataset.interactions.end(), sequences[user].begin(),
+                                sequences[user].end());
     dataset.offsets.push_back(static_cast<int64_t>(dataset.interactions.size()));
   }
   return dataset;

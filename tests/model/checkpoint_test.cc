@@ -23,7 +23,9 @@ using ::testing::HasSubstr;
 
 class CheckpointTest : public testing::Test {
  protected:
-  CheckpointTest() : model_({.sizes = {4, 8, 20}, .blocks = 2, .items = 30}), path_(folder_.File("m.safetensors")) {
+  CheckpointTest()
+      : model_({.sizes = {4, 8, 20}, .blocks = 2, .items = 30}),
+        path_(folder_.File("m.safetensors")) {
     EXPECT_TRUE(model_.Write(path_).ok());
     bytes_ = *ReadFile(path_);
   }
@@ -63,10 +65,11 @@ TEST_F(CheckpointTest, KeepsWeightsItemsCatalogueAndMetadata) {
   for (int level = 0; level < 3; ++level) {
     std::vector<std::span<const float>> expected;
     const auto collect = [](std::vector<std::span<const float>>& list) {
-      return [&list](const std::string&, const std::vector<int64_t>&, std::span<const float>& values) {
-        list.push_back(values);
-        return absl::OkStatus();
-      };
+      return
+          [&list](const std::string&, const std::vector<int64_t>&, std::span<const float>& values) {
+            list.push_back(values);
+            return absl::OkStatus();
+          };
     };
     std::vector<std::span<const float>> actual;
     const int64_t width = FeatureWidth((*checkpoint)->info());
@@ -74,7 +77,8 @@ TEST_F(CheckpointTest, KeepsWeightsItemsCatalogueAndMetadata) {
     ASSERT_TRUE(VisitLevel(read, width, level, collect(actual)).ok());
     ASSERT_EQ(actual.size(), expected.size());
     for (size_t i = 0; i < actual.size(); ++i) {
-      EXPECT_TRUE(std::equal(actual[i].begin(), actual[i].end(), expected[i].begin(), expected[i].end()));
+      EXPECT_TRUE(
+          std::equal(actual[i].begin(), actual[i].end(), expected[i].begin(), expected[i].end()));
     }
   }
 }
@@ -100,7 +104,8 @@ TEST_F(CheckpointTest, ExportedPrefixIsTheBigModelAtThatSize) {
 TEST_F(CheckpointTest, AWriterNeverLosesTheOldFileAndTheSameModelHasTheSameVersion) {
   const std::string copy = folder_.File("copy.safetensors");
   ASSERT_TRUE(model_.Write(copy).ok());
-  EXPECT_EQ((*Checkpoint::Open(copy, {}))->info().version, (*Checkpoint::Open(path_, {}))->info().version);
+  EXPECT_EQ((*Checkpoint::Open(copy, {}))->info().version,
+            (*Checkpoint::Open(path_, {}))->info().version);
 }
 
 TEST_F(CheckpointTest, OpensOnlyTheLevelsThatAreAskedFor) {
@@ -114,7 +119,8 @@ TEST_F(CheckpointTest, OpensOnlyTheLevelsThatAreAskedFor) {
   damaged[file->Find("items.level2")->begin_bytes] ^= 1;
   EXPECT_TRUE(OpenBytes(damaged, 8).ok());
   EXPECT_THAT(OpenBytes(damaged).message(), HasSubstr("'items.level2'"));
-  EXPECT_THAT(Checkpoint::Open(path_, {.max_dim = 9}).status().message(), HasSubstr("9 is not one of this model's sizes 4,8,20"));
+  EXPECT_THAT(Checkpoint::Open(path_, {.max_dim = 9}).status().message(),
+              HasSubstr("9 is not one of this model's sizes 4,8,20"));
 }
 
 TEST_F(CheckpointTest, LevelsAreInTheOrderOfTheFile) {
@@ -141,7 +147,8 @@ TEST_F(CheckpointTest, EveryTruncationIsRefused) {
     }
   }
   Random random(1);
-  for (int i = 0; i < 300; ++i) lengths.push_back(static_cast<size_t>(random.Index(static_cast<int64_t>(bytes_.size()))));
+  for (int i = 0; i < 300; ++i)
+    lengths.push_back(static_cast<size_t>(random.Index(static_cast<int64_t>(bytes_.size()))));
   int refused = 0;
   for (const size_t length : lengths) {
     if (length >= bytes_.size()) continue;
@@ -169,25 +176,31 @@ TEST_F(CheckpointTest, EveryFlippedBitIsRefusedAndTheTensorNamed) {
     }
   };
   for (size_t at = 0; at < 120; ++at) flip(at, "");
-  for (int i = 0; i < 300; ++i) flip(static_cast<size_t>(random.Index(static_cast<int64_t>(data_begin))), "");
+  for (int i = 0; i < 300; ++i)
+    flip(static_cast<size_t>(random.Index(static_cast<int64_t>(data_begin))), "");
   for (const TensorInfo& tensor : file->tensors()) {
     if (tensor.size_bytes == 0) continue;
     flip(tensor.begin_bytes, tensor.name);
-    flip(tensor.begin_bytes + static_cast<size_t>(random.Index(static_cast<int64_t>(tensor.size_bytes))), tensor.name);
+    flip(tensor.begin_bytes +
+             static_cast<size_t>(random.Index(static_cast<int64_t>(tensor.size_bytes))),
+         tensor.name);
     flip(tensor.begin_bytes + tensor.size_bytes - 1, tensor.name);
   }
   EXPECT_GT(named, 300);
 }
 
-// A checkpoint whose metadata was changed by a program that fixes the checksums: still refused, by content.
+// A checkpoint whose metadata was changed by a program that fixes the checksums: still refused, by
+// content.
 class CheckpointMetadataTest : public CheckpointTest {
  protected:
   absl::Status OpenWith(const std::string& key, const std::string& value) {
     const auto file = *SafetensorsFile::Open(path_, true);
     SafetensorsWriter writer;
     for (const TensorInfo& tensor : file->tensors()) {
-      if (tensor.dtype == DType::kF32) writer.Add(tensor.name, tensor.shape, *file->Floats(tensor.name, tensor.shape));
-      if (tensor.dtype == DType::kI64) writer.Add(tensor.name, tensor.shape, *file->Int64s(tensor.name, tensor.shape));
+      if (tensor.dtype == DType::kF32)
+        writer.Add(tensor.name, tensor.shape, *file->Floats(tensor.name, tensor.shape));
+      if (tensor.dtype == DType::kI64)
+        writer.Add(tensor.name, tensor.shape, *file->Int64s(tensor.name, tensor.shape));
       if (tensor.dtype == DType::kU8) writer.AddText(tensor.name, *file->Text(tensor.name));
     }
     for (const auto& [k, v] : file->metadata()) writer.SetMetadata(k, v);
@@ -207,7 +220,8 @@ TEST_F(CheckpointMetadataTest, InconsistentMetadataIsRefusedWithItsKey) {
   EXPECT_THAT(OpenWith("format", "other").message(), HasSubstr("not a nestrec checkpoint"));
   const std::string of_another = R"([{"dim":4,"users":0}])";
   EXPECT_THAT(OpenWith("test_metrics", of_another).message(), HasSubstr("'recall@5' is missing"));
-  EXPECT_THAT(OpenWith("test_metrics", MetricsToJson({{4, {}}}).dump()).message(), HasSubstr("is not about the sizes 4,8,20"));
+  EXPECT_THAT(OpenWith("test_metrics", MetricsToJson({{4, {}}}).dump()).message(),
+              HasSubstr("is not about the sizes 4,8,20"));
   EXPECT_THAT(OpenWith("sizes", "8,4").message(), HasSubstr("not strictly increasing"));
   EXPECT_THAT(OpenWith("sizes", "4,8,24").message(), HasSubstr("level2"));
   EXPECT_THAT(OpenWith("sizes", "4,8,20,40").message(), HasSubstr("level3.weight' is missing"));
@@ -217,15 +231,19 @@ TEST_F(CheckpointMetadataTest, InconsistentMetadataIsRefusedWithItsKey) {
   EXPECT_THAT(OpenWith("items", "99999999999999999999").message(), HasSubstr("'items'"));
   EXPECT_THAT(OpenWith("max_len", "-1").message(), HasSubstr("'max_len'"));
   EXPECT_THAT(OpenWith("modalities", "[]").message(), HasSubstr("'modalities'"));
-  EXPECT_THAT(OpenWith("modalities", R"([{"name":"text","width":13,"scaling":"none"}])").message(), HasSubstr("projector.level0.weight"));
+  EXPECT_THAT(OpenWith("modalities", R"([{"name":"text","width":13,"scaling":"none"}])").message(),
+              HasSubstr("projector.level0.weight"));
   EXPECT_THAT(OpenWith("test_metrics", "{").message(), HasSubstr("'test_metrics'"));
 }
 
 TEST_F(CheckpointTest, OtherFilesAreRefusedClearly) {
-  EXPECT_EQ(Checkpoint::Open(folder_.File("missing"), {}).status().code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(Checkpoint::Open(folder_.File("missing"), {}).status().code(),
+            absl::StatusCode::kNotFound);
   EXPECT_THAT(OpenBytes("").message(), HasSubstr("less than the 8"));
-  EXPECT_THAT(OpenBytes("PK\x03\x04 a zip file of another program").message(), HasSubstr("header length"));
-  const std::string golden = absl::StrCat(NESTREC_SOURCE_DIR, "/tests/golden/fmrlrec_tiny.safetensors");
+  EXPECT_THAT(OpenBytes("PK\x03\x04 a zip file of another program").message(),
+              HasSubstr("header length"));
+  const std::string golden =
+      absl::StrCat(NESTREC_SOURCE_DIR, "/tests/golden/fmrlrec_tiny.safetensors");
   EXPECT_EQ(Checkpoint::Open(golden, {}).status().code(), absl::StatusCode::kFailedPrecondition);
 }
 

@@ -18,12 +18,14 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-std::shared_ptr<Dataset> MakeDataset(const std::vector<std::vector<int32_t>>& sequences, int items) {
+std::shared_ptr<Dataset> MakeDataset(const std::vector<std::vector<int32_t>>& sequences,
+                                     int items) {
   auto dataset = std::make_shared<Dataset>();
   dataset->offsets.push_back(0);
   for (size_t user = 0; user < sequences.size(); ++user) {
     dataset->user_ids.push_back(absl::StrCat("u", user));
-    dataset->interactions.insert(dataset->interactions.end(), sequences[user].begin(), sequences[user].end());
+    dataset->interactions.insert(dataset->interactions.end(), sequences[user].begin(),
+                                 sequences[user].end());
     dataset->offsets.push_back(static_cast<int64_t>(dataset->interactions.size()));
   }
   std::vector<std::string> ids, records;
@@ -35,14 +37,16 @@ std::shared_ptr<Dataset> MakeDataset(const std::vector<std::vector<int32_t>>& se
   return dataset;
 }
 
-// Scores that depend on (history, item) through a fixed random table, at two sizes; coarse, so that ties are common.
+// Scores that depend on (history, item) through a fixed random table, at two sizes; coarse, so that
+// ties are common.
 class TableScorer : public Scorer {
  public:
   explicit TableScorer(int items) : items_(items) {}
   std::string name() const override { return "table"; }
   std::vector<int> dims() const override { return {4, 8}; }
   float At(int size, History history, int32_t item) const {
-    Random random(static_cast<uint64_t>(history.empty() ? 0 : history.back()) * 1000 + static_cast<uint64_t>(item),
+    Random random(static_cast<uint64_t>(history.empty() ? 0 : history.back()) * 1000 +
+                      static_cast<uint64_t>(item),
                   static_cast<uint64_t>(size));
     return static_cast<float>(random.Index(6));
   }
@@ -50,7 +54,8 @@ class TableScorer : public Scorer {
     for (int size = 0; size < 2; ++size) {
       std::vector<float> scores;
       for (const History& history : histories) {
-        for (int32_t item = 0; item <= items_; ++item) scores.push_back(item == 0 ? 1e9f : At(size, history, item));
+        for (int32_t item = 0; item <= items_; ++item)
+          scores.push_back(item == 0 ? 1e9f : At(size, history, item));
       }
       if (absl::Status status = visit(size, scores); !status.ok()) return status;
     }
@@ -62,7 +67,8 @@ class TableScorer : public Scorer {
 };
 
 // The definition: sort all items by (score down, number up) and look where the target stands.
-int64_t SortedRank(const TableScorer& scorer, int size, History history, int32_t target, int items, bool mask_seen) {
+int64_t SortedRank(const TableScorer& scorer, int size, History history, int32_t target, int items,
+                   bool mask_seen) {
   std::vector<int32_t> order;
   for (int32_t item = 1; item <= items; ++item) {
     if (mask_seen && std::find(history.begin(), history.end(), item) != history.end()) continue;
@@ -82,7 +88,8 @@ TEST(Evaluator, MatchesBruteForceForEveryUserAndSize) {
   for (int user = 0; user < 157; ++user) {
     std::vector<int32_t>& sequence = sequences.emplace_back();
     const int64_t events = random.Index(12);
-    for (int64_t e = 0; e < events; ++e) sequence.push_back(static_cast<int32_t>(1 + random.Index(kItems)));
+    for (int64_t e = 0; e < events; ++e)
+      sequence.push_back(static_cast<int32_t>(1 + random.Index(kItems)));
   }
   const auto dataset = MakeDataset(sequences, kItems);
   const TableScorer scorer(kItems);
@@ -99,13 +106,15 @@ TEST(Evaluator, MatchesBruteForceForEveryUserAndSize) {
         if (sequence.size() < 3) continue;
         const History history = HistoryOf(sequence, split);
         all.push_back(SortedRank(scorer, size, history, TargetOf(sequence, split), kItems, false));
-        masked.push_back(SortedRank(scorer, size, history, TargetOf(sequence, split), kItems, true));
+        masked.push_back(
+            SortedRank(scorer, size, history, TargetOf(sequence, split), kItems, true));
       }
       EXPECT_EQ(evaluation->ranks[static_cast<size_t>(size)], all);
       EXPECT_EQ(evaluation->users, static_cast<int64_t>(all.size()));
       EXPECT_EQ(evaluation->users + evaluation->skipped_users, dataset->users());
       EXPECT_EQ(evaluation->sizes[static_cast<size_t>(size)].metrics.mrr, MetricsOfRanks(all).mrr);
-      EXPECT_EQ(evaluation->seen_masked[static_cast<size_t>(size)].metrics.ndcg, MetricsOfRanks(masked).ndcg);
+      EXPECT_EQ(evaluation->seen_masked[static_cast<size_t>(size)].metrics.ndcg,
+                MetricsOfRanks(masked).ndcg);
     }
   }
 }
@@ -125,10 +134,14 @@ TEST(Evaluator, PopularityCountsTrainingItemsOnly) {
   const PopularityScorer scorer(*dataset);
   const std::vector<int32_t> history = {1};
   const std::vector<History> histories = {history};
-  ASSERT_TRUE(scorer.Score(histories, [](int, std::span<const float> scores) {
-    EXPECT_THAT(std::vector<float>(scores.begin() + 1, scores.end()), ElementsAre(2, 3, 0, 0));
-    return absl::OkStatus();
-  }).ok());
+  ASSERT_TRUE(scorer
+                  .Score(histories,
+                         [](int, std::span<const float> scores) {
+                           EXPECT_THAT(std::vector<float>(scores.begin() + 1, scores.end()),
+                                       ElementsAre(2, 3, 0, 0));
+                           return absl::OkStatus();
+                         })
+                  .ok());
 }
 
 TEST(Evaluator, CoVisitsNormaliseByHowManyUsersHoldEachItem) {
@@ -136,12 +149,15 @@ TEST(Evaluator, CoVisitsNormaliseByHowManyUsersHoldEachItem) {
   const CoVisitScorer scorer(*dataset);
   const std::vector<int32_t> history = {5, 2};
   const std::vector<History> histories = {history};
-  ASSERT_TRUE(scorer.Score(histories, [](int, std::span<const float> scores) {
-    EXPECT_FLOAT_EQ(scores[1], 2.0f / std::sqrt(3.0f * 2.0f));
-    EXPECT_FLOAT_EQ(scores[3], 1.0f / std::sqrt(1.0f * 2.0f));
-    EXPECT_FLOAT_EQ(scores[2], 0.0f);  // itself
-    return absl::OkStatus();
-  }).ok());
+  ASSERT_TRUE(scorer
+                  .Score(histories,
+                         [](int, std::span<const float> scores) {
+                           EXPECT_FLOAT_EQ(scores[1], 2.0f / std::sqrt(3.0f * 2.0f));
+                           EXPECT_FLOAT_EQ(scores[3], 1.0f / std::sqrt(1.0f * 2.0f));
+                           EXPECT_FLOAT_EQ(scores[2], 0.0f);  // itself
+                           return absl::OkStatus();
+                         })
+                  .ok());
 }
 
 TEST(Evaluator, ContentNeighboursAreCosines) {
@@ -151,23 +167,30 @@ TEST(Evaluator, ContentNeighboursAreCosines) {
   ASSERT_TRUE(scorer.ok());
   const std::vector<int32_t> history = {1};
   const std::vector<History> histories = {history, History()};
-  ASSERT_TRUE((*scorer)->Score(histories, [](int, std::span<const float> scores) {
-    EXPECT_LT(scores[1], -1.0f);  // the last item itself
-    EXPECT_NEAR(scores[2], std::sqrt(0.5f), 1e-6);
-    EXPECT_EQ(scores[3], 0.0f);
-    EXPECT_EQ(scores[4 + 2], 0.0f);  // empty history
-    return absl::OkStatus();
-  }).ok());
-  EXPECT_EQ(ContentNeighbourScorer::Create(*MakeDataset({{1, 2, 3}}, 3)).status().code(), absl::StatusCode::kFailedPrecondition);
+  ASSERT_TRUE((*scorer)
+                  ->Score(histories,
+                          [](int, std::span<const float> scores) {
+                            EXPECT_LT(scores[1], -1.0f);  // the last item itself
+                            EXPECT_NEAR(scores[2], std::sqrt(0.5f), 1e-6);
+                            EXPECT_EQ(scores[3], 0.0f);
+                            EXPECT_EQ(scores[4 + 2], 0.0f);  // empty history
+                            return absl::OkStatus();
+                          })
+                  .ok());
+  EXPECT_EQ(ContentNeighbourScorer::Create(*MakeDataset({{1, 2, 3}}, 3)).status().code(),
+            absl::StatusCode::kFailedPrecondition);
 }
 
 TEST(Evaluator, ErrorsAreClear) {
   const TableScorer scorer(5);
-  EXPECT_THAT(Evaluate(scorer, *MakeDataset({{1, 2}}, 5), {}).status().message(), HasSubstr("none of the 1 users"));
-  EXPECT_THAT(Evaluate(scorer, *MakeDataset({{1, 2, 3}}, 7), {}).status().message(), HasSubstr("scores 5 items, but the data has 7"));
+  EXPECT_THAT(Evaluate(scorer, *MakeDataset({{1, 2}}, 5), {}).status().message(),
+              HasSubstr("none of the 1 users"));
+  EXPECT_THAT(Evaluate(scorer, *MakeDataset({{1, 2, 3}}, 7), {}).status().message(),
+              HasSubstr("scores 5 items, but the data has 7"));
   EvaluationOptions options;
   options.progress = [](int64_t, int64_t) { return false; };
-  EXPECT_EQ(Evaluate(scorer, *MakeDataset({{1, 2, 3}}, 5), options).status().code(), absl::StatusCode::kCancelled);
+  EXPECT_EQ(Evaluate(scorer, *MakeDataset({{1, 2, 3}}, 5), options).status().code(),
+            absl::StatusCode::kCancelled);
 }
 
 class NanScorer : public TableScorer {
@@ -180,7 +203,8 @@ class NanScorer : public TableScorer {
 };
 
 TEST(Evaluator, AScoreThatIsNotANumberIsAnError) {
-  EXPECT_THAT(Evaluate(NanScorer(5), *MakeDataset({{1, 2, 3}}, 5), {}).status().message(), HasSubstr("not a number"));
+  EXPECT_THAT(Evaluate(NanScorer(5), *MakeDataset({{1, 2, 3}}, 5), {}).status().message(),
+              HasSubstr("not a number"));
 }
 
 }  // namespace

@@ -26,7 +26,9 @@ using torch::Tensor;
 
 std::string GoldenPath() {
   const char* path = std::getenv("NESTREC_GOLDEN");
-  return path != nullptr && *path != '\0' ? path : absl::StrCat(NESTREC_SOURCE_DIR, "/tests/golden/fmrlrec_tiny.safetensors");
+  return path != nullptr && *path != '\0'
+             ? path
+             : absl::StrCat(NESTREC_SOURCE_DIR, "/tests/golden/fmrlrec_tiny.safetensors");
 }
 
 class Golden {
@@ -37,14 +39,16 @@ class Golden {
     const TensorInfo* info = file_->Find(name);
     if (info == nullptr) throw std::runtime_error(absl::StrCat("golden file: no tensor ", name));
     const auto type = info->dtype == DType::kI64 ? torch::kInt64 : torch::kFloat32;
-    return torch::from_blob(const_cast<std::byte*>(file_->bytes(*info).data()), info->shape, type).clone();
+    return torch::from_blob(const_cast<std::byte*>(file_->bytes(*info).data()), info->shape, type)
+        .clone();
   }
   std::string Metadata(const std::string& key) const { return file_->metadata().at(key); }
   double Number(const std::string& key) const {
     // "0.01 on all but biases" begins with the number.
     double value = 0;
     const std::vector<std::string> words = absl::StrSplit(Metadata(key), ' ');
-    if (!absl::SimpleAtod(words[0], &value)) throw std::runtime_error(absl::StrCat("golden file: metadata ", key));
+    if (!absl::SimpleAtod(words[0], &value))
+      throw std::runtime_error(absl::StrCat("golden file: metadata ", key));
     return value;
   }
   // Names below `prefix`, prefix taken off, in the order of the file.
@@ -59,7 +63,8 @@ class Golden {
   // [items + 1, F], row 0 zeros.
   Tensor Features() const {
     std::vector<Tensor> modalities;
-    for (const std::string& name : Names("input/features.")) modalities.push_back(Get("input/features." + name));
+    for (const std::string& name : Names("input/features."))
+      modalities.push_back(Get("input/features." + name));
     const Tensor features = torch::cat(modalities, 1);
     return torch::cat({torch::zeros({1, features.size(1)}), features}, 0);
   }
@@ -69,7 +74,8 @@ class Golden {
     PackedBatch batch;
     for (int64_t row = 0; row < tokens.size(0); ++row) {
       const size_t length = static_cast<size_t>(tokens.size(1));
-      batch.Append({tokens[row].data_ptr<int64_t>(), length}, {labels[row].data_ptr<int64_t>(), length});
+      batch.Append({tokens[row].data_ptr<int64_t>(), length},
+                   {labels[row].data_ptr<int64_t>(), length});
     }
     return batch;
   }
@@ -78,10 +84,14 @@ class Golden {
   std::shared_ptr<const SafetensorsFile> file_;
 };
 
-// The parts of `parameters` (or of their gradients) that the golden tensor `name` stands for: its rows, for
-// nu_theta_gamma_log, or one tensor. Empty for the imaginary bias of C, which never reaches the output.
-std::vector<Tensor> PartsOf(NetworkParameters& parameters, const NestedSizes& sizes, const std::string& name, bool gradient) {
-  const auto get = [gradient](const Tensor& tensor) { return gradient ? tensor.grad() : tensor.detach(); };
+// The parts of `parameters` (or of their gradients) that the golden tensor `name` stands for: its
+// rows, for nu_theta_gamma_log, or one tensor. Empty for the imaginary bias of C, which never
+// reaches the output.
+std::vector<Tensor> PartsOf(NetworkParameters& parameters, const NestedSizes& sizes,
+                            const std::string& name, bool gradient) {
+  const auto get = [gradient](const Tensor& tensor) {
+    return gradient ? tensor.grad() : tensor.detach();
+  };
   if (name == "projector.weight") return {get(parameters.projector)};
   if (name == "projector.bias") return {get(parameters.projector_bias)};
   const std::vector<std::string> parts = absl::StrSplit(name, '.');
@@ -90,12 +100,17 @@ std::vector<Tensor> PartsOf(NetworkParameters& parameters, const NestedSizes& si
   const bool is_norm = absl::StartsWith(parts[2], "norm");
   const int level = std::stoi(parts[is_norm ? 3 : 4].substr(5));
   const bool is_bias = parts[is_norm ? 4 : 5] == "bias";
-  const std::string layer = is_norm ? parts[2] : absl::StrCat(parts[3], parts.size() > 6 ? parts[6] : "");
+  const std::string layer =
+      is_norm ? parts[2] : absl::StrCat(parts[3], parts.size() > 6 ? parts[6] : "");
   const std::map<std::string, std::pair<Tensor*, Tensor*>> layers = {
-      {"norm1", {&b.norm1_scale, &b.norm1_shift}}, {"norm2", {&b.norm2_scale, &b.norm2_shift}},
-      {"Bre", {&b.b_re, &b.b_re_bias}},            {"Bim", {&b.b_im, &b.b_im_bias}},
-      {"Cre", {&b.c_re, &b.c_re_bias}},            {"Cim", {&b.c_im, nullptr}},
-      {"Wg", {&b.wg, &b.wg_bias}},                 {"W1", {&b.w1, &b.w1_bias}},
+      {"norm1", {&b.norm1_scale, &b.norm1_shift}},
+      {"norm2", {&b.norm2_scale, &b.norm2_shift}},
+      {"Bre", {&b.b_re, &b.b_re_bias}},
+      {"Bim", {&b.b_im, &b.b_im_bias}},
+      {"Cre", {&b.c_re, &b.c_re_bias}},
+      {"Cim", {&b.c_im, nullptr}},
+      {"Wg", {&b.wg, &b.wg_bias}},
+      {"W1", {&b.w1, &b.w1_bias}},
       {"W2", {&b.w2, &b.w2_bias}},
   };
   const auto [weight, bias] = layers.at(layer);
@@ -111,23 +126,23 @@ class GoldenTest : public testing::Test {
   GoldenTest()
       : sizes_(*NestedSizes::Parse(golden_.Metadata("sizes"))),
         features_(golden_.Features()),
-        network_(
-            NetworkOptions{.sizes = sizes_,
-                           .blocks = std::stoi(golden_.Metadata("blocks")),
-                           .max_len = static_cast<int>(golden_.Get("input/tokens").size(2)),
-                           .feature_width = features_.size(1)},
-            Random(1)) {
+        network_(NetworkOptions{.sizes = sizes_,
+                                .blocks = std::stoi(golden_.Metadata("blocks")),
+                                .max_len = static_cast<int>(golden_.Get("input/tokens").size(2)),
+                                .feature_width = features_.size(1)},
+                 Random(1)) {
     const torch::NoGradGuard no_grad;
     for (const std::string& name : golden_.Names("weight/")) {
       const Tensor value = golden_.Get("weight/" + name);
       std::vector<Tensor> parts = PartsOf(network_.parameters(), sizes_, name, /*gradient=*/false);
-      for (size_t i = 0; i < parts.size(); ++i) parts[i].copy_(parts.size() == 1 ? value : value[static_cast<int64_t>(i)]);
+      for (size_t i = 0; i < parts.size(); ++i)
+        parts[i].copy_(parts.size() == 1 ? value : value[static_cast<int64_t>(i)]);
     }
   }
 
   // max|a - b| <= relative * max|b| + absolute
-  static void ExpectClose(const Tensor& actual, const Tensor& expected, const std::string& what, double relative = 1e-4,
-                          double absolute = 1e-7) {
+  static void ExpectClose(const Tensor& actual, const Tensor& expected, const std::string& what,
+                          double relative = 1e-4, double absolute = 1e-7) {
     ASSERT_EQ(actual.sizes(), expected.sizes()) << what;
     const double error = (actual - expected).abs().max().item<double>();
     const double bound = relative * expected.abs().max().item<double>() + absolute;
@@ -135,7 +150,8 @@ class GoldenTest : public testing::Test {
   }
 
   // z at every position of the padded batch: padding positions without a label are not computed.
-  void ExpectPaddedZ(const Tensor& z, const Tensor& tokens, const Tensor& labels, const Tensor& expected) {
+  void ExpectPaddedZ(const Tensor& z, const Tensor& tokens, const Tensor& labels,
+                     const Tensor& expected) {
     int64_t at = 0;
     for (int64_t row = 0; row < tokens.size(0); ++row) {
       for (int64_t t = 0; t < tokens.size(1); ++t) {
@@ -183,15 +199,20 @@ TEST_F(GoldenTest, EncoderMatchesTheReference) {
   for (int64_t row = 0; row < tokens.size(0); ++row) {
     std::vector<int32_t>& items_of_row = rows.emplace_back();
     for (int64_t t = 0; t < tokens.size(1); ++t) {
-      if (const int64_t token = tokens[row][t].item<int64_t>(); token != 0) items_of_row.push_back(static_cast<int32_t>(token));
+      if (const int64_t token = tokens[row][t].item<int64_t>(); token != 0)
+        items_of_row.push_back(static_cast<int32_t>(token));
     }
   }
   const std::vector<History> histories(rows.begin(), rows.end());
   for (int levels = 1; levels <= sizes_.levels(); ++levels) {
     const int64_t dim = sizes_.end(levels - 1);
     Tensor z = torch::empty({tokens.size(0), dim});
-    ASSERT_TRUE((*encoder)->Encode(histories, levels, {z.data_ptr<float>(), static_cast<size_t>(z.numel())}).ok());
-    ExpectClose(z, golden_.Get("output/z").select(1, tokens.size(1) - 1).narrow(1, 0, dim), absl::StrCat("z at ", dim));
+    ASSERT_TRUE(
+        (*encoder)
+            ->Encode(histories, levels, {z.data_ptr<float>(), static_cast<size_t>(z.numel())})
+            .ok());
+    ExpectClose(z, golden_.Get("output/z").select(1, tokens.size(1) - 1).narrow(1, 0, dim),
+                absl::StrCat("z at ", dim));
   }
 }
 
@@ -206,7 +227,8 @@ TEST_F(GoldenTest, LossAndEveryGradientMatchTheReference) {
   int compared = 0;
   for (const std::string& name : golden_.Names("grad/")) {
     const Tensor expected = golden_.Get("grad/" + name);
-    const std::vector<Tensor> parts = PartsOf(network_.parameters(), sizes_, name, /*gradient=*/true);
+    const std::vector<Tensor> parts =
+        PartsOf(network_.parameters(), sizes_, name, /*gradient=*/true);
     if (parts.empty()) {
       ExpectClose(torch::zeros_like(expected), expected, name);
     } else {
@@ -218,8 +240,9 @@ TEST_F(GoldenTest, LossAndEveryGradientMatchTheReference) {
 }
 
 TEST_F(GoldenTest, TrainingTraceMatchesTheReference) {
-  Optimizer optimizer(network_.parameters(),
-                      {.weight_decay = golden_.Number("weight_decay"), .epsilon = golden_.Number("eps"), .clip_norm = golden_.Number("clip")});
+  Optimizer optimizer(network_.parameters(), {.weight_decay = golden_.Number("weight_decay"),
+                                              .epsilon = golden_.Number("eps"),
+                                              .clip_norm = golden_.Number("clip")});
   const Tensor expected = golden_.Get("output/training_losses");
   const std::vector<double> weights(static_cast<size_t>(sizes_.levels()), 1.0 / sizes_.levels());
   const int64_t batches = golden_.Get("input/tokens").size(0);
@@ -235,9 +258,11 @@ TEST_F(GoldenTest, TrainingTraceMatchesTheReference) {
   }
   for (const std::string& name : golden_.Names("trained/")) {
     const Tensor value = golden_.Get("trained/" + name);
-    const std::vector<Tensor> parts = PartsOf(network_.parameters(), sizes_, name, /*gradient=*/false);
+    const std::vector<Tensor> parts =
+        PartsOf(network_.parameters(), sizes_, name, /*gradient=*/false);
     if (parts.empty()) continue;
-    ExpectClose(parts.size() == 1 ? parts[0] : torch::stack(parts), value, name, /*relative=*/1e-3, /*absolute=*/1e-6);
+    ExpectClose(parts.size() == 1 ? parts[0] : torch::stack(parts), value, name, /*relative=*/1e-3,
+                /*absolute=*/1e-6);
   }
 }
 

@@ -12,7 +12,8 @@ namespace {
 
 TEST(Metrics, MatchHandComputedValues) {
   // Ranks 1, 4, 10, 11 and "not found": five users.
-  const RankingMetrics metrics = MetricsOfRanks({1, 4, 10, 11, std::numeric_limits<int64_t>::max()});
+  const RankingMetrics metrics =
+      MetricsOfRanks({1, 4, 10, 11, std::numeric_limits<int64_t>::max()});
   EXPECT_EQ(metrics.users, 5);
   EXPECT_DOUBLE_EQ(metrics.recall[0], 2.0 / 5);  // @5
   EXPECT_DOUBLE_EQ(metrics.recall[1], 3.0 / 5);  // @10
@@ -29,7 +30,8 @@ TEST(Metrics, NobodyGivesZeros) {
 }
 
 TEST(Metrics, SurviveJson) {
-  const std::vector<SizeMetrics> sizes = {{8, MetricsOfRanks({1, 7})}, {16, MetricsOfRanks({2, 3})}};
+  const std::vector<SizeMetrics> sizes = {{8, MetricsOfRanks({1, 7})},
+                                          {16, MetricsOfRanks({2, 3})}};
   const auto read = MetricsFromJson(MetricsToJson(sizes));
   ASSERT_TRUE(read.ok()) << read.status();
   ASSERT_EQ(read->size(), 2u);

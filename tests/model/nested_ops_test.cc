@@ -16,12 +16,16 @@ Tensor Leaf(std::vector<int64_t> shape) {
   return torch::randn(shape, torch::kFloat64).requires_grad_(true);
 }
 
-void ExpectSame(const Tensor& actual, const Tensor& expected, const std::string& what, double tolerance = 1e-10) {
+void ExpectSame(const Tensor& actual, const Tensor& expected, const std::string& what,
+                double tolerance = 1e-10) {
   ASSERT_EQ(actual.sizes(), expected.sizes()) << what;
-  EXPECT_LE((actual - expected).abs().max().item<double>(), tolerance * (1 + expected.abs().max().item<double>())) << what;
+  EXPECT_LE((actual - expected).abs().max().item<double>(),
+            tolerance * (1 + expected.abs().max().item<double>()))
+      << what;
 }
 
-// Runs `actual` and `expected` on the same leaves and compares value and all gradients of a random projection of it.
+// Runs `actual` and `expected` on the same leaves and compares value and all gradients of a random
+// projection of it.
 template <typename Actual, typename Expected>
 void CompareWithAutograd(const std::vector<Tensor>& leaves, Actual&& actual, Expected&& expected) {
   const Tensor a = actual();
@@ -30,7 +34,8 @@ void CompareWithAutograd(const std::vector<Tensor>& leaves, Actual&& actual, Exp
   const Tensor direction = torch::randn_like(b);
   const auto grads_a = torch::autograd::grad({(a * direction).sum()}, leaves);
   const auto grads_b = torch::autograd::grad({(b * direction).sum()}, leaves);
-  for (size_t i = 0; i < leaves.size(); ++i) ExpectSame(grads_a[i], grads_b[i], absl::StrCat("gradient ", i));
+  for (size_t i = 0; i < leaves.size(); ++i)
+    ExpectSame(grads_a[i], grads_b[i], absl::StrCat("gradient ", i));
 }
 
 class NestedOpsTest : public testing::Test {
@@ -53,10 +58,12 @@ TEST_F(NestedOpsTest, NestedLinearIsABlockTriangularProduct) {
   const Tensor x = Leaf({7, 12});
   const Tensor weight = Leaf({RaggedWeights(sizes_)});
   const Tensor bias = Leaf({12});
-  CompareWithAutograd({x, weight, bias}, [&] { return NestedLinear(x, weight, bias, sizes_); },
-                      [&] { return torch::addmm(bias, x, Dense(weight).t()); });
-  CompareWithAutograd({x, weight}, [&] { return NestedLinear(x, weight, Tensor(), sizes_); },
-                      [&] { return torch::mm(x, Dense(weight).t()); });
+  CompareWithAutograd(
+      {x, weight, bias}, [&] { return NestedLinear(x, weight, bias, sizes_); },
+      [&] { return torch::addmm(bias, x, Dense(weight).t()); });
+  CompareWithAutograd(
+      {x, weight}, [&] { return NestedLinear(x, weight, Tensor(), sizes_); },
+      [&] { return torch::mm(x, Dense(weight).t()); });
 }
 
 TEST_F(NestedOpsTest, NestedLayerNormNormalisesEveryLevelOnItsOwn) {
@@ -73,7 +80,8 @@ TEST_F(NestedOpsTest, NestedLayerNormNormalisesEveryLevelOnItsOwn) {
     }
     return torch::cat(levels, 1) * scale + shift;
   };
-  CompareWithAutograd({x, scale, shift}, [&] { return NestedLayerNorm(x, scale, shift, sizes_); }, plain);
+  CompareWithAutograd(
+      {x, scale, shift}, [&] { return NestedLayerNorm(x, scale, shift, sizes_); }, plain);
 }
 
 TEST_F(NestedOpsTest, LinearRecurrenceMatchesTheComplexFormula) {
@@ -98,12 +106,13 @@ TEST_F(NestedOpsTest, LinearRecurrenceMatchesTheComplexFormula) {
   };
   for (const int threads : {1, 2, 3}) {
     at::set_num_threads(threads);
-    CompareWithAutograd({u_re, u_im, lambda_re, lambda_im},
-                        [&] {
-                          const auto [h_re, h_im] = LinearRecurrence(u_re, u_im, lambda_re, lambda_im, run_begins);
-                          return torch::cat({h_re, h_im}, 1);
-                        },
-                        plain);
+    CompareWithAutograd(
+        {u_re, u_im, lambda_re, lambda_im},
+        [&] {
+          const auto [h_re, h_im] = LinearRecurrence(u_re, u_im, lambda_re, lambda_im, run_begins);
+          return torch::cat({h_re, h_im}, 1);
+        },
+        plain);
   }
 }
 
@@ -117,13 +126,16 @@ TEST_F(NestedOpsTest, NestedCrossEntropyIsTheMeanOverSizesOfTheFullSoftmax) {
     for (int level = 0; level < sizes_.levels(); ++level) {
       const int64_t end = sizes_.end(level);
       const Tensor logits = torch::mm(z.narrow(1, 0, end), items.narrow(1, 0, end).t());
-      loss = loss + weights[static_cast<size_t>(level)] * torch::nn::functional::cross_entropy(logits, labels);
+      loss = loss + weights[static_cast<size_t>(level)] *
+                        torch::nn::functional::cross_entropy(logits, labels);
     }
     return loss;
   };
-  CompareWithAutograd({z, items}, [&] { return NestedCrossEntropy(z, items, labels, sizes_, weights); }, plain);
+  CompareWithAutograd(
+      {z, items}, [&] { return NestedCrossEntropy(z, items, labels, sizes_, weights); }, plain);
   // The least memory makes blocks of 16 positions: 40 = 16 + 16 + 8.
-  CompareWithAutograd({z, items}, [&] { return NestedCrossEntropy(z, items, labels, sizes_, weights, 1); }, plain);
+  CompareWithAutograd(
+      {z, items}, [&] { return NestedCrossEntropy(z, items, labels, sizes_, weights, 1); }, plain);
 }
 
 TEST_F(NestedOpsTest, NestedCrossEntropyStaysFiniteForHugeScores) {

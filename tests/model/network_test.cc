@@ -18,10 +18,12 @@ class NetworkTest : public testing::TestWithParam<int> {
   NetworkTest()
       : sizes_(*NestedSizes::Create({4, 8, 24, 40})),
         features_(torch::cat({torch::zeros({1, 9}), torch::randn({25, 9})}, 0)),
-        network_({.sizes = sizes_, .blocks = GetParam(), .max_len = 6, .feature_width = 9}, Random(3)) {
+        network_({.sizes = sizes_, .blocks = GetParam(), .max_len = 6, .feature_width = 9},
+                 Random(3)) {
     // B's and C's imaginary parts start at 0: disturb everything, so that every weight matters.
     const torch::NoGradGuard no_grad;
-    for (const auto& parameter : network_.parameters().All()) parameter.tensor->add_(torch::randn_like(*parameter.tensor) * 0.05);
+    for (const auto& parameter : network_.parameters().All())
+      parameter.tensor->add_(torch::randn_like(*parameter.tensor) * 0.05);
   }
 
   // The network of the first `levels` levels, with copies of their weights alone.
@@ -47,7 +49,8 @@ class NetworkTest : public testing::TestWithParam<int> {
     PackedBatch batch;
     batch.Append(std::vector<int64_t>{0, 3, 9, 9, 20}, std::vector<int64_t>{3, 9, 9, 20, 1});
     batch.Append(std::vector<int64_t>{0}, std::vector<int64_t>{25});
-    batch.Append(std::vector<int64_t>{7, 8, 11, 12, 13, 2}, std::vector<int64_t>{8, 11, 12, 13, 2, 4});
+    batch.Append(std::vector<int64_t>{7, 8, 11, 12, 13, 2},
+                 std::vector<int64_t>{8, 11, 12, 13, 2, 4});
     return batch;
   }
 
@@ -91,7 +94,8 @@ TEST_P(NetworkTest, EncoderEqualsTheNetworkAtEveryPositionAndWidth) {
     ASSERT_TRUE((*encoder)->Encode(histories, levels, encoded).ok());
     for (size_t i = 0; i < cases.size(); ++i) {
       for (int64_t c = 0; c < dim; ++c) {
-        EXPECT_NEAR(encoded[i * static_cast<size_t>(dim) + static_cast<size_t>(c)], z[cases[i].first][c].item<float>(), 2e-6);
+        EXPECT_NEAR(encoded[i * static_cast<size_t>(dim) + static_cast<size_t>(c)],
+                    z[cases[i].first][c].item<float>(), 2e-6);
       }
     }
   }
@@ -112,7 +116,8 @@ TEST_P(NetworkTest, EncodedNarrowResultIsTheWideOnesPrefixBitForBit) {
     std::vector<float> narrow(histories.size() * dim);
     ASSERT_TRUE(encoder->Encode(histories, levels, narrow).ok());
     for (size_t h = 0; h < histories.size(); ++h) {
-      for (size_t c = 0; c < dim; ++c) ASSERT_EQ(narrow[h * dim + c], wide[h * 40 + c]) << h << " " << c;
+      for (size_t c = 0; c < dim; ++c)
+        ASSERT_EQ(narrow[h * dim + c], wide[h * 40 + c]) << h << " " << c;
     }
   }
   // Only the last max_len items count.

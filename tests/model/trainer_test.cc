@@ -45,7 +45,8 @@ class TrainerTest : public testing::Test {
     std::vector<float> all;
     for (int level = 0; level < view.sizes.levels(); ++level) {
       EXPECT_TRUE(VisitLevel(view, FeatureWidth(checkpoint->info()), level,
-                             [&](const std::string&, const std::vector<int64_t>&, std::span<const float>& values) {
+                             [&](const std::string&, const std::vector<int64_t>&,
+                                 std::span<const float>& values) {
                                all.insert(all.end(), values.begin(), values.end());
                                return absl::OkStatus();
                              })
@@ -95,7 +96,9 @@ TEST_F(TrainerTest, AResumedRunEqualsOneThatWasNeverStopped) {
     steps_in_epoch = 0;
   };
   observer.on_step = [&](const StepReport&) { ++steps_in_epoch; };
-  observer.should_stop = [&] { return epochs == 2 && steps_in_epoch == 3; };  // in the middle of the third epoch
+  observer.should_stop = [&] {
+    return epochs == 2 && steps_in_epoch == 3;
+  };  // in the middle of the third epoch
   const auto stopped = Train(*dataset_, Options("parts", 4), observer);
   EXPECT_EQ(stopped.status().code(), absl::StatusCode::kCancelled);
   EXPECT_THAT(stopped.status().message(), HasSubstr("--resume goes on after epoch 2"));
@@ -131,13 +134,15 @@ TEST_F(TrainerTest, AnExistingCheckpointIsNotOverwrittenByAccident) {
   EXPECT_EQ(*ReadFile(folder_.File("m")), "precious");
 }
 
-// The checkpoint's projector must give the stored item embeddings from the raw features, whatever scaling was trained with.
+// The checkpoint's projector must give the stored item embeddings from the raw features, whatever
+// scaling was trained with.
 TEST_F(TrainerTest, TheStoredProjectorReadsRawFeatures) {
   for (const char* scaling : {"none", "sqrt_width", "whiten"}) {
     TrainerOptions options = Options(scaling, 1);
     options.recipe.feature_scaling = scaling;
     auto dataset = MakeCycleDataset();
-    for (float& value : dataset->modalities[0].features.row(4)) value = 0;  // item 5 has no features
+    for (float& value : dataset->modalities[0].features.row(4))
+      value = 0;  // item 5 has no features
     for (float& value : dataset->modalities[0].features.values) value = value * 3 + 1;
     ASSERT_TRUE(Train(*dataset, options, {}).ok());
     const auto checkpoint = *Checkpoint::Open(folder_.File(scaling), {});
@@ -151,8 +156,10 @@ TEST_F(TrainerTest, TheStoredProjectorReadsRawFeatures) {
         const size_t width = static_cast<size_t>(view.sizes.width(level));
         for (size_t c = 0; c < width; ++c) {
           double expected = projector.bias[c];
-          for (size_t f = 0; f < row.size(); ++f) expected += projector.weight[c * row.size() + f] * row[f];
-          ASSERT_NEAR(view.items[static_cast<size_t>(level)][static_cast<size_t>(item) * width + c], expected, 1e-4)
+          for (size_t f = 0; f < row.size(); ++f)
+            expected += projector.weight[c * row.size() + f] * row[f];
+          ASSERT_NEAR(view.items[static_cast<size_t>(level)][static_cast<size_t>(item) * width + c],
+                      expected, 1e-4)
               << scaling << ", item " << item;
         }
       }
@@ -179,7 +186,8 @@ TEST_F(TrainerTest, SettingsOutsideTheirLimitsAreNamed) {
     change(options.recipe);
     return std::string(Train(*dataset_, options, {}).status().message());
   };
-  EXPECT_THAT(error([](Recipe& r) { r.learning_rate = -1; }), HasSubstr("learning rate: -1 is outside"));
+  EXPECT_THAT(error([](Recipe& r) { r.learning_rate = -1; }),
+              HasSubstr("learning rate: -1 is outside"));
   EXPECT_THAT(error([](Recipe& r) { r.batch_size = 0; }), HasSubstr("batch size: 0"));
   EXPECT_THAT(error([](Recipe& r) { r.dropout = 1; }), HasSubstr("dropout: 1"));
   EXPECT_THAT(error([](Recipe& r) { r.r_max = 0; }), HasSubstr("r_max"));
