@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# make bench: every bench program, one after the other. NESTREC_BENCH_MODEL=<checkpoint> measures that model; without it the
+# demo's is used (make demo makes it).
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+model="${NESTREC_BENCH_MODEL:-demo/shop-128.safetensors}"
+if [[ ! -f $model ]]; then
+  echo "bench: $model is not there; run make demo first, or set NESTREC_BENCH_MODEL to a checkpoint" >&2
+  exit 1
+fi
+echo "== width_bench --model $model"
+build/release/bench/width_bench --model "$model" "$@"
