@@ -143,13 +143,15 @@ Tensor Network::ItemEmbeddings(const Tensor& features) const {
   return parameters_.item_residual.defined() ? content + parameters_.item_residual : content;
 }
 
-Tensor Network::Forward(const PackedBatch& batch, const Tensor& items, bool training) const {
+Network::Activations Network::Run(const PackedBatch& batch, const Tensor& items,
+                                  bool training) const {
   const NestedSizes& sizes = options_.sizes;
   const auto drop = [&](const Tensor& x) {
     return training && options_.dropout > 0 ? torch::dropout(x, options_.dropout, true) : x;
   };
   const Tensor tokens = torch::tensor(batch.tokens, torch::kInt64).to(items.device());
   Tensor x = drop(items.index_select(0, tokens));  // [P, D]
+  Activations activations;
   for (const BlockParameters& b : parameters_.blocks) {
     const Tensor radius = torch::exp(-torch::exp(b.nu_log));  // [D]
     const Tensor phase = torch::exp(b.theta_log);
@@ -159,6 +161,8 @@ Tensor Network::Forward(const PackedBatch& batch, const Tensor& items, bool trai
         LinearRecurrence(gamma * NestedLinear(n, b.b_re, b.b_re_bias, sizes),
                          gamma * NestedLinear(n, b.b_im, b.b_im_bias, sizes),
                          radius * torch::cos(phase), radius * torch::sin(phase), batch.run_begins);
+    activations.h_re.push_back(h_re);
+    activations.h_im.push_back(h_im);
     const Tensor y = NestedLinear(h_re, b.c_re, b.c_re_bias, sizes) -
                      NestedLinear(h_im, b.c_im, Tensor(), sizes);
     x = x + drop(y);
@@ -167,7 +171,8 @@ Tensor Network::Forward(const PackedBatch& batch, const Tensor& items, bool trai
     const Tensor value = drop(NestedLinear(u, b.w1, b.w1_bias, sizes));
     x = x + drop(NestedLinear(gate * value, b.w2, b.w2_bias, sizes));
   }
-  return x;
+  activations.z = x;
+  return activations;
 }
 
 Tensor Network::Loss(const PackedBatch& batch, const Tensor& z, const Tensor& items,

@@ -69,8 +69,17 @@ class Network {
 
   // features [N + 1, F], row 0 zeros -> item embeddings [N + 1, D].
   torch::Tensor ItemEmbeddings(const torch::Tensor& features) const;
-  // items [N + 1, D] -> z [P, D]. Dropout only when `training`.
-  torch::Tensor Forward(const PackedBatch& batch, const torch::Tensor& items, bool training) const;
+  struct Activations {
+    torch::Tensor z;  // [P, D]
+    std::vector<torch::Tensor> h_re,
+        h_im;  // per block [P, D]: the recurrent state after each position
+  };
+  // items [N + 1, D] -> activations. Dropout only when `training`.
+  Activations Run(const PackedBatch& batch, const torch::Tensor& items, bool training) const;
+  // Run's z.
+  torch::Tensor Forward(const PackedBatch& batch, const torch::Tensor& items, bool training) const {
+    return Run(batch, items, training).z;
+  }
   // The training loss of `z`: sum_j size_weights[j] * mean cross-entropy over the labelled
   // positions.
   torch::Tensor Loss(const PackedBatch& batch, const torch::Tensor& z, const torch::Tensor& items,

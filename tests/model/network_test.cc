@@ -62,13 +62,21 @@ class NetworkTest : public testing::TestWithParam<int> {
 TEST_P(NetworkTest, EverySubModelAloneGivesThePrefixOfTheFullOne) {
   const torch::NoGradGuard no_grad;
   const Tensor items = network_.ItemEmbeddings(features_);
-  const Tensor z = network_.Forward(Batch(), items, false);
+  const Network::Activations wide = network_.Run(Batch(), items, false);
+  const Tensor& z = wide.z;
   for (int levels = 1; levels <= sizes_.levels(); ++levels) {
     const Network narrow = SubNetwork(levels);
     const int64_t dim = sizes_.end(levels - 1);
     const Tensor narrow_items = narrow.ItemEmbeddings(features_);
     EXPECT_LE((narrow_items - items.narrow(1, 0, dim)).abs().max().item<float>(), 1e-6) << dim;
-    const Tensor narrow_z = narrow.Forward(Batch(), narrow_items, false);
+    const Network::Activations alone = narrow.Run(Batch(), narrow_items, false);
+    const Tensor& narrow_z = alone.z;
+    for (size_t block = 0; block < wide.h_re.size(); ++block) {
+      const Tensor re = alone.h_re[block] - wide.h_re[block].narrow(1, 0, dim);
+      const Tensor im = alone.h_im[block] - wide.h_im[block].narrow(1, 0, dim);
+      EXPECT_LE(torch::maximum(re.abs().max(), im.abs().max()).item<float>(), 1e-6)
+          << "states of block " << block << " at " << dim;
+    }
     EXPECT_LE((narrow_z - z.narrow(1, 0, dim)).abs().max().item<float>(), 1e-6) << dim;
     const Tensor scores = torch::mm(narrow_z, narrow_items.t());
     const Tensor prefix_scores = torch::mm(z.narrow(1, 0, dim), items.narrow(1, 0, dim).t());
