@@ -9,6 +9,7 @@
 #include <set>
 #include <utility>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -186,7 +187,7 @@ absl::Status SafetensorsFile::ParseHeader(absl::string_view header, uint64_t dat
     const absl::string_view stored = header.substr(kHeaderStart.size(), kDigestDigits);
     if (stored != fingerprint_) {
       return Damaged(path(), absl::StrCat("the header's checksum is ", fingerprint_,
-                                          " but it should be ", stored));
+                                          " but it should be ", absl::CHexEscape(stored)));
     }
   }
   const Json json = Json::parse(header.begin(), header.end(), nullptr, /*allow_exceptions=*/false);

@@ -1,12 +1,14 @@
 // nestrec: trains one nested model and serves every size of it. See `nestrec --help`.
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "base/file.h"
 #include "base/version.h"
 #include "cli/commands.h"
 
@@ -51,9 +53,12 @@ int main(int argc, char** argv) {
     // 0 for --help and --version; CLI11 prints the message and how to get help.
     return app.exit(error) == 0 ? 0 : kExitUsage;
   }
-  const absl::Status status = selected();
+  absl::Status status = selected();
+  // A full disk behind a redirection must not look like success.
+  if ((std::fflush(stdout) != 0 || std::ferror(stdout) != 0) && status.ok()) {
+    status = nestrec::ErrnoStatus(errno, "cannot write", "the standard output");
+  }
   if (status.ok()) return 0;
-  std::fflush(stdout);
   std::fprintf(stderr, "error: %s\n", std::string(status.message()).c_str());
   return status.code() == absl::StatusCode::kCancelled ? kExitInterrupted : kExitFailed;
 }

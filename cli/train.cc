@@ -4,6 +4,7 @@
 #include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -30,7 +31,7 @@ struct TrainFlags {
   std::string data;
   std::string output = "model.safetensors";
   std::vector<std::string> modalities;
-  std::string sizes;
+  std::optional<std::string> sizes;
   int dim = 1024;
   std::string windows = "last";
   std::string json_path;
@@ -54,6 +55,11 @@ class JsonLog {
   }
   void Write(const nlohmann::ordered_json& line) {
     if (stream_.is_open()) stream_ << line.dump() << std::endl;
+  }
+  // kResourceExhausted when a line was lost.
+  absl::Status Check() const {
+    if (stream_.good()) return absl::OkStatus();
+    return absl::ResourceExhaustedError("--json: the log could not be written completely");
   }
 
  private:
@@ -103,7 +109,7 @@ std::string DescribeRun(const Dataset& dataset, const TrainFlags& flags, const N
 
 absl::Status RunTrain(TrainFlags flags) {
   absl::StatusOr<NestedSizes> sizes =
-      flags.sizes.empty() ? NestedSizes::Doubling(flags.dim) : NestedSizes::Parse(flags.sizes);
+      flags.sizes ? NestedSizes::Parse(*flags.sizes) : NestedSizes::Doubling(flags.dim);
   NESTREC_RETURN_IF_ERROR(sizes.status());
   flags.recipe.windows = flags.windows == "all" ? Windows::kAll : Windows::kLast;
   Dataset::Options dataset_options;
@@ -166,7 +172,7 @@ absl::Status RunTrain(TrainFlags flags) {
       result->best_epoch, result->epochs, FormatClock(result->training_time).c_str(),
       static_cast<int>(dataset->items()), FormatMetricsTable("dim", RowsOf(result->test)).c_str(),
       flags.output.c_str());
-  return absl::OkStatus();
+  return log->Check();
 }
 
 }  // namespace

@@ -36,6 +36,8 @@ constexpr uint64_t kWeightStream = 0;
 constexpr uint64_t kShuffleStream = 1 << 20;
 constexpr uint64_t kDropoutStream = 2 << 20;
 
+constexpr char kStateSuffix[] = ".state";
+
 constexpr int kRankingCutoff = 1;  // index of 10 in kMetricCutoffs
 
 absl::Status CheckRange(absl::string_view name, double value, double low, double high) {
@@ -97,7 +99,7 @@ class Run {
       : dataset_(dataset),
         options_(options),
         observer_(observer),
-        state_path_(options.output + ".state"),
+        state_path_(options.output + kStateSuffix),
         identity_(IdentityJson(dataset, options)),
         windows_(MakeTrainingWindows(dataset, options.recipe.max_len, options.recipe.windows)),
         steps_per_epoch_((static_cast<int64_t>(windows_.size()) + options.recipe.batch_size - 1) /
@@ -364,6 +366,12 @@ std::string Recipe::ToJson() const {
 absl::StatusOr<TrainingResult> Train(const Dataset& dataset, const TrainerOptions& options,
                                      const TrainingObserver& observer) {
   NESTREC_RETURN_IF_ERROR(CheckRecipe(options.recipe));
+  const bool can_resume = options.resume && FileExists(options.output + kStateSuffix);
+  if (FileExists(options.output) && options.resume && !can_resume) {
+    return absl::AlreadyExistsError(
+        absl::StrCat(options.output, " exists, but not ", options.output, kStateSuffix,
+                     ", which --resume needs; --overwrite starts anew"));
+  }
   if (FileExists(options.output) && !options.resume && !options.overwrite) {
     return absl::AlreadyExistsError(
         absl::StrCat(options.output, " exists; --resume goes on with it, --overwrite starts anew"));

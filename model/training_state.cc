@@ -19,12 +19,17 @@ constexpr char kOptimizer[] = "optimizer";
 
 // "batch_size: 32 in the saved run, 64 now"
 std::vector<std::string> Differences(const Json& saved, const Json& now) {
+  const auto text = [](const Json& json, const std::string& key) {
+    return json.contains(key) ? json[key].dump() : std::string("nothing");
+  };
+  Json keys = now;
+  keys.update(saved);
   std::vector<std::string> differences;
-  for (const auto& [key, value] : now.items()) {
-    const std::string before = saved.contains(key) ? saved[key].dump() : "nothing";
-    if (before != value.dump())
+  for (const auto& [key, unused] : keys.items()) {
+    if (text(saved, key) != text(now, key)) {
       differences.push_back(
-          absl::StrCat(key, ": ", before, " in the saved run, ", value.dump(), " now"));
+          absl::StrCat(key, ": ", text(saved, key), " in the saved run, ", text(now, key), " now"));
+    }
   }
   return differences;
 }

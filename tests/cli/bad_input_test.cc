@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <sys/mount.h>
 
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <limits>
@@ -96,6 +97,7 @@ TEST_F(BadInputTest, FlagsOutsideTheirLimitsAreNamed) {
   ExpectError(TrainOn(data, {"--sizes", "8,8"}), {"8,8", "not strictly increasing"});
   ExpectError(TrainOn(data, {"--sizes", "8,9"}), {"1 column wide"});
   ExpectError(TrainOn(data, {"--sizes", "eight"}), {"'eight'"});
+  ExpectError(TrainOn(data, {"--sizes", ""}), {"not a whole number"});
   ExpectError(TrainOn(data, {"--lr", "-1"}), {"learning rate: -1"});
   ExpectError(TrainOn(data, {"--dropout", "1"}), {"dropout: 1"});
   EXPECT_EQ(TrainOn(data, {"--no-such-flag"}).exit_code, 2);
@@ -151,6 +153,13 @@ TEST_F(BadInputTest, ModelsThatAreNotModelsAreNamedByEveryCommand) {
   }
   ExpectError(RunProgram({"inspect", folder_.File("missing")}), {"missing", "No such file"});
   ExpectError(RunProgram({"inspect", folder_.path()}), {"not a regular file"});
+}
+
+TEST_F(BadInputTest, OutputThatIsLostIsAnError) {
+  const std::string model = folder_.File("random.safetensors");
+  ASSERT_TRUE(RandomModel({}).Write(model).ok());
+  const std::string command = absl::StrCat(NESTREC_PROGRAM, " inspect ", model, " >/dev/full 2>&1");
+  EXPECT_EQ(WEXITSTATUS(std::system(command.c_str())), 1);
 }
 
 TEST_F(BadInputTest, AModelOfOtherDataIsRefused) {

@@ -126,6 +126,26 @@ TEST_F(TrainerTest, ResumeRefusesAnotherRecipeAndNamesTheDifference) {
   EXPECT_THAT(result.status().message(), HasSubstr("batch_size: 16 in the saved run, 8 now"));
 }
 
+TEST_F(TrainerTest, ResumeWithoutAStateDoesNotReplaceTheCheckpoint) {
+  ASSERT_TRUE(WriteFileAtomically(folder_.File("m"), "precious").ok());
+  TrainerOptions options = Options("m", 1);
+  options.resume = true;
+  const auto result = Train(*dataset_, options, {});
+  EXPECT_EQ(result.status().code(), absl::StatusCode::kAlreadyExists);
+  EXPECT_THAT(result.status().message(), HasSubstr(".state, which --resume needs"));
+  EXPECT_EQ(*ReadFile(folder_.File("m")), "precious");
+}
+
+TEST_F(TrainerTest, ResumeNamesAModalityThatIsGone) {
+  auto two = MakeCycleDataset();
+  two->modalities.push_back({"image", two->modalities[0].features});
+  ASSERT_TRUE(Train(*two, Options("m", 1), {}).ok());
+  TrainerOptions options = Options("m", 1);
+  options.resume = true;
+  EXPECT_THAT(Train(*dataset_, options, {}).status().message(),
+              HasSubstr("modality image: 12 in the saved run, nothing now"));
+}
+
 TEST_F(TrainerTest, AnExistingCheckpointIsNotOverwrittenByAccident) {
   ASSERT_TRUE(WriteFileAtomically(folder_.File("m"), "precious").ok());
   const auto result = Train(*dataset_, Options("m", 1), {});
