@@ -54,7 +54,7 @@ void PrintFacts(const Checkpoint& checkpoint, bool verified) {
       {"items", absl::StrCat(info.items)},
       {"features", absl::StrJoin(modalities, ", ")},
       {"text encoder",
-       checkpoint.has_text_encoder() ? "yes: new items can be encoded from text" : "no"},
+       checkpoint.has_text_encoder() ? "yes: how its text features were made" : "no"},
       {"data", info.dataset_fingerprint},
   };
   for (const auto& [name, value] : facts) std::printf("%-13s %s\n", name, value.c_str());

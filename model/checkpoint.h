@@ -24,7 +24,7 @@
 
 namespace nestrec {
 
-// One level of a NestedLinear (design: y[level j] = W_j x[:s_j] + b_j). Views, row-major.
+// One level of a NestedLinear (y[level j] = W_j x[:s_j] + b_j). Views, row-major.
 struct LinearLevel {
   std::span<const float> weight;  // [w_j, s_j]
   std::span<const float> bias;    // [w_j]; empty where the layer has none
@@ -87,7 +87,7 @@ class Checkpoint {
   };
 
   // kNotFound; kDataLoss for a damaged file (the tensor or the place is named); kFailedPrecondition
-  // for a file of another kind or a newer format version; kInvalidArgument for a max_dim that it
+  // for a file of another kind or format version; kInvalidArgument for a max_dim that it
   // does not hold.
   static absl::StatusOr<std::shared_ptr<const Checkpoint>> Open(const std::string& path,
                                                                 const Options& options);

@@ -1,7 +1,7 @@
 // From a history to z, the vector that scores items: the serving side of the network (no libtorch,
 // no autograd; BLAS on the checkpoint's own bytes).
 //
-// The maths is design section 3 (arXiv 2409.16627, equations 3-9): item embedding, blocks of LRU
+// The maths is that of arXiv 2409.16627, equations 3-9: item embedding, blocks of LRU
 // and gated feed-forward, each nested by level. Levels are computed narrow to wide, and z[:s_j]
 // depends on the first j + 1 levels only; so a narrow result is a prefix of a wide one, bit for
 // bit.
@@ -10,7 +10,7 @@
 // last max_len count. An empty history gives the learned prior.
 //
 // Thread safety: const methods may run in parallel; each call has its own working memory, about
-// (6 blocks + 2) * positions * dim floats.
+// (7 blocks + 1) * positions * dim floats.
 #pragma once
 
 #include <cstdint>

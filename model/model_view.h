@@ -1,5 +1,6 @@
 // The one place that knows which tensors a level of a model has, what they are called and their
-// shapes. Binding a checkpoint, writing one and viewing a network in training all walk through it.
+// shapes. Binding a checkpoint and writing one walk through it; Network::View fills the same
+// structure from a network in training.
 //
 // Thread safety: pure functions.
 #pragma once

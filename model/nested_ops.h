@@ -1,8 +1,8 @@
 // The differentiable operations of a nested network, on packed positions: P rows, one per real
 // position of the batch's sequences, no padding.
 //
-// Each has a hand-written backward pass and is tested against autograd of the plain formula in
-// double precision. Maths: arXiv 2409.16627, design section 3.
+// All but the layer norm have a hand-written backward pass; each is tested against autograd of the
+// plain formula in double precision. Maths: arXiv 2409.16627.
 //
 // Errors are thrown (c10::Error), as libtorch does; callers go through base/guard.h. Thread safety:
 // as libtorch's functions.

@@ -1,4 +1,4 @@
-// The fMRLRec network in training (arXiv 2409.16627; design section 3): parameters, forward pass,
+// The fMRLRec network in training (arXiv 2409.16627): parameters, forward pass,
 // loss.
 //
 // All tensors float32 (tests: float64) on one device. Errors are thrown as libtorch does; callers

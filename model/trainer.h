@@ -3,7 +3,7 @@
 //   TrainerOptions options{.sizes = sizes, .output = "m.safetensors"};
 //   absl::StatusOr<TrainingResult> result = Train(*dataset, options, observer);
 //
-// The recipe is that of arXiv 2409.16627 (design section 3); the defaults are the authors'
+// The recipe is that of arXiv 2409.16627; the defaults are the authors'
 // published settings. After every epoch all sizes are evaluated on the validation items; the best
 // epoch by NDCG@10 at the widest size is the checkpoint at `output`; weights, optimizer and
 // progress go to "<output>.state", from which an interrupted run resumes and gives the same model
