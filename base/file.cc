@@ -38,10 +38,32 @@ absl::Status WriteAll(int fd, const char* data, size_t size_bytes, const std::st
   return absl::OkStatus();
 }
 
+absl::string_view CureFor(int error) {
+  switch (error) {
+    case ENOENT:
+    case ENOTDIR:
+      return "; check the path, and that its folder exists";
+    case EACCES:
+    case EPERM:
+      return "; choose a place where this user may do that";
+    case EROFS:
+      return "; choose a place that can be written";
+    case ENOSPC:
+    case EDQUOT:
+      return "; free some space, or choose another place";
+    case EMFILE:
+    case ENFILE:
+      return "; raise the limit of open files (ulimit -n)";
+    default:
+      return "";
+  }
+}
+
 }  // namespace
 
 absl::Status ErrnoStatus(int error, absl::string_view what, const std::string& path) {
-  const std::string message = absl::StrCat(what, " ", path, ": ", std::strerror(error));
+  const std::string message =
+      absl::StrCat(what, " ", path, ": ", std::strerror(error), CureFor(error));
   switch (error) {
     case ENOENT:
     case ENOTDIR:

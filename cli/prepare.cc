@@ -147,14 +147,14 @@ void AddInputFlags(CLI::App& command, Flags& flags) {
   flags.max_bad_lines_option = command
                                    .add_option("--max-bad-lines", flags.max_bad_lines,
                                                "Stop at more bad lines; default: when most are bad")
-                                   ->check(CLI::NonNegativeNumber)
+                                   ->check(CLI::Range(0, 1'000'000'000))
                                    ->type_name("N")
                                    ->group("Input");
   command.add_flag("--strict", flags.strict, "Stop at the first bad line")->group("Input");
   command
       .add_option("--show-bad-lines", flags.options.bad_lines_shown, "How many bad lines to show")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber)
+      ->check(CLI::Range(0, 1'000'000))
       ->type_name("N")
       ->group("Input");
 }
@@ -164,7 +164,7 @@ void AddFilterFlags(CLI::App& command, Flags& flags) {
       .add_option("--k-core", flags.options.k_core,
                   "Every user and item keeps at least that many events; 0: all")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber)
+      ->check(CLI::Range(0, 1'000'000))
       ->type_name("K")
       ->group("What is kept");
   flags.min_rating_option =

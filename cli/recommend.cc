@@ -326,7 +326,7 @@ void AddRecommendCommand(CLI::App& app, Command* selected) {
   CLI::Option* compare =
       command->add_flag("--compare", flags->compare, "Ask every width and show them side by side");
   command->add_option("--timeout", flags->timeout_seconds, "Seconds to wait for the answer")
-      ->check(CLI::PositiveNumber)
+      ->check(CLI::Range(0.001, 3600.0))
       ->capture_default_str();
   dim->excludes(tier);
   compare->excludes(dim)->excludes(tier);

@@ -256,6 +256,11 @@ struct ApproximateCase {
   double recall;  // at least, of the true best 10
 };
 
+// How the cases are called in test lists.
+void PrintTo(const ApproximateCase& c, std::ostream* stream) {
+  *stream << c.factory << " " << c.parameters;
+}
+
 class FaissApproximate : public ::testing::TestWithParam<ApproximateCase> {
  protected:
   // Training small indexes in parallel is mostly waiting at barriers, for long where other programs
