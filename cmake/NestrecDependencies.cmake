@@ -5,6 +5,7 @@
 #   nestrec::faiss     FAISS; defines NESTREC_FAISS_ISA as "avx512", "avx2" or "generic"
 #   nestrec::blas      OpenBLAS and <cblas.h>: at run time the same library that libtorch calls
 #   nestrec::openmp    OpenMP
+#   nestrec::onednn    oneDNN (its C interface's matrix product);  nestrec::highway: Highway's SIMD types
 #   nestrec::threads   the thread library
 #   nestrec::protobuf  libprotobuf
 #   nestrec::grpc      gRPC C++;  nestrec::grpc_reflection, nestrec::grpc_channelz: its plugins
@@ -81,6 +82,25 @@ if(TARGET nlohmann_json::nlohmann_json)
   nestrec_alias(json nlohmann_json::nlohmann_json)
 else()
   nestrec_note_missing("nlohmann/json" "nlohmann-json3-dev")
+endif()
+
+find_package(dnnl CONFIG QUIET)
+if(TARGET DNNL::dnnl)
+  nestrec_alias(onednn DNNL::dnnl)
+else()
+  nestrec_note_missing("oneDNN" "libdnnl-dev")
+endif()
+
+find_package(hwy CONFIG QUIET)
+if(NOT TARGET hwy::hwy AND PkgConfig_FOUND)
+  pkg_check_modules(nestrec_highway QUIET IMPORTED_TARGET libhwy)
+endif()
+if(TARGET hwy::hwy)
+  nestrec_alias(highway hwy::hwy)
+elseif(TARGET PkgConfig::nestrec_highway)
+  nestrec_alias(highway PkgConfig::nestrec_highway)
+else()
+  nestrec_note_missing("Highway" "libhwy-dev")
 endif()
 
 find_package(ZLIB QUIET)

@@ -4,12 +4,15 @@
 
 #include <algorithm>
 
+#include "model/gemm.h"
+
 namespace nestrec {
-namespace {
 
 using torch::Tensor;
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
+
+namespace {
 
 constexpr double kNormEpsilon = 1e-5;
 constexpr int64_t kMinPositionsPerBlock = 16;
@@ -18,23 +21,39 @@ Tensor Columns(const Tensor& x, int64_t begin, int64_t end) {
   return x.narrow(1, begin, end - begin);
 }
 
+// out [m, n] = op(a) op(b) + beta out, into a view whose rows may lie apart.
+void MultiplyInto(Tensor out, const Tensor& a, Op op_a, const Tensor& b, Op op_b, double beta) {
+  if (!out.device().is_cpu()) {
+    const Tensor left = op_a == Op::kTranspose ? a.t() : a;
+    const Tensor right = op_b == Op::kTranspose ? b.t() : b;
+    if (beta == 0) {
+      torch::mm_out(out, left, right);
+    } else {
+      torch::addmm_out(out, out, left, right, beta);
+    }
+    return;
+  }
+  TORCH_CHECK(a.stride(1) == 1 && b.stride(1) == 1 && out.stride(1) == 1,
+              "MultiplyInto: rows must be contiguous");
+  AT_DISPATCH_FLOATING_TYPES(out.scalar_type(), "MultiplyInto", [&] {
+    Gemm(op_a, op_b, out.size(0), out.size(1), a.size(op_a == Op::kTranspose ? 0 : 1),
+         a.data_ptr<scalar_t>(), a.stride(0), b.data_ptr<scalar_t>(), b.stride(0),
+         static_cast<scalar_t>(beta), out.data_ptr<scalar_t>(), out.stride(0));
+  });
+}
+
 struct NestedLinearFunction : torch::autograd::Function<NestedLinearFunction> {
   static Tensor forward(AutogradContext* ctx, const Tensor& x, const Tensor& weight,
                         const c10::optional<Tensor>& bias, const NestedSizes& sizes) {
     ctx->save_for_backward({x, weight});
     ctx->saved_data["sizes"] = std::vector<int64_t>(sizes.values().begin(), sizes.values().end());
     ctx->saved_data["has_bias"] = bias.has_value();
-    Tensor y = torch::empty({x.size(0), sizes.max_dim()}, x.options());
+    Tensor y = bias.has_value() ? bias->repeat({x.size(0), 1})
+                                : torch::empty({x.size(0), sizes.max_dim()}, x.options());
     for (int level = 0; level < sizes.levels(); ++level) {
-      const Tensor w = RaggedLevel(weight, sizes, level);                // [w_j, s_j]
-      const Tensor input = Columns(x, 0, sizes.end(level));              // [P, s_j]
-      Tensor output = Columns(y, sizes.begin(level), sizes.end(level));  // [P, w_j]
-      if (bias.has_value()) {
-        torch::addmm_out(output, bias->narrow(0, sizes.begin(level), sizes.width(level)), input,
-                         w.t());
-      } else {
-        torch::mm_out(output, input, w.t());
-      }
+      MultiplyInto(Columns(y, sizes.begin(level), sizes.end(level)),  // [P, w_j]
+                   Columns(x, 0, sizes.end(level)), Op::kNone, RaggedLevel(weight, sizes, level),
+                   Op::kTranspose, bias.has_value() ? 1 : 0);
     }
     return y;
   }
@@ -53,15 +72,32 @@ struct NestedLinearFunction : torch::autograd::Function<NestedLinearFunction> {
       const int64_t width = end - begin;
       const Tensor dy_level = Columns(dy, begin, end);                        // [P, w_j]
       const Tensor w = weight.narrow(0, at, width * end).view({width, end});  // [w_j, s_j]
-      Tensor dw = dweight.narrow(0, at, width * end).view({width, end});
-      Tensor dx_prefix = Columns(dx, 0, end);
-      dx_prefix.addmm_(dy_level, w);
-      torch::mm_out(dw, dy_level.t(), Columns(x, 0, end));
+      MultiplyInto(Columns(dx, 0, end), dy_level, Op::kNone, w, Op::kNone, 1);
+      MultiplyInto(dweight.narrow(0, at, width * end).view({width, end}), dy_level, Op::kTranspose,
+                   Columns(x, 0, end), Op::kNone, 0);
       begin = end;
       at += width * end;
     }
     const bool has_bias = ctx->saved_data["has_bias"].toBool();
     return {dx, dweight, has_bias ? dy.sum(0) : Tensor(), Tensor()};
+  }
+};
+
+struct FrozenInputLinearFunction : torch::autograd::Function<FrozenInputLinearFunction> {
+  static Tensor forward(AutogradContext* ctx, const Tensor& x, const Tensor& weight,
+                        const Tensor& bias) {
+    ctx->save_for_backward({x, weight});
+    Tensor y = bias.repeat({x.size(0), 1});
+    MultiplyInto(y, x, Op::kNone, weight, Op::kTranspose, 1);
+    return y;
+  }
+
+  static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
+    const variable_list saved = ctx->get_saved_variables();
+    const Tensor dy = grads[0].contiguous();  // [P, D]
+    Tensor dweight = torch::empty_like(saved[1]);
+    MultiplyInto(dweight, dy, Op::kTranspose, saved[0], Op::kNone, 0);
+    return {Tensor(), dweight, dy.sum(0)};
   }
 };
 
@@ -196,7 +232,8 @@ struct LinearRecurrenceFunction : torch::autograd::Function<LinearRecurrenceFunc
   }
 };
 
-struct NestedCrossEntropyFunction : torch::autograd::Function<NestedCrossEntropyFunction> {
+// By libtorch's operations, for any device, from a table of item embeddings.
+struct TableCrossEntropyFunction : torch::autograd::Function<TableCrossEntropyFunction> {
   static Tensor forward(AutogradContext* ctx, const Tensor& z, const Tensor& items,
                         const Tensor& labels, const NestedSizes& sizes,
                         const std::vector<double>& size_weights, int64_t memory_bytes) {
@@ -273,6 +310,55 @@ struct NestedCrossEntropyFunction : torch::autograd::Function<NestedCrossEntropy
 
 }  // namespace
 
+// In nestrec, not in the nameless namespace, as NestedCrossEntropy's friend.
+struct FusedCrossEntropyFunction : torch::autograd::Function<FusedCrossEntropyFunction> {
+  // `residual` and `bias` take part as inputs so that autograd knows them; `owner` outlives the
+  // call, and nothing of it is needed on the way back.
+  static Tensor forward(AutogradContext* ctx, const Tensor& z, const Tensor& features,
+                        const Tensor& projector, const Tensor& bias,
+                        const c10::optional<Tensor>& residual, const Tensor& labels,
+                        NestedCrossEntropy* owner) {
+    Tensor dz = torch::empty_like(z);
+    Tensor dprojector = torch::empty_like(projector);
+    Tensor dresidual = residual.has_value() ? torch::empty_like(*residual) : Tensor();
+    double loss = 0;
+    const auto compute = [&](auto& softmax, auto zero) {
+      using T = decltype(zero);
+      loss = softmax.Compute(
+          {.count = features.size(0),
+           .feature_width = features.size(1),
+           .features = features.data_ptr<T>(),
+           .projector = projector.data_ptr<T>(),
+           .residual = residual.has_value() ? residual->data_ptr<T>() : nullptr},
+          z.data_ptr<T>(), {labels.data_ptr<int64_t>(), static_cast<size_t>(labels.numel())},
+          {.z = dz.data_ptr<T>(),
+           .projector = dprojector.data_ptr<T>(),
+           .residual = residual.has_value() ? dresidual.data_ptr<T>() : nullptr});
+      owner->flops_ = softmax.flops();
+    };
+    if (z.scalar_type() == torch::kFloat64) {
+      compute(owner->double_, 0.0);
+    } else {
+      compute(owner->single_, 0.0f);
+    }
+    ctx->save_for_backward({dz, dprojector, torch::zeros_like(bias)});
+    ctx->saved_data["residual"] = dresidual;
+    return torch::full({}, loss, z.options());
+  }
+
+  static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
+    const variable_list saved = ctx->get_saved_variables();
+    const Tensor dresidual = ctx->saved_data["residual"].toTensor();
+    // A loss that is the root of the graph, the usual case, spares a pass over all gradients.
+    const bool is_root = grads[0].item<double>() == 1.0;
+    const auto scaled = [&](const Tensor& gradient) {
+      return is_root || !gradient.defined() ? gradient : gradient * grads[0];
+    };
+    return {scaled(saved[0]),  Tensor(), scaled(saved[1]), saved[2],
+            scaled(dresidual), Tensor(), Tensor()};
+  }
+};
+
 int64_t RaggedWeights(const NestedSizes& sizes) {
   int64_t count = 0;
   for (int level = 0; level < sizes.levels(); ++level) {
@@ -319,11 +405,35 @@ std::pair<Tensor, Tensor> LinearRecurrence(const Tensor& u_re, const Tensor& u_i
   return {h[0], h[1]};
 }
 
-Tensor NestedCrossEntropy(const Tensor& z, const Tensor& items, const Tensor& labels,
-                          const NestedSizes& sizes, const std::vector<double>& size_weights,
-                          int64_t memory_bytes) {
-  return NestedCrossEntropyFunction::apply(z.contiguous(), items.contiguous(), labels, sizes,
-                                           size_weights, memory_bytes);
+Tensor FrozenInputLinear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
+  return FrozenInputLinearFunction::apply(x.contiguous(), weight, bias);
+}
+
+Tensor ItemEmbeddings(const ItemTensors& items) {
+  const Tensor content = FrozenInputLinear(items.features, items.projector, items.bias);
+  return items.residual.defined() ? content + items.residual : content;
+}
+
+NestedCrossEntropy::NestedCrossEntropy(const NestedSoftmaxOptions& options)
+    : options_(options), single_(options), double_(options) {}
+
+Tensor NestedCrossEntropy::operator()(const Tensor& z, const ItemTensors& items,
+                                      const Tensor& labels) {
+  if (!z.device().is_cpu()) {
+    flops_ = 0;
+    return FromTable(z, ItemEmbeddings(items), labels.to(z.device()));
+  }
+  return FusedCrossEntropyFunction::apply(
+      z.contiguous(), items.features, items.projector, items.bias,
+      items.residual.defined() ? c10::optional<Tensor>(items.residual) : c10::nullopt,
+      labels.contiguous(), this);
+}
+
+Tensor NestedCrossEntropy::FromTable(const Tensor& z, const Tensor& items,
+                                     const Tensor& labels) const {
+  return TableCrossEntropyFunction::apply(z.contiguous(), items.contiguous(), labels,
+                                          options_.sizes, options_.size_weights,
+                                          options_.memory_bytes);
 }
 
 }  // namespace nestrec

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "base/nested_sizes.h"
+#include "model/nested_softmax.h"
 
 namespace nestrec {
 
@@ -30,6 +31,11 @@ torch::Tensor RaggedLevel(const torch::Tensor& weight, const NestedSizes& sizes,
 torch::Tensor NestedLinear(const torch::Tensor& x, const torch::Tensor& weight,
                            const torch::Tensor& bias, const NestedSizes& sizes);
 
+// y = x W^T + b for an x that gets no gradient: frozen features.
+// x [P, F], weight [D, F], bias [D] -> [P, D].
+torch::Tensor FrozenInputLinear(const torch::Tensor& x, const torch::Tensor& weight,
+                                const torch::Tensor& bias);
+
 // Every level normalised on its own (eps 1e-5). x [P, D], scale [D], shift [D] -> [P, D].
 torch::Tensor NestedLayerNorm(const torch::Tensor& x, const torch::Tensor& scale,
                               const torch::Tensor& shift, const NestedSizes& sizes);
@@ -43,17 +49,42 @@ std::pair<torch::Tensor, torch::Tensor> LinearRecurrence(const torch::Tensor& u_
                                                          const torch::Tensor& lambda_im,
                                                          const std::vector<int64_t>& run_begins);
 
+// What the nested softmax scores: item i's embedding is e_i = W f_i + b + r_i.
+struct ItemTensors {
+  torch::Tensor features;   // [N + 1, F], frozen; row 0 zeros
+  torch::Tensor projector;  // W [D, F]
+  torch::Tensor bias;       // b [D]
+  torch::Tensor residual;   // r [N + 1, D], or undefined
+};
+
+// [N + 1, D].
+torch::Tensor ItemEmbeddings(const ItemTensors& items);
+
 // sum_j size_weights[j] * mean over positions of the cross-entropy of labels under the softmax over
-// ALL rows of `items` of <z[:s_j], items[:s_j]>. Row 0, the padding row, is a class as any other.
-// z [P, D], items [N + 1, D], labels int64 [P] -> scalar.
+// ALL items of <z[:s_j], e[:s_j]>. Row 0, the padding row, is a class as any other. On the CPU,
+// with the gradients, in one pass: see nested_softmax.h. Elsewhere by libtorch's own operations.
 //
-// One pass over the D columns serves all sizes: logits of size j are those of size j - 1 plus level
-// j's product; the gradients of the levels' logits are suffix sums over sizes, accumulated from the
-// widest down. Works on blocks of positions, so that at most `memory_bytes` (and at least 16
-// positions) of logits exist at once; the gradients are computed along with the loss.
-torch::Tensor NestedCrossEntropy(const torch::Tensor& z, const torch::Tensor& items,
-                                 const torch::Tensor& labels, const NestedSizes& sizes,
-                                 const std::vector<double>& size_weights,
-                                 int64_t memory_bytes = int64_t{128} << 20);
+// Holds scratch memory from call to call: one thread at a time.
+class NestedCrossEntropy {
+ public:
+  explicit NestedCrossEntropy(const NestedSoftmaxOptions& options);
+
+  // z [P, D], labels int64 [P] on the CPU, P > 0 -> scalar.
+  torch::Tensor operator()(const torch::Tensor& z, const ItemTensors& items,
+                           const torch::Tensor& labels);
+  // The same from a table of embeddings, items [N + 1, D]; labels beside z. Any device.
+  torch::Tensor FromTable(const torch::Tensor& z, const torch::Tensor& items,
+                          const torch::Tensor& labels) const;
+  // Multiplications and additions of the last call's matrix products, gradients included; 0 where
+  // they were libtorch's.
+  int64_t flops() const { return flops_; }
+
+ private:
+  friend struct FusedCrossEntropyFunction;
+  NestedSoftmaxOptions options_;
+  NestedSoftmax<float> single_;
+  NestedSoftmax<double> double_;
+  int64_t flops_ = 0;
+};
 
 }  // namespace nestrec

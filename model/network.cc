@@ -6,7 +6,6 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "model/model_view.h"
-#include "model/nested_ops.h"
 
 namespace nestrec {
 namespace {
@@ -119,7 +118,12 @@ std::vector<NetworkParameters::Named> NetworkParameters::All() {
   return all;
 }
 
-Network::Network(const NetworkOptions& options, Random random) : options_(options) {
+Network::Network(const NetworkOptions& options, Random random)
+    : options_(options),
+      cross_entropy_(
+          {.sizes = options.sizes,
+           .size_weights = std::vector<double>(static_cast<size_t>(options.sizes.levels()),
+                                               1.0 / options.sizes.levels())}) {
   parameters_.projector = torch::empty({options.sizes.max_dim(), options.feature_width});
   parameters_.projector_bias = torch::empty({options.sizes.max_dim()});
   const double bound = 1.0 / std::sqrt(static_cast<double>(options.feature_width));
@@ -137,20 +141,34 @@ Network::Network(const NetworkOptions& options, Random random) : options_(option
     parameter.tensor->requires_grad_(true);
 }
 
-Tensor Network::ItemEmbeddings(const Tensor& features) const {
-  const Tensor content =
-      torch::addmm(parameters_.projector_bias, features, parameters_.projector.t());
-  return parameters_.item_residual.defined() ? content + parameters_.item_residual : content;
+ItemTensors Network::Items(const Tensor& features) const {
+  return {.features = features,
+          .projector = parameters_.projector,
+          .bias = parameters_.projector_bias,
+          .residual = parameters_.item_residual};
 }
 
-Network::Activations Network::Run(const PackedBatch& batch, const Tensor& items,
+Tensor Network::ItemEmbeddings(const Tensor& features) const {
+  return nestrec::ItemEmbeddings(Items(features));
+}
+
+// Only the batch's own items are embedded here; the loss sees to all of them.
+Tensor Network::EmbedTokens(const PackedBatch& batch, const Tensor& features) const {
+  const Tensor tokens = torch::tensor(batch.tokens, torch::kInt64).to(features.device());
+  const Tensor content = FrozenInputLinear(features.index_select(0, tokens), parameters_.projector,
+                                           parameters_.projector_bias);
+  return parameters_.item_residual.defined()
+             ? content + parameters_.item_residual.index_select(0, tokens)
+             : content;
+}
+
+Network::Activations Network::Run(const PackedBatch& batch, const Tensor& features,
                                   bool training) const {
   const NestedSizes& sizes = options_.sizes;
   const auto drop = [&](const Tensor& x) {
     return training && options_.dropout > 0 ? torch::dropout(x, options_.dropout, true) : x;
   };
-  const Tensor tokens = torch::tensor(batch.tokens, torch::kInt64).to(items.device());
-  Tensor x = drop(items.index_select(0, tokens));  // [P, D]
+  Tensor x = drop(EmbedTokens(batch, features));  // [P, D]
   Activations activations;
   for (const BlockParameters& b : parameters_.blocks) {
     const Tensor radius = torch::exp(-torch::exp(b.nu_log));  // [D]
@@ -175,15 +193,12 @@ Network::Activations Network::Run(const PackedBatch& batch, const Tensor& items,
   return activations;
 }
 
-Tensor Network::Loss(const PackedBatch& batch, const Tensor& z, const Tensor& items,
-                     const std::vector<double>& size_weights) const {
-  Tensor labels = torch::tensor(batch.labels, torch::kInt64).to(z.device());
-  if (batch.labelled() == batch.positions()) {
-    return NestedCrossEntropy(z, items, labels, options_.sizes, size_weights);
-  }
+Tensor Network::Loss(const PackedBatch& batch, const Tensor& z, const Tensor& features) {
+  const Tensor labels = torch::tensor(batch.labels, torch::kInt64);
+  if (batch.labelled() == batch.positions()) return cross_entropy_(z, Items(features), labels);
   const Tensor rows = labels.nonzero().squeeze(1);
-  return NestedCrossEntropy(z.index_select(0, rows), items, labels.index_select(0, rows),
-                            options_.sizes, size_weights);
+  return cross_entropy_(z.index_select(0, rows.to(z.device())), Items(features),
+                        labels.index_select(0, rows));
 }
 
 ModelView Network::View(const Tensor& items, std::vector<Tensor>& item_levels) const {

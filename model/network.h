@@ -16,6 +16,7 @@
 #include "base/random.h"
 #include "model/batch.h"
 #include "model/checkpoint.h"
+#include "model/nested_ops.h"
 
 namespace nestrec {
 
@@ -74,16 +75,17 @@ class Network {
     std::vector<torch::Tensor> h_re,
         h_im;  // per block [P, D]: the recurrent state after each position
   };
-  // items [N + 1, D] -> activations. Dropout only when `training`.
-  Activations Run(const PackedBatch& batch, const torch::Tensor& items, bool training) const;
+  // features [N + 1, F] -> activations. Dropout only when `training`.
+  Activations Run(const PackedBatch& batch, const torch::Tensor& features, bool training) const;
   // Run's z.
-  torch::Tensor Forward(const PackedBatch& batch, const torch::Tensor& items, bool training) const {
-    return Run(batch, items, training).z;
+  torch::Tensor Forward(const PackedBatch& batch, const torch::Tensor& features,
+                        bool training) const {
+    return Run(batch, features, training).z;
   }
-  // The training loss of `z`: sum_j size_weights[j] * mean cross-entropy over the labelled
-  // positions.
-  torch::Tensor Loss(const PackedBatch& batch, const torch::Tensor& z, const torch::Tensor& items,
-                     const std::vector<double>& size_weights) const;
+  // The training loss of `z`: the mean over sizes of the mean cross-entropy over the labelled
+  // positions, of which there is at least one. Keeps scratch memory; one thread at a time.
+  torch::Tensor Loss(const PackedBatch& batch, const torch::Tensor& z,
+                     const torch::Tensor& features);
 
   // Views of every weight, by level, on this network's own memory, and of `items` [N + 1, D] split
   // by level into `item_levels`, which the caller keeps alive. Stays valid until parameters are
@@ -94,8 +96,12 @@ class Network {
   static void SetProjector(const torch::Tensor& weight, const torch::Tensor& bias, ModelView& view);
 
  private:
+  ItemTensors Items(const torch::Tensor& features) const;
+  torch::Tensor EmbedTokens(const PackedBatch& batch, const torch::Tensor& features) const;
+
   NetworkOptions options_;
   NetworkParameters parameters_;
+  NestedCrossEntropy cross_entropy_;
 };
 
 }  // namespace nestrec

@@ -40,29 +40,39 @@ constexpr char kStateSuffix[] = ".state";
 
 constexpr int kRankingCutoff = 1;  // index of 10 in kMetricCutoffs
 
-absl::Status CheckRange(absl::string_view name, double value, double low, double high) {
-  if (std::isfinite(value) && value >= low && value <= high) return absl::OkStatus();
+absl::Status CheckWhole(absl::string_view flag, int64_t value, int64_t low, int64_t high) {
+  if (value >= low && value <= high) return absl::OkStatus();
   return absl::InvalidArgumentError(
-      absl::StrCat(name, ": ", value, " is outside ", low, " to ", high));
+      absl::StrCat(flag, ": ", value, " is outside ", low, " to ", high));
 }
 
-absl::Status CheckRecipe(const Recipe& recipe) {
-  NESTREC_RETURN_IF_ERROR(CheckRange("learning rate", recipe.learning_rate, 1e-9, 10));
-  NESTREC_RETURN_IF_ERROR(
-      CheckRange("batch size", static_cast<double>(recipe.batch_size), 1, 1 << 20));
-  NESTREC_RETURN_IF_ERROR(CheckRange("max len", recipe.max_len, 1, 100000));
-  NESTREC_RETURN_IF_ERROR(CheckRange("blocks", recipe.blocks, 1, 256));
-  NESTREC_RETURN_IF_ERROR(CheckRange("dropout", recipe.dropout, 0, 0.99));
-  NESTREC_RETURN_IF_ERROR(CheckRange("weight decay", recipe.weight_decay, 0, 10));
-  NESTREC_RETURN_IF_ERROR(CheckRange("adam epsilon", recipe.adam_epsilon, 1e-20, 1));
-  NESTREC_RETURN_IF_ERROR(CheckRange("clip norm", recipe.clip_norm, 0, 1e9));
-  NESTREC_RETURN_IF_ERROR(CheckRange("warm-up steps", recipe.warmup_steps, 0, 1e9));
-  NESTREC_RETURN_IF_ERROR(CheckRange("epochs", recipe.epochs, 1, 1e6));
-  NESTREC_RETURN_IF_ERROR(CheckRange("patience", recipe.patience, 1, 1e6));
-  NESTREC_RETURN_IF_ERROR(CheckRange("r_min", recipe.r_min, 0, 0.9999));
-  NESTREC_RETURN_IF_ERROR(
-      CheckRange("r_max", recipe.r_max, std::nextafter(recipe.r_min, 1.0), 0.99999));
-  return CheckFeatureScaling(recipe.feature_scaling);
+absl::Status CheckReal(absl::string_view flag, double value, double low, double high) {
+  if (value >= low && value <= high) return absl::OkStatus();  // a NaN is in no range
+  return absl::InvalidArgumentError(
+      absl::StrFormat("%s: %.12g is outside %.12g to %.12g", flag, value, low, high));
+}
+
+// The features' value of the largest size, and where it stands.
+struct LargestFeature {
+  float value = 0;
+  int64_t row = 0, column = 0;
+  std::string modality;
+};
+
+LargestFeature FindLargestFeature(const Dataset& dataset) {
+  LargestFeature largest;
+  for (const Modality& modality : dataset.modalities) {
+    const std::vector<float>& values = modality.features.values;
+    const auto found = std::max_element(values.begin(), values.end(),
+                                        [](float a, float b) { return std::abs(a) < std::abs(b); });
+    if (found == values.end() || std::abs(*found) <= std::abs(largest.value)) continue;
+    const int64_t at = found - values.begin();
+    largest = {.value = *found,
+               .row = at / modality.features.columns,
+               .column = at % modality.features.columns,
+               .modality = modality.name};
+  }
+  return largest;
 }
 
 // Linear warm-up to the learning rate, then half a cosine down to 0 at the last of all steps.
@@ -219,28 +229,46 @@ class Run {
     return shuffled_;
   }
 
+  // `what` of this step is no number: the likely cause, and what is left of the run.
+  absl::Status NotANumber(int64_t step, absl::string_view what, double value) const {
+    // Encoders give values of about 1; squares and sums of far larger ones leave float32.
+    constexpr float kLargestUsual = 1e6f;
+    const LargestFeature largest = FindLargestFeature(dataset_);
+    const std::string cause =
+        std::abs(largest.value) > kLargestUsual
+            ? absl::StrFormat(
+                  "the features are too large to train on: row %d (item %d), column %d of %s is "
+                  "%g; write them anew with values of about 1%s",
+                  largest.row, largest.row + 1, largest.column, largest.modality, largest.value,
+                  options_.recipe.feature_scaling == "none"
+                      ? ", or try --feature-scaling sqrt_width"
+                      : "")
+            : absl::StrFormat(
+                  "lower --lr (now %g)%s", options_.recipe.learning_rate,
+                  options_.recipe.clip_norm == 0 ? ", or clip gradients (--clip 5)" : "");
+    return absl::AbortedError(absl::StrFormat(
+        "epoch %d, step %d: %s is %f; %s. %s", progress_.epoch + 1, step + 1, what, value, cause,
+        progress_.best_epoch > 0
+            ? absl::StrFormat("The checkpoint of epoch %d, the best one before, is intact",
+                              progress_.best_epoch)
+            : "No epoch was finished, and nothing was written"));
+  }
+
   absl::StatusOr<double> Step(int64_t step, EpochTotals& totals) {
     const size_t begin = static_cast<size_t>(step * options_.recipe.batch_size);
     const size_t count =
         std::min(static_cast<size_t>(options_.recipe.batch_size), shuffled_.size() - begin);
     const PackedBatch batch = PackWindows(dataset_, std::span(shuffled_).subspan(begin, count));
-    const std::vector<double> weights(static_cast<size_t>(options_.sizes.levels()),
-                                      1.0 / options_.sizes.levels());
-    const torch::Tensor items = network_.ItemEmbeddings(features_);
     const torch::Tensor loss =
-        network_.Loss(batch, network_.Forward(batch, items, /*training=*/true), items, weights);
+        network_.Loss(batch, network_.Forward(batch, features_, /*training=*/true), features_);
     const double value = loss.item<double>();
     optimizer_.ZeroGradients();
     loss.backward();
     const double norm =
         optimizer_.Step(LearningRate(options_.recipe, progress_.steps, TotalSteps()));
     if (!std::isfinite(value) || !std::isfinite(norm)) {
-      return absl::AbortedError(absl::StrFormat(
-          "epoch %d, step %d: %s is %f; lower --lr (now %g)%s. The checkpoint of the best epoch "
-          "before is intact",
-          progress_.epoch + 1, step + 1, std::isfinite(value) ? "the gradient norm" : "the loss",
-          std::isfinite(value) ? norm : value, options_.recipe.learning_rate,
-          options_.recipe.clip_norm == 0 ? ", or clip gradients (--clip 5)" : ""));
+      return std::isfinite(value) ? NotANumber(step, "the gradient norm", norm)
+                                  : NotANumber(step, "the loss", value);
     }
     ++progress_.steps;
     totals.loss += value;
@@ -363,9 +391,29 @@ std::string Recipe::ToJson() const {
   return json.dump();
 }
 
-absl::StatusOr<TrainingResult> Train(const Dataset& dataset, const TrainerOptions& options,
-                                     const TrainingObserver& observer) {
-  NESTREC_RETURN_IF_ERROR(CheckRecipe(options.recipe));
+absl::Status CheckRecipe(const Recipe& recipe) {
+  NESTREC_RETURN_IF_ERROR(CheckReal("--lr", recipe.learning_rate, 1e-9, 10));
+  NESTREC_RETURN_IF_ERROR(CheckWhole("--batch-size", recipe.batch_size, 1, 1 << 20));
+  NESTREC_RETURN_IF_ERROR(CheckWhole("--max-len", recipe.max_len, 1, 100'000));
+  NESTREC_RETURN_IF_ERROR(CheckWhole("--blocks", recipe.blocks, 1, 256));
+  NESTREC_RETURN_IF_ERROR(CheckReal("--dropout", recipe.dropout, 0, 0.99));
+  NESTREC_RETURN_IF_ERROR(CheckReal("--weight-decay", recipe.weight_decay, 0, 10));
+  NESTREC_RETURN_IF_ERROR(CheckReal("adam_epsilon", recipe.adam_epsilon, 1e-20, 1));  // no flag
+  NESTREC_RETURN_IF_ERROR(CheckReal("--clip", recipe.clip_norm, 0, 1e9));
+  NESTREC_RETURN_IF_ERROR(CheckWhole("--warmup-steps", recipe.warmup_steps, 0, 1'000'000'000));
+  NESTREC_RETURN_IF_ERROR(CheckWhole("--epochs", recipe.epochs, 1, 1'000'000));
+  NESTREC_RETURN_IF_ERROR(CheckWhole("--patience", recipe.patience, 1, 1'000'000));
+  NESTREC_RETURN_IF_ERROR(CheckReal("--r-min", recipe.r_min, 0, 0.9999));
+  NESTREC_RETURN_IF_ERROR(CheckReal("--r-max", recipe.r_max, 0, 0.99999));
+  if (recipe.r_max <= recipe.r_min) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("--r-max: %.12g is not above --r-min, %.12g", recipe.r_max, recipe.r_min));
+  }
+  return CheckFeatureScaling(recipe.feature_scaling);
+}
+
+absl::Status CheckOutput(const TrainerOptions& options) {
+  NESTREC_RETURN_IF_ERROR(CheckWritable(options.output));
   const bool can_resume = options.resume && FileExists(options.output + kStateSuffix);
   if (FileExists(options.output) && options.resume && !can_resume) {
     return absl::AlreadyExistsError(
@@ -376,6 +424,13 @@ absl::StatusOr<TrainingResult> Train(const Dataset& dataset, const TrainerOption
     return absl::AlreadyExistsError(
         absl::StrCat(options.output, " exists; --resume goes on with it, --overwrite starts anew"));
   }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<TrainingResult> Train(const Dataset& dataset, const TrainerOptions& options,
+                                     const TrainingObserver& observer) {
+  NESTREC_RETURN_IF_ERROR(CheckRecipe(options.recipe));
+  NESTREC_RETURN_IF_ERROR(CheckOutput(options));
   NESTREC_ASSIGN_OR_RETURN(Matrix features,
                            ConcatenateFeatures(dataset, options.recipe.feature_scaling));
   return Guard("train", [&]() -> absl::StatusOr<TrainingResult> {

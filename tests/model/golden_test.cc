@@ -173,7 +173,7 @@ TEST_F(GoldenTest, ForwardPassMatchesTheReference) {
   const Tensor items = network_.ItemEmbeddings(features_);
   ExpectClose(items, golden_.Get("output/item_embeddings"), "item embeddings");
   const PackedBatch batch = golden_.Batch(0);
-  const Tensor z = network_.Forward(batch, items, /*training=*/true);
+  const Tensor z = network_.Forward(batch, features_, /*training=*/true);
   const Tensor tokens = golden_.Get("input/tokens")[0];
   const Tensor labels = golden_.Get("input/labels")[0];
   ExpectPaddedZ(z, tokens, labels, golden_.Get("output/z"));
@@ -218,10 +218,8 @@ TEST_F(GoldenTest, EncoderMatchesTheReference) {
 
 TEST_F(GoldenTest, LossAndEveryGradientMatchTheReference) {
   const PackedBatch batch = golden_.Batch(0);
-  const Tensor items = network_.ItemEmbeddings(features_);
-  const Tensor z = network_.Forward(batch, items, /*training=*/true);
-  const std::vector<double> weights(static_cast<size_t>(sizes_.levels()), 1.0 / sizes_.levels());
-  const Tensor loss = network_.Loss(batch, z, items, weights);
+  const Tensor z = network_.Forward(batch, features_, /*training=*/true);
+  const Tensor loss = network_.Loss(batch, z, features_);
   ExpectClose(loss.detach().view({1}), golden_.Get("output/loss"), "loss");
   loss.backward();
   int compared = 0;
@@ -244,12 +242,10 @@ TEST_F(GoldenTest, TrainingTraceMatchesTheReference) {
                                               .epsilon = golden_.Number("eps"),
                                               .clip_norm = golden_.Number("clip")});
   const Tensor expected = golden_.Get("output/training_losses");
-  const std::vector<double> weights(static_cast<size_t>(sizes_.levels()), 1.0 / sizes_.levels());
   const int64_t batches = golden_.Get("input/tokens").size(0);
   for (int64_t step = 0; step < expected.size(0); ++step) {
     const PackedBatch batch = golden_.Batch(step % batches);
-    const Tensor items = network_.ItemEmbeddings(features_);
-    const Tensor loss = network_.Loss(batch, network_.Forward(batch, items, true), items, weights);
+    const Tensor loss = network_.Loss(batch, network_.Forward(batch, features_, true), features_);
     const double reference = expected[step].item<double>();
     EXPECT_NEAR(loss.item<double>(), reference, 1e-3 * std::abs(reference)) << "step " << step;
     optimizer.ZeroGradients();

@@ -4,6 +4,9 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <limits>
+#include <string>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 
@@ -116,36 +119,137 @@ TEST_F(NestedOpsTest, LinearRecurrenceMatchesTheComplexFormula) {
   }
 }
 
-TEST_F(NestedOpsTest, NestedCrossEntropyIsTheMeanOverSizesOfTheFullSoftmax) {
+TEST_F(NestedOpsTest, FrozenInputLinearIsAnAffineMap) {
+  const Tensor x = torch::randn({7, 4}, torch::kFloat64);
+  const Tensor weight = Leaf({12, 4});
+  const Tensor bias = Leaf({12});
+  CompareWithAutograd(
+      {weight, bias}, [&] { return FrozenInputLinear(x, weight, bias); },
+      [&] { return torch::addmm(bias, x, weight.t()); });
+}
+
+const std::vector<double> kSizeWeights = {0.2, 0.5, 0.3};
+
+// The mean over sizes of the full softmax, every size's logits in full.
+Tensor PlainCrossEntropy(const Tensor& z, const Tensor& items, const Tensor& labels,
+                         const NestedSizes& sizes) {
+  Tensor loss = torch::zeros({}, z.options());
+  for (int level = 0; level < sizes.levels(); ++level) {
+    const int64_t end = sizes.end(level);
+    const Tensor logits = torch::mm(z.narrow(1, 0, end), items.narrow(1, 0, end).t());
+    loss = loss + kSizeWeights[static_cast<size_t>(level)] *
+                      torch::nn::functional::cross_entropy(logits, labels);
+  }
+  return loss;
+}
+
+TEST_F(NestedOpsTest, CrossEntropyFromATableIsTheMeanOverSizesOfTheFullSoftmax) {
   const Tensor z = Leaf({40, 12});
   const Tensor items = Leaf({9, 12});
   const Tensor labels = torch::randint(0, 9, {40}, torch::kInt64);
-  const std::vector<double> weights = {0.2, 0.5, 0.3};
-  const auto plain = [&] {
-    Tensor loss = torch::zeros({}, torch::kFloat64);
-    for (int level = 0; level < sizes_.levels(); ++level) {
-      const int64_t end = sizes_.end(level);
-      const Tensor logits = torch::mm(z.narrow(1, 0, end), items.narrow(1, 0, end).t());
-      loss = loss + weights[static_cast<size_t>(level)] *
-                        torch::nn::functional::cross_entropy(logits, labels);
-    }
-    return loss;
-  };
-  CompareWithAutograd(
-      {z, items}, [&] { return NestedCrossEntropy(z, items, labels, sizes_, weights); }, plain);
   // The least memory makes blocks of 16 positions: 40 = 16 + 16 + 8.
-  CompareWithAutograd(
-      {z, items}, [&] { return NestedCrossEntropy(z, items, labels, sizes_, weights, 1); }, plain);
+  for (const int64_t memory_bytes : {int64_t{1}, int64_t{1} << 20}) {
+    const NestedCrossEntropy loss(
+        {.sizes = sizes_, .size_weights = kSizeWeights, .memory_bytes = memory_bytes});
+    CompareWithAutograd(
+        {z, items}, [&] { return loss.FromTable(z, items, labels); },
+        [&] { return PlainCrossEntropy(z, items, labels, sizes_); });
+  }
 }
 
-TEST_F(NestedOpsTest, NestedCrossEntropyStaysFiniteForHugeScores) {
+struct CrossEntropyCase {
+  const char* name;
+  int64_t positions;
+  int64_t items;
+  int64_t feature_width;
+  bool residual;
+  int64_t memory_bytes;
+};
+
+class FusedCrossEntropyTest : public testing::TestWithParam<CrossEntropyCase> {};
+
+TEST_P(FusedCrossEntropyTest, EqualsTheFullSoftmaxOverTheEmbeddingTable) {
+  const CrossEntropyCase& c = GetParam();
+  const NestedSizes sizes = *NestedSizes::Create({3, 5, 12});
+  torch::manual_seed(7);
+  ItemTensors items = {.features = torch::randn({c.items, c.feature_width}, torch::kFloat64),
+                       .projector = Leaf({12, c.feature_width}),
+                       .bias = Leaf({12}),
+                       .residual = c.residual ? Leaf({c.items, 12}) : Tensor()};
+  items.features[0].zero_();
+  const Tensor z = Leaf({c.positions, 12});
+  const Tensor labels = torch::randint(0, c.items, {c.positions}, torch::kInt64);
+  NestedCrossEntropy loss(
+      {.sizes = sizes, .size_weights = kSizeWeights, .memory_bytes = c.memory_bytes});
+  std::vector<Tensor> leaves = {z, items.projector, items.bias};
+  if (c.residual) leaves.push_back(items.residual);
+  for (int call = 0; call < 2; ++call) {  // the second call finds the first one's scratch
+    CompareWithAutograd(
+        leaves, [&] { return loss(z, items, labels); },
+        [&] { return PlainCrossEntropy(z, ItemEmbeddings(items), labels, sizes); });
+  }
+  EXPECT_GT(loss.flops(), 0);
+}
+
+// With 40 positions: 20 feature columns send every level by items, 4 the first and the last by
+// features, 1 all of them. 300 positions make three blocks, a byte of memory blocks of 256 items.
+constexpr int64_t kMuch = int64_t{1} << 26;
+INSTANTIATE_TEST_SUITE_P(
+    Shapes, FusedCrossEntropyTest,
+    testing::Values(CrossEntropyCase{"ByItems", 40, 9, 20, false, kMuch},
+                    CrossEntropyCase{"ByBoth", 40, 9, 4, false, kMuch},
+                    CrossEntropyCase{"ByFeatures", 40, 9, 1, false, kMuch},
+                    CrossEntropyCase{"ByItemsWithResidual", 40, 9, 20, true, kMuch},
+                    CrossEntropyCase{"ByBothWithResidual", 40, 9, 4, true, kMuch},
+                    CrossEntropyCase{"PositionBlocks", 300, 70, 20, true, kMuch},
+                    CrossEntropyCase{"PositionBlocksByBoth", 300, 70, 2, true, kMuch},
+                    CrossEntropyCase{"ItemBlocks", 40, 700, 20, true, 1},
+                    CrossEntropyCase{"ItemBlocksByBoth", 40, 700, 4, true, 1},
+                    CrossEntropyCase{"ItemAndPositionBlocks", 1100, 700, 4, false, 1},
+                    CrossEntropyCase{"OnePosition", 1, 9, 4, false, kMuch}),
+    [](const auto& info) { return std::string(info.param.name); });
+
+TEST_F(NestedOpsTest, CrossEntropyScalesItsGradientWhenItIsNotTheRoot) {
+  const ItemTensors items = {.features = torch::randn({9, 4}, torch::kFloat64),
+                             .projector = Leaf({12, 4}),
+                             .bias = Leaf({12}),
+                             .residual = Tensor()};
+  const Tensor z = Leaf({5, 12});
+  const Tensor labels = torch::randint(0, 9, {5}, torch::kInt64);
+  NestedCrossEntropy loss({.sizes = sizes_, .size_weights = kSizeWeights});
+  CompareWithAutograd(
+      {z, items.projector}, [&] { return -3 * loss(z, items, labels); },
+      [&] { return -3 * PlainCrossEntropy(z, ItemEmbeddings(items), labels, sizes_); });
+}
+
+TEST_F(NestedOpsTest, CrossEntropyStaysFiniteForHugeScores) {
   const Tensor z = (torch::ones({4, 12}, torch::kFloat32) * 1e4).requires_grad_(true);
-  const Tensor items = torch::randn({9, 12}).requires_grad_(true);
+  const ItemTensors items = {.features = torch::randn({9, 12}),
+                             .projector = torch::randn({12, 12}).requires_grad_(true),
+                             .bias = torch::zeros({12}).requires_grad_(true),
+                             .residual = Tensor()};
   const Tensor labels = torch::tensor({1, 2, 3, 4}, torch::kInt64);
-  const Tensor loss = NestedCrossEntropy(z, items, labels, sizes_, {0.3, 0.3, 0.4});
+  NestedCrossEntropy cross_entropy({.sizes = sizes_, .size_weights = {0.3, 0.3, 0.4}});
+  const Tensor loss = cross_entropy(z, items, labels);
   loss.backward();
   EXPECT_TRUE(std::isfinite(loss.item<double>()));
   EXPECT_TRUE(torch::isfinite(z.grad()).all().item<bool>());
+}
+
+TEST_F(NestedOpsTest, CrossEntropyLetsNaNThrough) {
+  const ItemTensors items = {.features = torch::randn({9, 12}),
+                             .projector = torch::randn({12, 12}).requires_grad_(true),
+                             .bias = torch::zeros({12}).requires_grad_(true),
+                             .residual = Tensor()};
+  const Tensor labels = torch::tensor({1, 2, 3, 4}, torch::kInt64);
+  NestedCrossEntropy cross_entropy({.sizes = sizes_, .size_weights = {0.3, 0.3, 0.4}});
+  for (const float bad :
+       {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+    Tensor z = torch::ones({4, 12}, torch::kFloat32);
+    z[2][7] = bad;
+    z.requires_grad_(true);
+    EXPECT_FALSE(std::isfinite(cross_entropy(z, items, labels).item<double>())) << bad;
+  }
 }
 
 }  // namespace

@@ -62,14 +62,14 @@ class NetworkTest : public testing::TestWithParam<int> {
 TEST_P(NetworkTest, EverySubModelAloneGivesThePrefixOfTheFullOne) {
   const torch::NoGradGuard no_grad;
   const Tensor items = network_.ItemEmbeddings(features_);
-  const Network::Activations wide = network_.Run(Batch(), items, false);
+  const Network::Activations wide = network_.Run(Batch(), features_, false);
   const Tensor& z = wide.z;
   for (int levels = 1; levels <= sizes_.levels(); ++levels) {
     const Network narrow = SubNetwork(levels);
     const int64_t dim = sizes_.end(levels - 1);
     const Tensor narrow_items = narrow.ItemEmbeddings(features_);
     EXPECT_LE((narrow_items - items.narrow(1, 0, dim)).abs().max().item<float>(), 1e-6) << dim;
-    const Network::Activations alone = narrow.Run(Batch(), narrow_items, false);
+    const Network::Activations alone = narrow.Run(Batch(), features_, false);
     const Tensor& narrow_z = alone.z;
     for (size_t block = 0; block < wide.h_re.size(); ++block) {
       const Tensor re = alone.h_re[block] - wide.h_re[block].narrow(1, 0, dim);
@@ -90,7 +90,7 @@ TEST_P(NetworkTest, EncoderEqualsTheNetworkAtEveryPositionAndWidth) {
   std::vector<Tensor> item_levels;
   const auto encoder = Encoder::Create(network_.View(items, item_levels), nullptr);
   ASSERT_TRUE(encoder.ok());
-  const Tensor z = network_.Forward(Batch(), items, false);
+  const Tensor z = network_.Forward(Batch(), features_, false);
   // Rows of the packed batch and the histories that end there.
   const std::vector<std::pair<int64_t, std::vector<int32_t>>> cases = {
       {0, {}}, {1, {3}}, {4, {3, 9, 9, 20}}, {5, {}}, {11, {7, 8, 11, 12, 13, 2}}};

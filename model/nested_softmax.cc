@@ -1,0 +1,432 @@
+#include "model/nested_softmax.h"
+
+#include <omp.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <utility>
+
+#include "model/gemm.h"
+#include "model/softmax_kernels.h"
+
+namespace nestrec {
+namespace {
+
+// More positions at a time would make the products little faster, but the scratch larger.
+constexpr int64_t kMostColumns = 128;
+constexpr int64_t kMostColumnsByItemBlocks = 512;
+constexpr int64_t kFewestRows = 256;
+constexpr double kNoPosition = 1e30;  // log_sum of a padding column: its softmax is 0
+
+int64_t RoundUp(int64_t value, int64_t multiple) {
+  return (value + multiple - 1) / multiple * multiple;
+}
+
+// Calls body(begin, end) for one share of [0, count) on each thread.
+template <typename Body>
+void ForShares(int64_t count, Body&& body) {
+#pragma omp parallel
+  {
+    const int64_t thread = omp_get_thread_num();
+    const int64_t threads = omp_get_num_threads();
+    const int64_t begin = count * thread / threads;
+    const int64_t end = count * (thread + 1) / threads;
+    if (begin < end) body(begin, end);
+  }
+}
+
+}  // namespace
+
+// Which form each level takes, and how the [items, positions] logits are cut into blocks.
+template <typename T>
+struct NestedSoftmax<T>::Plan {
+  static constexpr int64_t kByFeatures = -1;
+  std::vector<int64_t> table_column;  // per level: first column in the table, or kByFeatures
+  std::vector<int64_t> slot;          // per level: which of the levels by features it is
+  int64_t table_width = 0;
+  int64_t slots = 0;
+  int64_t columns = 0;  // positions at a time, a multiple of kSoftmaxColumns
+  int64_t rows = 0;     // items at a time
+  bool one_pass = true;
+
+  bool by_features(int level) const {
+    return table_column[static_cast<size_t>(level)] == kByFeatures;
+  }
+};
+
+// One block of positions on its way through.
+template <typename T>
+class NestedSoftmax<T>::Pass {
+ public:
+  Pass(NestedSoftmax& owner, const Plan& plan, const Items& items, const Gradients& gradients,
+       const T* z, std::span<const int64_t> labels, int64_t begin)
+      : owner_(owner),
+        options_(owner.options_),
+        plan_(plan),
+        items_(items),
+        gradients_(gradients),
+        labels_(labels.subspan(static_cast<size_t>(begin),
+                               static_cast<size_t>(std::min(
+                                   plan.columns, static_cast<int64_t>(labels.size()) - begin)))),
+        positions_(static_cast<int64_t>(labels_.size())),
+        all_positions_(static_cast<int64_t>(labels.size())),
+        columns_(RoundUp(positions_, kSoftmaxColumns)),
+        dim_(options_.sizes.max_dim()),
+        levels_(options_.sizes.levels()),
+        first_(begin == 0),
+        z_(z + begin * dim_),
+        dz_(gradients.z + begin * dim_),
+        max_(static_cast<size_t>(levels_ * columns_), -std::numeric_limits<T>::infinity()),
+        sum_(max_.size(), T{0}),
+        label_logit_(max_.size(), T{0}) {}
+
+  double Run() {
+    Transpose();
+    ProjectPositions();
+    if (plan_.one_pass) {
+      if (first_) FillTable(0, items_.count);
+      Forward(0, items_.count, /*normalise=*/true);
+      const double loss = Normalise();
+      Backward(0, items_.count);
+      ByFeatureGradients();
+      return loss;
+    }
+    ForItemBlocks([&](int64_t begin, int64_t end) {
+      FillTable(begin, end);
+      Forward(begin, end, /*normalise=*/true);
+    });
+    const double loss = Normalise();
+    ForItemBlocks([&](int64_t begin, int64_t end) {
+      FillTable(begin, end);
+      Forward(begin, end, /*normalise=*/false);
+      Backward(begin, end);
+      TableGradients(begin, end);
+    });
+    ByFeatureGradients();
+    return loss;
+  }
+
+  // The projector's gradient through the table of items [begin, end), added.
+  void TableGradients(int64_t begin, int64_t end) {
+    ForTableRuns([&](int64_t column, int64_t row, int64_t width) {
+      Multiply(Op::kTranspose, Op::kNone, width, items_.feature_width, end - begin,
+               owner_.embedding_gradients_.data() + column, plan_.table_width,
+               items_.features + begin * items_.feature_width, items_.feature_width, T{1},
+               gradients_.projector + row * items_.feature_width, items_.feature_width);
+    });
+  }
+
+ private:
+  void Multiply(Op op_a, Op op_b, int64_t m, int64_t n, int64_t k, const T* a, int64_t lda,
+                const T* b, int64_t ldb, T beta, T* c, int64_t ldc) {
+    owner_.flops_ += 2 * m * n * k;
+    Gemm(op_a, op_b, m, n, k, a, lda, b, ldb, beta, c, ldc);
+  }
+
+  template <typename Body>
+  void ForItemBlocks(Body&& body) {
+    for (int64_t begin = 0; begin < items_.count; begin += plan_.rows) {
+      body(begin, std::min(items_.count, begin + plan_.rows));
+    }
+  }
+
+  // Calls body(table column, projector row, width) for each run of adjacent levels in the table.
+  template <typename Body>
+  void ForTableRuns(Body&& body) {
+    for (int level = 0; level < levels_; ++level) {
+      if (plan_.by_features(level)) continue;
+      const int first = level;
+      while (level + 1 < levels_ && !plan_.by_features(level + 1)) ++level;
+      body(plan_.table_column[static_cast<size_t>(first)], options_.sizes.begin(first),
+           options_.sizes.end(level) - options_.sizes.begin(first));
+    }
+  }
+
+  T* Logits(int level) { return owner_.logits_.data() + level * plan_.rows * plan_.columns; }
+  T* ZProjected(int level) {  // [F, columns]
+    return owner_.z_projected_.data() +
+           plan_.slot[static_cast<size_t>(level)] * items_.feature_width * plan_.columns;
+  }
+  T* ByFeature(int level) {  // [positions, F]
+    return owner_.by_feature_.data() +
+           plan_.slot[static_cast<size_t>(level)] * items_.feature_width * plan_.columns;
+  }
+  const T* Projector(int level) const {
+    return items_.projector + options_.sizes.begin(level) * items_.feature_width;
+  }
+
+  void Transpose() {
+    T* out = owner_.z_transposed_.data();
+    for (int64_t d = 0; d < dim_; ++d) {
+      for (int64_t c = 0; c < columns_; ++c) {
+        out[d * columns_ + c] = c < positions_ ? z_[c * dim_ + d] : T{0};
+      }
+    }
+  }
+
+  // (z W)^T of the levels by features.
+  void ProjectPositions() {
+    for (int level = 0; level < levels_; ++level) {
+      if (!plan_.by_features(level)) continue;
+      Multiply(Op::kTranspose, Op::kNone, items_.feature_width, columns_,
+               options_.sizes.width(level), Projector(level), items_.feature_width,
+               owner_.z_transposed_.data() + options_.sizes.begin(level) * columns_, columns_, T{0},
+               ZProjected(level), columns_);
+    }
+  }
+
+  // Item embeddings, without b, of the levels by items.
+  void FillTable(int64_t begin, int64_t end) {
+    T* table = owner_.embeddings_.data();
+    ForTableRuns([&](int64_t column, int64_t row, int64_t width) {
+      if (items_.residual != nullptr) {
+        ForShares(end - begin, [&](int64_t from, int64_t to) {
+          for (int64_t r = from; r < to; ++r) {
+            std::copy_n(items_.residual + (begin + r) * dim_ + row, width,
+                        table + r * plan_.table_width + column);
+          }
+        });
+      }
+      Multiply(Op::kNone, Op::kTranspose, end - begin, width, items_.feature_width,
+               items_.features + begin * items_.feature_width, items_.feature_width,
+               items_.projector + row * items_.feature_width, items_.feature_width,
+               items_.residual != nullptr ? T{1} : T{0}, table + column, plan_.table_width);
+    });
+  }
+
+  // Logits of every level for items [begin, end), narrow to wide.
+  void Forward(int64_t begin, int64_t end, bool normalise) {
+    const int64_t rows = end - begin;
+    for (int level = 0; level < levels_; ++level) {
+      T* logits = Logits(level);
+      const int64_t width = options_.sizes.width(level);
+      const T* z_level =
+          owner_.z_transposed_.data() + options_.sizes.begin(level) * columns_;  // [w, columns]
+      T beta = level == 0 ? T{0} : T{1};  // the narrower size's logits are there already
+      if (plan_.by_features(level)) {
+        Multiply(Op::kNone, Op::kNone, rows, columns_, items_.feature_width,
+                 items_.features + begin * items_.feature_width, items_.feature_width,
+                 ZProjected(level), columns_, beta, logits, columns_);
+        if (items_.residual != nullptr) {
+          Multiply(Op::kNone, Op::kNone, rows, columns_, width,
+                   items_.residual + begin * dim_ + options_.sizes.begin(level), dim_, z_level,
+                   columns_, T{1}, logits, columns_);
+        }
+      } else {
+        Multiply(Op::kNone, Op::kNone, rows, columns_, width,
+                 owner_.embeddings_.data() + plan_.table_column[static_cast<size_t>(level)],
+                 plan_.table_width, z_level, columns_, beta, logits, columns_);
+      }
+      T* next = level + 1 < levels_ ? Logits(level + 1) : nullptr;
+      if (normalise) {
+        TakeIn(level, logits, rows, next);
+        TakeLabels(level, logits, begin, end);
+      } else if (next != nullptr) {
+        ForShares(rows, [&](int64_t from, int64_t to) {
+          std::copy(logits + from * columns_, logits + to * columns_, next + from * columns_);
+        });
+      }
+    }
+  }
+
+  // Takes rows of logits into the level's normaliser.
+  void TakeIn(int level, const T* logits, int64_t rows, T* copy) {
+    T* max = max_.data() + level * columns_;
+    T* sum = sum_.data() + level * columns_;
+    const int64_t shares = omp_get_max_threads();
+    std::vector<T> maxima(static_cast<size_t>(shares * columns_),
+                          -std::numeric_limits<T>::infinity());
+    std::vector<T> sums(maxima.size(), T{0});
+    ForShares(rows, [&](int64_t from, int64_t to) {
+      const int64_t at = omp_get_thread_num() * columns_;
+      UpdateLogSumExp(logits + from * columns_, to - from, columns_, T{1},
+                      copy == nullptr ? nullptr : copy + from * columns_, maxima.data() + at,
+                      sums.data() + at);
+    });
+    for (int64_t share = 0; share < shares; ++share) {
+      for (int64_t c = 0; c < columns_; ++c) {
+        const T other = maxima[static_cast<size_t>(share * columns_ + c)];
+        const T other_sum = sums[static_cast<size_t>(share * columns_ + c)];
+        if (other_sum == T{0}) continue;
+        const T together = std::max(max[c], other);
+        sum[c] = sum[c] * std::exp(max[c] - together) + other_sum * std::exp(other - together);
+        max[c] = together;
+      }
+    }
+  }
+
+  void TakeLabels(int level, const T* logits, int64_t begin, int64_t end) {
+    for (int64_t c = 0; c < positions_; ++c) {
+      const int64_t label = labels_[static_cast<size_t>(c)];
+      if (label < begin || label >= end) continue;
+      label_logit_[static_cast<size_t>(level * columns_ + c)] =
+          logits[(label - begin) * columns_ + c];
+    }
+  }
+
+  // Turns the normalisers into log sums, kept in max_; returns the block's share of the loss.
+  double Normalise() {
+    double loss = 0;
+    for (int level = 0; level < levels_; ++level) {
+      double of_level = 0;
+      for (int64_t c = 0; c < columns_; ++c) {
+        const size_t at = static_cast<size_t>(level * columns_ + c);
+        max_[at] = c < positions_ ? max_[at] + std::log(sum_[at]) : static_cast<T>(kNoPosition);
+        if (c < positions_) of_level += static_cast<double>(max_[at] - label_logit_[at]);
+      }
+      loss += Weight(level) * of_level;
+    }
+    return loss;
+  }
+
+  double Weight(int level) const {
+    return options_.size_weights[static_cast<size_t>(level)] / static_cast<double>(all_positions_);
+  }
+
+  // Gradients through the logits of items [begin, end), wide to narrow.
+  void Backward(int64_t begin, int64_t end) {
+    const int64_t rows = end - begin;
+    T* s = owner_.softmax_.data();  // [rows, columns]
+    const T first_items = begin == 0 ? T{0} : T{1};
+    for (int level = static_cast<int>(levels_) - 1; level >= 0; --level) {
+      const bool widest = level + 1 == levels_;
+      ForShares(rows, [&](int64_t from, int64_t to) {
+        AddSoftmax(Logits(level) + from * columns_, to - from, columns_, T{1},
+                   max_.data() + level * columns_, static_cast<T>(Weight(level)), widest,
+                   s + from * columns_);
+      });
+      for (int64_t c = 0; c < positions_; ++c) {
+        const int64_t label = labels_[static_cast<size_t>(c)];
+        if (label >= begin && label < end)
+          s[(label - begin) * columns_ + c] -= static_cast<T>(Weight(level));
+      }
+
+      const int64_t column = options_.sizes.begin(level);
+      const int64_t width = options_.sizes.width(level);
+      T* dz = dz_ + column;  // [positions, w], rows dim_ apart
+      if (plan_.by_features(level)) {
+        Multiply(Op::kTranspose, Op::kNone, positions_, items_.feature_width, rows, s, columns_,
+                 items_.features + begin * items_.feature_width, items_.feature_width, first_items,
+                 ByFeature(level), items_.feature_width);
+        if (items_.residual != nullptr) {
+          Multiply(Op::kTranspose, Op::kNone, positions_, width, rows, s, columns_,
+                   items_.residual + begin * dim_ + column, dim_, first_items, dz, dim_);
+        }
+      } else {
+        const int64_t at = plan_.table_column[static_cast<size_t>(level)];
+        Multiply(Op::kTranspose, Op::kNone, positions_, width, rows, s, columns_,
+                 owner_.embeddings_.data() + at, plan_.table_width, first_items, dz, dim_);
+        Multiply(Op::kNone, Op::kNone, rows, width, positions_, s, columns_, z_ + column, dim_,
+                 plan_.one_pass && !first_ ? T{1} : T{0}, owner_.embedding_gradients_.data() + at,
+                 plan_.table_width);
+      }
+      if (items_.residual != nullptr) {
+        Multiply(Op::kNone, Op::kNone, rows, width, positions_, s, columns_, z_ + column, dim_,
+                 first_ ? T{0} : T{1}, gradients_.residual + begin * dim_ + column, dim_);
+      }
+    }
+  }
+
+  // From S^T F to the gradients of z and of the projector, for the levels by features.
+  void ByFeatureGradients() {
+    for (int level = 0; level < levels_; ++level) {
+      if (!plan_.by_features(level)) continue;
+      const int64_t column = options_.sizes.begin(level);
+      const int64_t width = options_.sizes.width(level);
+      Multiply(Op::kNone, Op::kTranspose, positions_, width, items_.feature_width, ByFeature(level),
+               items_.feature_width, Projector(level), items_.feature_width,
+               items_.residual != nullptr ? T{1} : T{0}, dz_ + column, dim_);
+      Multiply(Op::kTranspose, Op::kNone, width, items_.feature_width, positions_, z_ + column,
+               dim_, ByFeature(level), items_.feature_width, T{1},
+               gradients_.projector + column * items_.feature_width, items_.feature_width);
+    }
+  }
+
+  NestedSoftmax& owner_;
+  const NestedSoftmaxOptions& options_;
+  const Plan& plan_;
+  const Items& items_;
+  const Gradients& gradients_;
+  const std::span<const int64_t> labels_;  // [positions]
+  const int64_t positions_;                // of this block
+  const int64_t all_positions_;            // of the batch
+  const int64_t columns_;                  // positions_, padded
+  const int64_t dim_;
+  const int levels_;
+  const bool first_;  // the batch's first block
+  const T* z_;        // [positions, D]
+  T* dz_;
+  std::vector<T> max_;  // [levels, columns]; after Normalise: log of the sum of exp
+  std::vector<T> sum_;
+  std::vector<T> label_logit_;
+};
+
+template <typename T>
+NestedSoftmax<T>::NestedSoftmax(NestedSoftmaxOptions options) : options_(std::move(options)) {}
+
+template <typename T>
+bool NestedSoftmax<T>::ByFeatures(int level, int64_t positions, int64_t feature_width) const {
+  const int64_t width = options_.sizes.width(level);
+  return 2 * positions * feature_width < width * (2 * feature_width + 3 * positions);
+}
+
+template <typename T>
+double NestedSoftmax<T>::Compute(const Items& items, const T* z, std::span<const int64_t> labels,
+                                 const Gradients& gradients) {
+  const int64_t positions = static_cast<int64_t>(labels.size());
+  const int64_t levels = options_.sizes.levels();
+  Plan plan;
+  for (int level = 0; level < levels; ++level) {
+    const bool by_features = ByFeatures(level, positions, items.feature_width);
+    plan.table_column.push_back(by_features ? Plan::kByFeatures : plan.table_width);
+    plan.slot.push_back(plan.slots);
+    if (by_features) {
+      ++plan.slots;
+    } else {
+      plan.table_width += options_.sizes.width(level);
+    }
+  }
+  const int64_t values = options_.memory_bytes / static_cast<int64_t>(sizeof(T));
+  const auto row_values = [&](int64_t columns) {
+    return (levels + 1) * columns + 2 * plan.table_width;
+  };
+  const int64_t padded = RoundUp(positions, kSoftmaxColumns);
+  const int64_t blocks = (padded + kMostColumns - 1) / kMostColumns;
+  plan.columns = RoundUp((positions + blocks - 1) / blocks, kSoftmaxColumns);  // even blocks
+  while (plan.columns > 2 * kSoftmaxColumns && items.count * row_values(plan.columns) > values) {
+    plan.columns = RoundUp(plan.columns / 2, kSoftmaxColumns);
+  }
+  plan.rows = items.count;
+  if (items.count * row_values(plan.columns) > values) {
+    plan.one_pass = false;
+    plan.columns = std::min(padded, kMostColumnsByItemBlocks);
+    plan.rows = std::min(items.count, std::max(kFewestRows, values / row_values(plan.columns)));
+  }
+
+  const auto reserve = [](std::vector<T>& scratch, int64_t count) {
+    if (static_cast<int64_t>(scratch.size()) < count) scratch.resize(static_cast<size_t>(count));
+  };
+  reserve(logits_, levels * plan.rows * plan.columns);
+  reserve(softmax_, plan.rows * plan.columns);
+  reserve(embeddings_, plan.rows * plan.table_width);
+  reserve(embedding_gradients_, plan.rows * plan.table_width);
+  reserve(z_transposed_, options_.sizes.max_dim() * plan.columns);
+  reserve(z_projected_, plan.slots * items.feature_width * plan.columns);
+  reserve(by_feature_, plan.slots * items.feature_width * plan.columns);
+
+  flops_ = 0;
+  std::fill_n(gradients.projector, options_.sizes.max_dim() * items.feature_width, T{0});
+  double loss = 0;
+  for (int64_t begin = 0; begin < positions; begin += plan.columns) {
+    Pass pass(*this, plan, items, gradients, z, labels, begin);
+    loss += pass.Run();
+    if (plan.one_pass && begin + plan.columns >= positions) pass.TableGradients(0, items.count);
+  }
+  return loss;
+}
+
+template class NestedSoftmax<float>;
+template class NestedSoftmax<double>;
+
+}  // namespace nestrec
