@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
@@ -88,14 +89,14 @@ absl::Status ErrnoStatus(int error, absl::string_view what, const std::string& p
   }
 }
 
-absl::StatusOr<std::string> ReadFile(const std::string& path) {
+absl::StatusOr<std::string> ReadFile(const std::string& path, size_t max_bytes) {
   const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0) return ErrnoStatus(errno, "cannot open", path);
   const absl::Cleanup close_fd = [fd] { close(fd); };
   std::string content;
   struct stat info;
   if (fstat(fd, &info) == 0 && S_ISREG(info.st_mode)) {
-    content.reserve(static_cast<size_t>(info.st_size));
+    content.reserve(std::min(static_cast<size_t>(info.st_size), max_bytes));
   }
   char chunk[1 << 16];
   while (true) {
@@ -106,6 +107,10 @@ absl::StatusOr<std::string> ReadFile(const std::string& path) {
       return ErrnoStatus(errno, "cannot read", path);
     }
     content.append(chunk, static_cast<size_t>(count));
+    if (content.size() > max_bytes) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(path, " has more than ", max_bytes, " bytes, the most that it may have"));
+    }
   }
 }
 
@@ -119,6 +124,35 @@ absl::Status MakeDirectories(const std::string& path) {
 bool FileExists(const std::string& path) {
   std::error_code error;
   return std::filesystem::exists(path, error);
+}
+
+absl::Status CheckWritable(const std::string& path) {
+  return AtomicFileWriter::Create(path).status();
+}
+
+absl::StatusOr<NewFolders> NewFolders::Create(const std::string& path) {
+  std::error_code error;
+  std::vector<std::string> missing;
+  std::filesystem::path folder(path);
+  while (!folder.empty() && !std::filesystem::exists(folder, error)) {
+    missing.push_back(folder.string());
+    if (folder == folder.parent_path()) break;
+    folder = folder.parent_path();
+  }
+  if (!folder.empty() && std::filesystem::exists(folder, error) &&
+      !std::filesystem::is_directory(folder, error)) {
+    return absl::InvalidArgumentError(
+        missing.empty() ? absl::StrCat(path, " is a file, not a folder; choose another folder")
+                        : absl::StrCat("cannot create folder ", path, ": ", folder.string(),
+                                       " is a file, not a folder; choose another folder"));
+  }
+  NewFolders folders(std::move(missing));
+  NESTREC_RETURN_IF_ERROR(MakeDirectories(path));
+  return folders;
+}
+
+NewFolders::~NewFolders() {
+  for (const std::string& folder : created_) rmdir(folder.c_str());  // fails unless it is empty
 }
 
 absl::StatusOr<std::shared_ptr<const MappedFile>> MappedFile::Open(const std::string& path) {
@@ -148,7 +182,12 @@ absl::StatusOr<std::unique_ptr<AtomicFileWriter>> AtomicFileWriter::Create(
     const std::string& path) {
   std::error_code error;
   if (std::filesystem::is_directory(path, error)) {
-    return absl::InvalidArgumentError(absl::StrCat("cannot write ", path, ": it is a folder"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("cannot write ", path, ": it is a folder; give the path of a file in it"));
+  }
+  if (std::filesystem::exists(path, error) && !std::filesystem::is_regular_file(path, error)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "cannot write ", path, ": it is not a regular file; give the path of a new file"));
   }
   std::string temporary = absl::StrCat(path, ".tmp.XXXXXX");
   const int fd = mkostemp(temporary.data(), O_CLOEXEC);

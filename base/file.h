@@ -10,6 +10,8 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -20,12 +22,35 @@ namespace nestrec {
 // A Status for the system call that just failed with `error` (errno).
 absl::Status ErrnoStatus(int error, absl::string_view what, const std::string& path);
 
-absl::StatusOr<std::string> ReadFile(const std::string& path);
+// kInvalidArgument for a file of more than `max_bytes`, which is not read further: some, such as
+// /dev/zero, have no end.
+absl::StatusOr<std::string> ReadFile(const std::string& path, size_t max_bytes = SIZE_MAX);
 
 // Creates `path` and its parents; fine when it exists already.
 absl::Status MakeDirectories(const std::string& path);
 
 bool FileExists(const std::string& path);
+
+// Whether AtomicFileWriter could begin to write `path`, for finding out before the work and not
+// after it.
+absl::Status CheckWritable(const std::string& path);
+
+// A folder with its parents, as MakeDirectories makes it; those that were not there before are
+// removed again, as far as they are empty, unless Keep() is called. Movable, not thread-safe.
+class NewFolders {
+ public:
+  // kInvalidArgument, naming it, when `path` or one of its parents is a file.
+  static absl::StatusOr<NewFolders> Create(const std::string& path);
+  ~NewFolders();
+  NewFolders(NewFolders&& other) noexcept : created_(std::exchange(other.created_, {})) {}
+  NewFolders& operator=(NewFolders&&) = delete;
+
+  void Keep() { created_.clear(); }
+
+ private:
+  explicit NewFolders(std::vector<std::string> created) : created_(std::move(created)) {}
+  std::vector<std::string> created_;  // innermost first
+};
 
 // A read-only mapping of a whole file. Pages are read on first touch. The mapping stays valid when
 // the path is replaced by rename (writers here always do), but not when the file is truncated in
@@ -55,6 +80,8 @@ class MappedFile {
 // crash) the old file stays, and the destructor removes the temporary one. Not thread-safe.
 class AtomicFileWriter {
  public:
+  // kInvalidArgument for a path that is a folder, a device or another thing that is no file: it
+  // would be replaced.
   static absl::StatusOr<std::unique_ptr<AtomicFileWriter>> Create(const std::string& path);
   ~AtomicFileWriter();
   AtomicFileWriter(const AtomicFileWriter&) = delete;
@@ -62,12 +89,14 @@ class AtomicFileWriter {
 
   absl::Status Write(const void* data, size_t size_bytes);
   absl::Status Write(absl::string_view text) { return Write(text.data(), text.size()); }
+  // Hands what Write has gathered to the operating system, so that little is left that can go wrong
+  // at Commit.
+  absl::Status Flush();
   absl::Status Commit();
 
  private:
   AtomicFileWriter(std::string path, std::string temporary, int fd)
       : path_(std::move(path)), temporary_(std::move(temporary)), fd_(fd) {}
-  absl::Status Flush();
 
   std::string path_;
   std::string temporary_;

@@ -1,14 +1,29 @@
 #include "base/nested_sizes.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/status/status.h"
+#include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
 
 namespace nestrec {
+namespace {
+
+// Of any size, with a sign or without.
+bool IsWholeNumber(absl::string_view text) {
+  text = absl::StripAsciiWhitespace(text);
+  if (!absl::ConsumePrefix(&text, "-")) absl::ConsumePrefix(&text, "+");
+  return !text.empty() && std::all_of(text.begin(), text.end(), [](char c) {
+    return absl::ascii_isdigit(static_cast<unsigned char>(c));
+  });
+}
+
+}  // namespace
 
 absl::StatusOr<NestedSizes> NestedSizes::Create(std::vector<int> sizes) {
   if (sizes.empty()) {
@@ -20,6 +35,12 @@ absl::StatusOr<NestedSizes> NestedSizes::Create(std::vector<int> sizes) {
   }
   int previous = 0;
   for (const int size : sizes) {
+    if (size < kMinWidth) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("sizes: ", size, " in ", absl::StrJoin(sizes, ","), " is too narrow; ",
+                       "every level needs at least ", kMinWidth,
+                       " columns, since each level is normalised on its own"));
+    }
     if (size <= previous) {
       return absl::InvalidArgumentError(
           absl::StrCat("sizes: ", absl::StrJoin(sizes, ","), " is not strictly increasing at ",
@@ -45,6 +66,11 @@ absl::StatusOr<NestedSizes> NestedSizes::Parse(absl::string_view text) {
   for (const absl::string_view part : absl::StrSplit(text, ',')) {
     int size = 0;
     if (!absl::SimpleAtoi(part, &size)) {
+      if (IsWholeNumber(part)) {
+        return absl::InvalidArgumentError(absl::StrCat("sizes: ", absl::StripAsciiWhitespace(part),
+                                                       " is outside the limits, ", kMinWidth,
+                                                       " to ", kMaxDim));
+      }
       return absl::InvalidArgumentError(absl::StrCat(
           "sizes: '", part, "' in '", text, "' is not a whole number; write them as 8,16,32"));
     }

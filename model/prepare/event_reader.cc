@@ -13,11 +13,12 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
+#include "base/printable.h"
 #include "base/status_macros.h"
+#include "base/utf8.h"
 #include "model/prepare/csv_reader.h"
 #include "model/prepare/line_reader.h"
 #include "model/prepare/literal_parser.h"
-#include "model/prepare/utf8.h"
 #include "nlohmann/json.hpp"
 
 namespace nestrec {
@@ -121,7 +122,7 @@ absl::StatusOr<Columns> ResolveColumns(std::span<const std::string> header,
     if (!field->needed || column >= 0) continue;
     return absl::InvalidArgumentError(
         absl::StrCat(path, " has no ", field->what, " column; its columns are '",
-                     absl::string_view(absl::StrJoin(header, "', '")).substr(0, 300),
+                     Printable(absl::string_view(absl::StrJoin(header, "', '")).substr(0, 300)),
                      "'. If that is a header, name the column with --", field->what,
                      "-field; if the file has none, name all its columns in order, for example "
                      "--columns user,item,timestamp,rating",

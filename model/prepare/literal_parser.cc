@@ -12,7 +12,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
-#include "model/prepare/utf8.h"
+#include "base/utf8.h"
 #include "nlohmann/json.hpp"
 
 namespace nestrec {

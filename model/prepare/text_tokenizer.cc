@@ -4,7 +4,7 @@
 #include <string>
 
 #include "absl/strings/ascii.h"
-#include "model/prepare/utf8.h"
+#include "base/utf8.h"
 
 #define XXH_INLINE_ALL
 #include "xxhash.h"

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <csignal>
@@ -77,6 +78,59 @@ TEST_F(FileTest, ErrorsNameThePath) {
   EXPECT_EQ(AtomicFileWriter::Create(Path("no/such/folder")).status().code(),
             absl::StatusCode::kNotFound);
   EXPECT_THAT(WriteFileAtomically(folder_, "x").message(), HasSubstr("it is a folder"));
+}
+
+TEST_F(FileTest, ReplacesNothingThatIsNoFile) {
+  const std::string fifo = Path("fifo");
+  ASSERT_EQ(mkfifo(fifo.c_str(), 0600), 0);
+  EXPECT_THAT(WriteFileAtomically(fifo, "x").message(), HasSubstr("it is not a regular file"));
+  EXPECT_TRUE(std::filesystem::is_fifo(fifo));
+}
+
+TEST_F(FileTest, ReadsNoMoreThanItMay) {
+  ASSERT_TRUE(WriteFileAtomically(Path("a"), "12345").ok());
+  EXPECT_EQ(*ReadFile(Path("a"), 5), "12345");
+  EXPECT_THAT(ReadFile(Path("a"), 4).status().message(), HasSubstr("has more than 4 bytes"));
+  EXPECT_THAT(ReadFile("/dev/zero", 100).status().message(), HasSubstr("/dev/zero has more"));
+}
+
+TEST_F(FileTest, CheckWritableLeavesNothingBehind) {
+  EXPECT_TRUE(CheckWritable(Path("new")).ok());
+  EXPECT_EQ(FilesInFolder(), 0u);
+  EXPECT_EQ(CheckWritable(Path("no/such/folder")).code(), absl::StatusCode::kNotFound);
+  EXPECT_THAT(CheckWritable(folder_).message(), HasSubstr("it is a folder"));
+}
+
+TEST_F(FileTest, NewFoldersGoAgainUnlessTheyAreKept) {
+  ASSERT_TRUE(MakeDirectories(Path("old/empty")).ok());
+  for (const char* name : {"old/empty", "old/empty/", "old/new", "a/b/c", "a/b/", "a/../b"}) {
+    ASSERT_TRUE(NewFolders::Create(Path(name)).ok()) << name;
+    EXPECT_TRUE(FileExists(Path("old/empty"))) << name;
+    EXPECT_FALSE(FileExists(Path("old/new"))) << name;
+    EXPECT_FALSE(FileExists(Path("a"))) << name;
+    EXPECT_FALSE(FileExists(Path("b"))) << name;
+  }
+  {
+    auto kept = NewFolders::Create(Path("a/b"));
+    ASSERT_TRUE(kept.ok()) << kept.status();
+    EXPECT_TRUE(FileExists(Path("a/b")));
+    kept->Keep();
+    auto in_use = NewFolders::Create(Path("c/d"));
+    ASSERT_TRUE(in_use.ok()) << in_use.status();
+    ASSERT_TRUE(WriteFileAtomically(Path("c/somebody else's"), "x").ok());
+  }
+  EXPECT_TRUE(FileExists(Path("a/b")));
+  EXPECT_TRUE(FileExists(Path("c/somebody else's")));
+  EXPECT_FALSE(FileExists(Path("c/d")));
+}
+
+TEST_F(FileTest, NewFoldersNameTheFileThatIsInTheWay) {
+  ASSERT_TRUE(WriteFileAtomically(Path("file"), "x").ok());
+  for (const char* name : {"file", "file/below", "file/far/below"}) {
+    const absl::Status status = NewFolders::Create(Path(name)).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
+    EXPECT_THAT(status.message(), HasSubstr(Path("file") + " is a file, not a folder"));
+  }
 }
 
 TEST_F(FileTest, MapsAndSurvivesReplacement) {

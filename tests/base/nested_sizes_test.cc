@@ -33,14 +33,19 @@ TEST(NestedSizes, RefusesWhatIsNotIncreasingOrTooNarrow) {
   EXPECT_THAT(NestedSizes::Parse("16,8").status().message(),
               HasSubstr("not strictly increasing at 8"));
   EXPECT_THAT(NestedSizes::Parse("8,9").status().message(), HasSubstr("1 column wide"));
-  EXPECT_THAT(NestedSizes::Parse("1,8").status().message(), HasSubstr("1 column wide"));
-  EXPECT_THAT(NestedSizes::Parse("0").status().message(), HasSubstr("increasing"));
-  EXPECT_THAT(NestedSizes::Parse("-4").status().message(), HasSubstr("increasing"));
+  for (const char* narrow : {"1,8", "0,8", "-4,8", "0", "-4", "8,-16"}) {
+    EXPECT_THAT(NestedSizes::Parse(narrow).status().message(),
+                HasSubstr("every level needs at least 2 columns"));
+  }
+  EXPECT_THAT(NestedSizes::Parse("-4,8").status().message(), HasSubstr("-4 in -4,8 is too narrow"));
   EXPECT_THAT(NestedSizes::Parse("").status().message(), HasSubstr("not a whole number"));
   EXPECT_THAT(NestedSizes::Parse("8,x").status().message(), HasSubstr("'x'"));
   EXPECT_THAT(NestedSizes::Parse("100000").status().message(), HasSubstr("65536"));
+  EXPECT_THAT(NestedSizes::Parse("8, 99999999999999999999").status().message(),
+              HasSubstr("99999999999999999999 is outside the limits, 2 to 65536"));
+  EXPECT_THAT(NestedSizes::Parse("-99999999999").status().message(), HasSubstr("2 to 65536"));
   EXPECT_FALSE(NestedSizes::Create({}).ok());
-  EXPECT_THAT(NestedSizes::Doubling(1).status().message(), HasSubstr("1 column wide"));
+  EXPECT_THAT(NestedSizes::Doubling(1).status().message(), HasSubstr("1 in 1 is too narrow"));
 }
 
 TEST(NestedSizes, NamesItsSizesForAnUnknownDim) {

@@ -1,4 +1,4 @@
-// UTF-8, the little of it that reading ids and splitting texts into words needs.
+// UTF-8, the little of it that reading ids, splitting texts into words and quoting bytes needs.
 //
 // Pure functions; safe to call from any thread.
 #pragma once
