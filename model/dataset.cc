@@ -14,6 +14,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/string_view.h"
 #include "base/file.h"
+#include "base/printable.h"
 #include "base/status_macros.h"
 #include "model/user_id.h"
 #include "nlohmann/json.hpp"
@@ -67,8 +68,8 @@ absl::string_view NextWord(absl::string_view& rest) {
 // A word as it may stand in a message.
 std::string Quoted(absl::string_view word) {
   constexpr size_t kLongest = 60;
-  return word.size() <= kLongest ? absl::StrCat("'", word, "'")
-                                 : absl::StrCat("'", word.substr(0, kLongest), "...'");
+  return absl::StrCat("'", Printable(word.substr(0, kLongest)),
+                      word.size() <= kLongest ? "'" : "...'");
 }
 
 // The item's external id: `item_id`, or `asin`, a string or an integer.

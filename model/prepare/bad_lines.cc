@@ -2,6 +2,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "base/printable.h"
 
 namespace nestrec {
 
@@ -9,7 +10,7 @@ absl::Status BadLines::Add(absl::string_view path, int64_t line, absl::string_vi
   ++count_;
   const bool too_many = limit_.has_value() && count_ > *limit_;
   if (static_cast<int64_t>(messages_.size()) < shown_ || (too_many && messages_.empty())) {
-    messages_.push_back(absl::StrCat(path, ":", line, ": ", what));
+    messages_.push_back(Printable(absl::StrCat(path, ":", line, ": ", what)));
   }
   if (!too_many) return absl::OkStatus();
   return absl::InvalidArgumentError(

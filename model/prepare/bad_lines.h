@@ -24,7 +24,7 @@ class BadLines {
   absl::Status Add(absl::string_view path, int64_t line, absl::string_view what);
 
   int64_t count() const { return count_; }
-  // "events.csv:17: 2 fields, but the header has 3".
+  // "events.csv:17: 2 fields, but the header has 3"; printable, whatever the line holds.
   const std::vector<std::string>& messages() const { return messages_; }
   // The messages, one a line, each indented; says how many more there are.
   std::string ToString() const;

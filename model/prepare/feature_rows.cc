@@ -8,6 +8,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "base/printable.h"
 #include "base/status_macros.h"
 #include "model/prepare/line_reader.h"
 
@@ -32,7 +33,7 @@ absl::StatusOr<RowOfId> ReadFeatureIds(const std::string& path) {
     const auto [found, inserted] = rows.try_emplace(std::string(id), lines->number() - 1);
     if (!inserted) {
       return absl::InvalidArgumentError(absl::StrCat(path, ":", lines->number(), ": the item id '",
-                                                     id, "' is already on line ",
+                                                     Printable(id), "' is already on line ",
                                                      found->second + 1));
     }
   }

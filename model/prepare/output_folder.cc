@@ -1,32 +1,43 @@
 #include "model/prepare/output_folder.h"
 
+#include <unistd.h>
+
 #include <filesystem>
 #include <system_error>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "base/file.h"
+#include "base/status_macros.h"
 
 namespace nestrec {
 
-absl::Status OpenOutputFolder(const std::string& folder, bool overwrite) {
+absl::StatusOr<OutputFolder> OutputFolder::Open(const std::string& path, bool overwrite) {
+  NESTREC_ASSIGN_OR_RETURN(NewFolders created, NewFolders::Create(path));
   std::error_code error;
-  if (std::filesystem::exists(folder, error)) {
-    if (!std::filesystem::is_directory(folder, error)) {
-      return absl::InvalidArgumentError(
-          absl::StrCat(folder, " is a file, not a folder; choose another --out"));
-    }
-    if (!overwrite && !std::filesystem::is_empty(folder, error)) {
-      return absl::AlreadyExistsError(absl::StrCat(
-          folder, " is not empty; choose another --out, or replace the data in it with ",
-          "--overwrite"));
-    }
+  const bool is_empty = std::filesystem::is_empty(path, error);
+  if (error) return ErrnoStatus(error.value(), "cannot list", path);
+  if (!overwrite && !is_empty) {
+    return absl::AlreadyExistsError(absl::StrCat(
+        path, " is not empty; choose another --out, or replace the data in it with --overwrite"));
   }
-  return MakeDirectories(folder);
+  return OutputFolder(path, is_empty, std::move(created));
 }
 
-absl::Status RemoveOldData(const std::string& folder) {
-  const std::filesystem::path root(folder);
+OutputFolder::~OutputFolder() {
+  if (path_.empty() || !was_empty_) return;
+  // Only what prepare writes, by name: somebody else may have put files there meanwhile.
+  RemoveOldData().IgnoreError();
+  unlink((path_ + "/items.jsonl").c_str());
+  rmdir((path_ + "/features").c_str());
+}
+
+void OutputFolder::Keep() {
+  created_.Keep();
+  path_.clear();
+}
+
+absl::Status OutputFolder::RemoveOldData() const {
+  const std::filesystem::path root(path_);
   std::vector<std::filesystem::path> old = {root / "prepare_report.json", root / "interactions.txt",
                                             root / "features/text.encoder.safetensors"};
   std::error_code error;

@@ -62,7 +62,7 @@ absl::Status CheckOptions(const PrepareOptions& options) {
                        "an item id per line>, or the --catalogue whose lines the rows follow"));
     }
   }
-  return absl::OkStatus();
+  return TextEncoder::CheckOptions(options.text);
 }
 
 // One run, stage by stage.
@@ -73,14 +73,16 @@ class Preparation {
 
   absl::StatusOr<PrepareReport> Run() {
     NESTREC_RETURN_IF_ERROR(CheckOptions(options_));
-    NESTREC_RETURN_IF_ERROR(OpenOutputFolder(options_.out, options_.overwrite));
+    NESTREC_ASSIGN_OR_RETURN(OutputFolder folder,
+                             OutputFolder::Open(options_.out, options_.overwrite));
     NESTREC_RETURN_IF_ERROR(ReadLogs());
     NESTREC_RETURN_IF_ERROR(ReadCatalogues());
     NESTREC_RETURN_IF_ERROR(FilterEvents());
     NumberItems();
     NESTREC_RETURN_IF_ERROR(CheckWhatIsLeft());
     NESTREC_RETURN_IF_ERROR(MakeFeatures());
-    NESTREC_RETURN_IF_ERROR(WriteFolder());
+    NESTREC_RETURN_IF_ERROR(WriteFolder(folder));
+    folder.Keep();
     return std::move(report_);
   }
 
@@ -97,7 +99,7 @@ class Preparation {
   absl::Status MakeTextFeatures();
   absl::Status TakeFeatures(const FeatureFile& file);
   void AddFeatures(const std::string& name, Matrix matrix);
-  absl::Status WriteFolder();
+  absl::Status WriteFolder(const OutputFolder& folder);
   absl::Status WriteInteractions() const;
   absl::Status WriteItems() const;
   std::string ItemLine(int32_t item) const;
@@ -363,9 +365,9 @@ void Preparation::AddFeatures(const std::string& name, Matrix matrix) {
   features_.emplace_back(name, std::move(matrix));
 }
 
-absl::Status Preparation::WriteFolder() {
+absl::Status Preparation::WriteFolder(const OutputFolder& folder) {
   progress_("writing", 0);
-  NESTREC_RETURN_IF_ERROR(RemoveOldData(options_.out));
+  NESTREC_RETURN_IF_ERROR(folder.RemoveOldData());
   NESTREC_RETURN_IF_ERROR(WriteItems());
   if (!features_.empty()) NESTREC_RETURN_IF_ERROR(MakeDirectories(Path(kFeatureFolder)));
   for (const auto& [name, matrix] : features_) {
@@ -409,6 +411,8 @@ absl::Status Preparation::WriteInteractions() const {
 }
 
 }  // namespace
+
+absl::Status CheckPrepareOptions(const PrepareOptions& options) { return CheckOptions(options); }
 
 absl::StatusOr<PrepareReport> Prepare(const PrepareOptions& options,
                                       const PrepareProgress& progress) {

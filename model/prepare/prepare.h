@@ -105,9 +105,14 @@ struct PrepareReport {
 // `progress` is told the stage and the part of it that is done, 0 to 1.
 using PrepareProgress = std::function<void(absl::string_view stage, double fraction)>;
 
+// kInvalidArgument, naming the flag, for options outside their limits or that do not go together;
+// Prepare checks them first.
+absl::Status CheckPrepareOptions(const PrepareOptions& options);
+
 // kInvalidArgument for bad options or input (file and line named); kAlreadyExists for an output
 // folder that is not empty; kFailedPrecondition when nothing, or a single item, is left, with the
 // cure; errors of base/file.h.
+// Without success an output folder that was not there, or empty, is so again.
 absl::StatusOr<PrepareReport> Prepare(const PrepareOptions& options,
                                       const PrepareProgress& progress);
 

@@ -228,16 +228,21 @@ void AddUserEvents(int64_t user, std::span<const int64_t> items, Random& random,
 
 }  // namespace
 
-absl::StatusOr<SyntheticShop> MakeSyntheticShop(const ShopOptions& options) {
+absl::Status CheckShopOptions(const ShopOptions& options) {
   constexpr int64_t kMost = 10'000'000;
   if (options.users < 10 || options.users > kMost) {
     return absl::InvalidArgumentError(
-        absl::StrCat("--users is ", options.users, "; it must be from 10 to ", kMost));
+        absl::StrCat("--users: ", options.users, " is outside 10 to ", kMost));
   }
   if (options.items < 20 || options.items > kMost) {
     return absl::InvalidArgumentError(
-        absl::StrCat("--items is ", options.items, "; it must be from 20 to ", kMost));
+        absl::StrCat("--items: ", options.items, " is outside 20 to ", kMost));
   }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<SyntheticShop> MakeSyntheticShop(const ShopOptions& options) {
+  NESTREC_RETURN_IF_ERROR(CheckShopOptions(options));
   Shop shop;
   Random stock(options.seed, 0);
   StockShop(options.items, stock, shop);
@@ -257,7 +262,7 @@ absl::StatusOr<SyntheticShop> MakeSyntheticShop(const ShopOptions& options) {
 }
 
 absl::Status WriteSyntheticShop(const SyntheticShop& shop, const std::string& folder) {
-  NESTREC_RETURN_IF_ERROR(MakeDirectories(folder));
+  NESTREC_ASSIGN_OR_RETURN(NewFolders folders, NewFolders::Create(folder));
   NESTREC_ASSIGN_OR_RETURN(const std::unique_ptr<AtomicFileWriter> catalogue,
                            AtomicFileWriter::Create(folder + "/catalogue.jsonl"));
   for (const ShopItem& item : shop.items) {
@@ -269,7 +274,6 @@ absl::Status WriteSyntheticShop(const SyntheticShop& shop, const std::string& fo
     record["description"] = item.description;
     NESTREC_RETURN_IF_ERROR(catalogue->Write(record.dump() + "\n"));
   }
-  NESTREC_RETURN_IF_ERROR(catalogue->Commit());
   NESTREC_ASSIGN_OR_RETURN(const std::unique_ptr<AtomicFileWriter> events,
                            AtomicFileWriter::Create(folder + "/events.csv"));
   NESTREC_RETURN_IF_ERROR(events->Write("user_id,item_id,timestamp,rating\n"));
@@ -278,7 +282,13 @@ absl::Status WriteSyntheticShop(const SyntheticShop& shop, const std::string& fo
         "u%05d,%s,%d,%d\n", event.user + 1, shop.items[static_cast<size_t>(event.item)].id,
         event.timestamp, event.rating)));
   }
-  return events->Commit();
+  // Both are written before the first one takes its name.
+  NESTREC_RETURN_IF_ERROR(catalogue->Flush());
+  NESTREC_RETURN_IF_ERROR(events->Flush());
+  NESTREC_RETURN_IF_ERROR(catalogue->Commit());
+  NESTREC_RETURN_IF_ERROR(events->Commit());
+  folders.Keep();
+  return absl::OkStatus();
 }
 
 }  // namespace nestrec

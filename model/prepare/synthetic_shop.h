@@ -52,11 +52,14 @@ struct SyntheticShop {
   std::vector<ShopEvent> events;  // in the order of time
 };
 
-// kInvalidArgument for fewer than 10 users or 20 items, or more than 10 million.
+// kInvalidArgument, naming the flag, for fewer than 10 users or 20 items, or more than 10 million.
+absl::Status CheckShopOptions(const ShopOptions& options);
+
+// Errors of CheckShopOptions.
 absl::StatusOr<SyntheticShop> MakeSyntheticShop(const ShopOptions& options);
 
 // Writes events.csv (user_id,item_id,timestamp,rating) and catalogue.jsonl, the input of Prepare.
-// Errors of base/file.h.
+// Errors of base/file.h; folders that it made are gone then, and neither file is new.
 absl::Status WriteSyntheticShop(const SyntheticShop& shop, const std::string& folder);
 
 }  // namespace nestrec

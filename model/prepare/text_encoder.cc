@@ -63,24 +63,6 @@ Vocabulary ChooseTerms(std::span<const std::string> texts, const TextEncoder::Op
   return vocabulary;
 }
 
-absl::Status CheckOptions(const TextEncoder::Options& options) {
-  constexpr int64_t kMaxWidth = 4096;
-  if (options.width < 1 || options.width > kMaxWidth) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("the text width is ", options.width, "; it must be from 1 to ", kMaxWidth));
-  }
-  constexpr int64_t kMaxTerms = int64_t{1} << 24;
-  if (options.max_terms < 1 || options.max_terms > kMaxTerms) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "the number of text terms is ", options.max_terms, "; it must be from 1 to ", kMaxTerms));
-  }
-  if (options.power_iterations < 0 || options.power_iterations > 100) {
-    return absl::InvalidArgumentError(absl::StrCat("there are ", options.power_iterations,
-                                                   " power iterations; there may be 0 to 100"));
-  }
-  return absl::OkStatus();
-}
-
 double SumOfSquares(std::span<const float> values) {
   double sum = 0;
   for (const float value : values) sum += static_cast<double>(value) * value;
@@ -98,6 +80,19 @@ std::string ItemText(absl::string_view record, std::span<const std::string> fiel
     text.append(value);
   }
   return text;
+}
+
+absl::Status TextEncoder::CheckOptions(const Options& options) {
+  const auto check = [](absl::string_view name, int64_t value, int64_t low, int64_t high) {
+    return value >= low && value <= high
+               ? absl::OkStatus()
+               : absl::InvalidArgumentError(
+                     absl::StrCat(name, ": ", value, " is outside ", low, " to ", high));
+  };
+  NESTREC_RETURN_IF_ERROR(check("--text-width", options.width, 1, 4096));
+  NESTREC_RETURN_IF_ERROR(check("--text-terms", options.max_terms, 1, int64_t{1} << 24));
+  NESTREC_RETURN_IF_ERROR(check("--text-min-items", options.min_items, 1, int64_t{1} << 31));
+  return check("power iterations", options.power_iterations, 0, 100);
 }
 
 absl::StatusOr<TextEncoder::Fitted> TextEncoder::Fit(std::span<const std::string> texts,

@@ -57,7 +57,10 @@ class TextEncoder {
     double explained_variance = 0;  // part of the squared weights that the projection keeps, 0 to 1
   };
 
-  // texts[i] is item i's ItemText; may be empty. kInvalidArgument for a bad option;
+  // kInvalidArgument, naming prepare's flag, for an option outside its limits.
+  static absl::Status CheckOptions(const Options& options);
+
+  // texts[i] is item i's ItemText; may be empty. Errors of CheckOptions;
   // kFailedPrecondition, with the cure, when no term occurs in `min_items` texts.
   struct Fitted;
   static absl::StatusOr<Fitted> Fit(std::span<const std::string> texts, const Options& options);

@@ -340,8 +340,39 @@ TEST_F(PrepareTest, LeavesAnExistingFolderAloneUnlessToldOtherwise) {
   options_.k_core = 5;
   EXPECT_FALSE(Run().ok());
   EXPECT_EQ(Out("interactions.txt"), "u 1 2\n");
-  options_.out = folder_.File("events.csv");
-  ExpectError(absl::StatusCode::kInvalidArgument, "is a file, not a folder");
+  for (const char* below : {"", "/below", "/far/below"}) {
+    options_.out = folder_.File(absl::StrCat("events.csv", below));
+    ExpectError(absl::StatusCode::kInvalidArgument, "events.csv is a file, not a folder");
+  }
+}
+
+TEST_F(PrepareTest, AFailedRunTakesItsNewFoldersBack) {
+  WriteEvents("u,a,1\nu,b,2\n");
+  options_.k_core = 5;
+  options_.out = folder_.File("new/out");
+  EXPECT_FALSE(Run().ok());
+  EXPECT_FALSE(FileExists(folder_.File("new")));
+  // One that was there, though empty, stays.
+  std::filesystem::create_directories(folder_.File("new/out"));
+  EXPECT_FALSE(Run().ok());
+  EXPECT_TRUE(FileExists(folder_.File("new/out")));
+}
+
+TEST_F(PrepareTest, ARunThatFailsWhileWritingTakesItsFilesBack) {
+  WriteEvents("u,a,1\nu,b,2\n");
+  Write("ids.txt", "a\nb\n");
+  const Matrix matrix{.rows = 2, .columns = 1, .values = {1, 2}};
+  ASSERT_TRUE(WriteNpy(folder_.File("t.npy"), matrix).ok());
+  // A name too long to be a file's, found out after other features and items.jsonl are written.
+  for (const std::string& name : {std::string("text"), std::string(255, 'x')}) {
+    options_.features.push_back(
+        {.name = name, .path = folder_.File("t.npy"), .ids_path = folder_.File("ids.txt")});
+  }
+  ExpectError(absl::StatusCode::kInvalidArgument, "xxx.npy");
+  EXPECT_FALSE(FileExists(options_.out));
+  std::filesystem::create_directories(options_.out);
+  Run().IgnoreError();
+  EXPECT_TRUE(std::filesystem::is_empty(options_.out));
 }
 
 TEST_F(PrepareTest, TakesAnEmptyFolderThatExists) {
