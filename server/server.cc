@@ -12,19 +12,13 @@
 #include "absl/strings/str_cat.h"
 #include "base/guard.h"
 #include "base/status_macros.h"
+#include "grpc/health/v1/health.pb.h"
 #include "server/call_tracker.h"
 #include "server/listen_address.h"
 #include "server/recommend_service.h"
 #include "server/worker_pool.h"
 
 namespace nestrec {
-
-namespace {
-
-// Keeps sums of times in range.
-constexpr absl::Duration kLongestGrace = absl::Hours(24);
-
-}  // namespace
 
 class Server::Impl {
  public:
@@ -38,6 +32,9 @@ class Server::Impl {
   absl::Status Start(ListenAddress address) {
     grpc::EnableDefaultHealthCheckService(true);
     grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+    // gRPC's health service has no descriptor of its own; naming ours here links it, so that
+    // reflection can describe the service.
+    google::protobuf::LinkMessageReflection<grpc::health::v1::HealthCheckRequest>();
     grpc::ServerBuilder builder;
     // Two servers on one port would share its calls in silence.
     builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);

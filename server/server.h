@@ -34,6 +34,9 @@ struct ServerOptions {
 
 class Server {
  public:
+  // Keeps sums of times in range; a longer grace is this one.
+  static constexpr absl::Duration kLongestGrace = absl::Hours(24);
+
   // Serves when it returns. kInvalidArgument: an option out of range, or an address that is none or
   // cannot be resolved. kUnavailable: the address is taken, by another server of this program too,
   // or is not one of this machine. kPermissionDenied: no right to listen there.

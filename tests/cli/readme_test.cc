@@ -152,6 +152,22 @@ TEST_F(ReadmeTest, GrpcurlAnswersAsShown) {
   }
 }
 
+TEST_F(ReadmeTest, ReflectionDescribesEveryServiceThatItLists) {
+  ReflectionClient client(server_.address);
+  const auto services = client.List();
+  ASSERT_TRUE(services.ok()) << services.status();
+  EXPECT_EQ(services->size(), 3u);
+  for (const std::string& service : *services) {
+    const auto methods = client.Describe(service);
+    ASSERT_TRUE(methods.ok()) << service << ": " << methods.status();
+    EXPECT_FALSE(methods->empty()) << service;
+  }
+  const auto health =
+      client.Call("grpc.health.v1.Health/Check", "{\"service\": \"nestrec.v1.RecommendService\"}");
+  ASSERT_TRUE(health.ok()) << health.status();
+  EXPECT_EQ(Json::parse(*health)["status"], "SERVING");
+}
+
 TEST_F(ReadmeTest, AReflectionClientAnswersAsShown) {
   ReflectionClient client(server_.address);
   for (const Step& step : steps_) {

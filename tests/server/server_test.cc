@@ -339,6 +339,9 @@ TEST_F(ServerTest, ReflectionListsAndDescribesTheServices) {
       RawStreamCall(channel_, method, BytesField(4, "nestrec.v1.RecommendRequest"));
   ASSERT_TRUE(file.status.ok()) << file.status.error_message();
   EXPECT_THAT(file.bytes, HasSubstr("history_item_ids"));
+  const RawReply health = RawStreamCall(channel_, method, BytesField(4, "grpc.health.v1.Health"));
+  ASSERT_TRUE(health.status.ok()) << health.status.error_message();
+  EXPECT_THAT(health.bytes, HasSubstr("HealthCheckResponse"));
 }
 
 TEST_F(ServerTest, AnExpiredDeadlineIsNotServed) {
