@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "base/file.h"
+#include "base/printable.h"
 #include "base/status_macros.h"
 #include "nestrec/v1/server_config.pb.h"
 
@@ -69,11 +70,12 @@ absl::StatusOr<TierSettings> ParseServerConfig(absl::string_view text,
     return error(config.tiers_size(), " tiers; at most ", kMaxTiers, " are allowed");
   }
 
-  TierSettings settings{.tiers = {}, .default_tier = config.default_tier()};
+  TierSettings settings{
+      .tiers = {}, .default_tier = config.default_tier(), .source = std::string(source_name)};
   absl::flat_hash_set<std::string> names;
   for (const v1::Tier& tier : config.tiers()) {
     if (!IsTierName(tier.name())) {
-      return error("tier name \"", tier.name(), "\" must be 1 to ", kMaxNameBytes,
+      return error("tier name \"", Printable(tier.name()), "\" must be 1 to ", kMaxNameBytes,
                    " letters, digits, '_' and '-'");
     }
     if (!names.insert(tier.name()).second) {
@@ -91,7 +93,7 @@ absl::StatusOr<TierSettings> ParseServerConfig(absl::string_view text,
 }
 
 absl::StatusOr<TierSettings> ReadServerConfig(const std::string& path) {
-  NESTREC_ASSIGN_OR_RETURN(const std::string text, ReadFile(path));
+  NESTREC_ASSIGN_OR_RETURN(const std::string text, ReadFile(path, kMaxBytes));
   return ParseServerConfig(text, path);
 }
 

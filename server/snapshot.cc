@@ -40,11 +40,11 @@ absl::StatusOr<std::shared_ptr<const Snapshot>> Snapshot::Load(const Options& op
   NESTREC_ASSIGN_OR_RETURN(TierTable tiers, TierTable::Create(options.tiers, checkpoint->sizes()));
   std::shared_ptr<Snapshot> snapshot(new Snapshot(checkpoint, std::move(tiers)));
   NESTREC_ASSIGN_OR_RETURN(snapshot->encoder_, Encoder::Create(checkpoint->view(), checkpoint));
-  NESTREC_RETURN_IF_ERROR(snapshot->BuildIndexes(options.threads, log));
+  NESTREC_RETURN_IF_ERROR(snapshot->BuildIndexes(options, log));
   return snapshot;
 }
 
-absl::Status Snapshot::BuildIndexes(int threads, const Log& log) {
+absl::Status Snapshot::BuildIndexes(const Options& options, const Log& log) {
   for (const int dim : sizes().values()) {
     indexes_.emplace(IndexKey(dim, IndexSpec{}), nullptr);
   }
@@ -63,6 +63,7 @@ absl::Status Snapshot::BuildIndexes(int threads, const Log& log) {
   std::vector<absl::Status> statuses(slots.size());
   std::atomic<size_t> next =
       0;  // which slot is free; every slot is written by the thread that drew it
+  const int threads = options.threads;
   const int workers = std::clamp(threads, 1, static_cast<int>(slots.size()));
   const auto work = [&] {
     omp_set_num_threads(std::max(1, threads / workers));
@@ -74,6 +75,10 @@ absl::Status Snapshot::BuildIndexes(int threads, const Log& log) {
           BuildFaissIndex(vectors, *sizes().LevelsOf(dim),
                           {.factory = spec.factory, .parameters = spec.parameters}, checkpoint_);
       statuses[i] = index.status();
+      if (!index.ok() && spec != IndexSpec{} && !options.tiers.source.empty()) {
+        statuses[i] = absl::Status(index.status().code(), absl::StrCat(options.tiers.source, ": ",
+                                                                       index.status().message()));
+      }
       if (index.ok()) {
         slots[i]->second = *std::move(index);
         log.Info("index_built", {{"dim", dim},

@@ -54,7 +54,7 @@ class Snapshot {
 
   Snapshot(std::shared_ptr<const Checkpoint> checkpoint, TierTable tiers)
       : checkpoint_(std::move(checkpoint)), tiers_(std::move(tiers)) {}
-  absl::Status BuildIndexes(int threads, const Log& log);
+  absl::Status BuildIndexes(const Options& options, const Log& log);
 
   std::shared_ptr<const Checkpoint> checkpoint_;
   TierTable tiers_;

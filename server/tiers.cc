@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "base/printable.h"
 #include "base/status_macros.h"
 
 namespace nestrec {
@@ -42,19 +43,21 @@ size_t IndexOf(const std::vector<Tier>& tiers, absl::string_view name) {
 
 absl::StatusOr<TierTable> TierTable::Create(const TierSettings& settings,
                                             const NestedSizes& sizes) {
+  const std::string where = settings.source.empty() ? "" : absl::StrCat(settings.source, ": ");
   std::vector<Tier> tiers = settings.tiers.empty() ? DefaultTiers(sizes) : settings.tiers;
   for (const Tier& tier : tiers) {
     if (!sizes.LevelsOf(tier.dim).ok()) {
-      return absl::InvalidArgumentError(absl::StrCat("tier \"", tier.name, "\" has dim ", tier.dim,
-                                                     "; the model as loaded has the sizes ",
-                                                     sizes.ToString()));
+      return absl::InvalidArgumentError(
+          absl::StrCat(where, "tier \"", tier.name, "\" has dim ", tier.dim,
+                       "; the model as loaded has the sizes ", sizes.ToString()));
     }
   }
   const bool named = !settings.default_tier.empty();
   const size_t index =
       IndexOf(tiers, named ? absl::string_view(settings.default_tier) : kWidestTier);
   if (named && index == tiers.size()) {
-    return absl::InvalidArgumentError(absl::StrCat("default_tier is \"", settings.default_tier,
+    return absl::InvalidArgumentError(absl::StrCat(where, "default_tier is \"",
+                                                   Printable(settings.default_tier),
                                                    "\"; the tiers are ", JoinNames(tiers)));
   }
   return TierTable(tiers, index == tiers.size() ? 0 : index);

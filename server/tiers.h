@@ -32,15 +32,16 @@ struct Tier {
 struct TierSettings {
   std::vector<Tier> tiers;   // empty: the default tiers
   std::string default_tier;  // empty: "gold" where there is one, else the first
+  std::string source = {};   // the file that says it, for messages; empty: none
 };
 
 // Tiers that fit a model.
 class TierTable {
  public:
-  // kInvalidArgument, naming the tier and the sizes, for a dim that is not one of `sizes`, and for
-  // a default tier that is not in the table. With no tiers in the settings: gold at D, silver at
-  // the widest size up to D/4, bronze at the widest up to D/16, as far as there are such sizes and
-  // they differ.
+  // kInvalidArgument, naming the source, the tier and the sizes, for a dim that is not one of
+  // `sizes`, and for a default tier that is not in the table. With no tiers in the settings: gold
+  // at D, silver at the widest size up to D/4, bronze at the widest up to D/16, as far as there are
+  // such sizes and they differ.
   static absl::StatusOr<TierTable> Create(const TierSettings& settings, const NestedSizes& sizes);
 
   const std::vector<Tier>& tiers() const { return tiers_; }

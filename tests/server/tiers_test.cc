@@ -56,6 +56,9 @@ TEST(TierTable, RefusesADefaultThatIsNoTier) {
   const auto table =
       TierTable::Create({.tiers = {}, .default_tier = "platinum"}, *NestedSizes::Parse("8,16"));
   EXPECT_THAT(table.status().message(), HasSubstr("\"platinum\"; the tiers are gold"));
+  const auto named = TierTable::Create(
+      {.tiers = {}, .default_tier = "platinum", .source = "t.textproto"}, *NestedSizes::Parse("8"));
+  EXPECT_THAT(named.status().message(), HasSubstr("t.textproto: default_tier"));
 }
 
 }  // namespace
