@@ -1,6 +1,7 @@
 // The subcommands of the `nestrec` program, one per file. Each Add function adds its subcommand and
 // flags to the app; when the user chose it, parsing sets *selected to what runs it. Messages for
-// people go to stdout (progress to stderr); an error comes back as a Status and is printed by main.
+// people go to stdout (progress to stderr); an error comes back as a Status, a UsageError
+// (cli/flags.h) where the command line is to blame, and is printed by main.
 #pragma once
 
 #include <CLI/CLI.hpp>

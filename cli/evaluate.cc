@@ -106,6 +106,7 @@ absl::Status WritePlot(const std::vector<Row>& rows, const EvaluateFlags& flags,
 }
 
 absl::Status RunEvaluate(const EvaluateFlags& flags) {
+  if (!flags.plot.empty()) NESTREC_RETURN_IF_ERROR(CheckWritable(flags.plot));
   NESTREC_ASSIGN_OR_RETURN(const auto checkpoint, Checkpoint::Open(flags.model, {}));
   Dataset::Options dataset_options;
   dataset_options.load_features = flags.baselines;

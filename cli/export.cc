@@ -5,8 +5,10 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/file.h"
+#include "base/nested_sizes.h"
 #include "base/status_macros.h"
 #include "cli/commands.h"
+#include "cli/flags.h"
 #include "model/checkpoint.h"
 
 namespace nestrec {
@@ -20,6 +22,7 @@ struct ExportFlags {
 };
 
 absl::Status RunExport(const ExportFlags& flags) {
+  NESTREC_RETURN_IF_ERROR(CheckWritable(flags.output));
   if (FileExists(flags.output) && !flags.overwrite) {
     return absl::AlreadyExistsError(absl::StrCat(flags.output, " exists; --overwrite replaces it"));
   }
@@ -38,7 +41,9 @@ void AddExportCommand(CLI::App& app, Command* selected) {
   auto flags = std::make_shared<ExportFlags>();
   CLI::App* command = app.add_subcommand("export", "Write a narrow model out of a wide one");
   command->add_option("--model", flags->model, "Checkpoint")->required();
-  command->add_option("--dim", flags->dim, "Widest size to keep")->required();
+  command->add_option("--dim", flags->dim, "Widest size to keep")
+      ->required()
+      ->check(WholeNumber(NestedSizes::kMinWidth, NestedSizes::kMaxDim));
   command->add_option("-o,--output", flags->output, "Checkpoint to write")->required();
   command->add_flag("--overwrite", flags->overwrite, "Replace the output if it exists");
   command->callback([flags, selected] { *selected = [flags] { return RunExport(*flags); }; });

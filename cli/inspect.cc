@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "base/printable.h"
 #include "base/status_macros.h"
 #include "cli/commands.h"
 #include "cli/metrics_table.h"
@@ -57,7 +58,7 @@ void PrintFacts(const Checkpoint& checkpoint, bool verified) {
        checkpoint.has_text_encoder() ? "yes: how its text features were made" : "no"},
       {"data", info.dataset_fingerprint},
   };
-  for (const auto& [name, value] : facts) std::printf("%-13s %s\n", name, value.c_str());
+  for (const auto& [name, value] : facts) std::printf("%-13s %s\n", name, Printable(value).c_str());
   const auto recipe =
       nlohmann::ordered_json::parse(info.recipe_json, nullptr, /*allow_exceptions=*/false);
   std::vector<std::string> settings;
@@ -65,7 +66,7 @@ void PrintFacts(const Checkpoint& checkpoint, bool verified) {
     for (const auto& [key, value] : recipe.items())
       settings.push_back(absl::StrCat(key, " ", value.dump()));
   }
-  std::printf("%-13s %s\n", "recipe", absl::StrJoin(settings, ", ").c_str());
+  std::printf("%-13s %s\n", "recipe", Printable(absl::StrJoin(settings, ", ")).c_str());
 }
 
 void PrintSizes(const Checkpoint& checkpoint) {
@@ -98,7 +99,7 @@ absl::Status RunInspect(const InspectFlags& flags) {
     std::printf("%12d  %4s  %-18s  %s\n", static_cast<int>(tensor.begin_bytes),
                 std::string(DTypeName(tensor.dtype)).c_str(),
                 absl::StrCat("[", absl::StrJoin(tensor.shape, ", "), "]").c_str(),
-                tensor.name.c_str());
+                Printable(tensor.name).c_str());
   }
   return absl::OkStatus();
 }

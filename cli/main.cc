@@ -6,11 +6,15 @@
 #include <cstdlib>
 #include <cstring>
 #include <string>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 #include "base/file.h"
+#include "base/printable.h"
 #include "base/version.h"
 #include "cli/commands.h"
+#include "cli/flags.h"
 
 namespace {
 
@@ -28,6 +32,19 @@ void WaitPassively(int argc, char** argv) {
   if (std::getenv("OMP_WAIT_POLICY") != nullptr || std::getenv("GOMP_SPINCOUNT") != nullptr) return;
   setenv("OMP_WAIT_POLICY", "passive", 1);
   execv("/proc/self/exe", argv);  // returns only when it fails: then go on as we are
+}
+
+// Messages quote what came from outside.
+void PrintError(absl::string_view message) {
+  std::fprintf(stderr, "error: %s\n", nestrec::PrintableLines(message).c_str());
+}
+
+int ReportUsage(const CLI::App& app, absl::string_view message) {
+  PrintError(message);
+  const auto chosen = app.get_subcommands();
+  std::fprintf(stderr, "Run nestrec %s--help for more information.\n",
+               chosen.empty() ? "" : (chosen.front()->get_name() + " ").c_str());
+  return kExitUsage;
 }
 
 }  // namespace
@@ -50,15 +67,22 @@ int main(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    // 0 for --help and --version; CLI11 prints the message and how to get help.
-    return app.exit(error) == 0 ? 0 : kExitUsage;
+    // CLI11 prints help and version.
+    if (error.get_exit_code() == 0) return app.exit(error);
+    const std::vector<std::string> unknown = app.remaining();
+    return ReportUsage(app, app.get_subcommands().empty() && !unknown.empty()
+                                ? absl::StrCat("'", unknown.front(), "' is not a subcommand")
+                                : error.what());
   }
-  absl::Status status = selected();
+  absl::Status status = nestrec::CheckNoneEmpty(*app.get_subcommands().front());
+  if (!status.ok()) return ReportUsage(app, status.message());
+  status = selected();
   // A full disk behind a redirection must not look like success.
   if ((std::fflush(stdout) != 0 || std::ferror(stdout) != 0) && status.ok()) {
     status = nestrec::ErrnoStatus(errno, "cannot write", "the standard output");
   }
   if (status.ok()) return 0;
-  std::fprintf(stderr, "error: %s\n", std::string(status.message()).c_str());
+  if (nestrec::IsUsageError(status)) return ReportUsage(app, status.message());
+  PrintError(status.message());
   return status.code() == absl::StatusCode::kCancelled ? kExitInterrupted : kExitFailed;
 }

@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "base/status_macros.h"
 #include "cli/commands.h"
+#include "cli/flags.h"
 #include "model/prepare/synthetic_shop.h"
 
 namespace nestrec {
@@ -20,6 +21,7 @@ struct Flags {
 };
 
 absl::Status Run(const Flags& flags) {
+  NESTREC_RETURN_IF_ERROR(UsageError(CheckShopOptions(flags.shop)));
   for (const char* name : {"/events.csv", "/catalogue.jsonl"}) {
     if (!flags.overwrite && FileExists(flags.out + name)) {
       return absl::AlreadyExistsError(absl::StrCat(
@@ -50,6 +52,7 @@ void AddMakeShopCommand(CLI::App& app, Command* selected) {
   command->add_option("--users", flags->shop.users, "Number of users")->capture_default_str();
   command->add_option("--items", flags->shop.items, "Number of items")->capture_default_str();
   command->add_option("--seed", flags->shop.seed, "The same seed makes the same shop")
+      ->check(WholeNumber(0, UINT64_MAX))
       ->capture_default_str();
   command->add_flag("--overwrite", flags->overwrite, "Replace the files if they exist");
   command->callback([flags, selected] { *selected = [flags] { return Run(*flags); }; });

@@ -14,6 +14,7 @@
 #include "base/progress_bar.h"
 #include "base/status_macros.h"
 #include "cli/commands.h"
+#include "cli/flags.h"
 
 namespace nestrec {
 namespace {
@@ -97,7 +98,10 @@ absl::StatusOr<PrepareReport> PrepareWithBar(const PrepareOptions& options) {
 }
 
 absl::Status Run(const Flags& flags) {
-  NESTREC_ASSIGN_OR_RETURN(const PrepareOptions options, OptionsFrom(flags));
+  const absl::StatusOr<PrepareOptions> read = OptionsFrom(flags);
+  NESTREC_RETURN_IF_ERROR(UsageError(read.status()));
+  const PrepareOptions& options = *read;
+  NESTREC_RETURN_IF_ERROR(UsageError(CheckPrepareOptions(options)));
   NESTREC_ASSIGN_OR_RETURN(const PrepareReport report, PrepareWithBar(options));
   std::printf("%s%s is ready; next: nestrec train --data %s\n", report.ToText().c_str(),
               options.out.c_str(), options.out.c_str());
@@ -208,6 +212,7 @@ void AddFeatureFlags(CLI::App& command, Flags& flags) {
       ->group("Features");
   command.add_flag("--no-text", flags.no_text, "Make no text features")->group("Features");
   command.add_option("--seed", text.seed, "Of the random projection")
+      ->check(WholeNumber(0, UINT64_MAX))
       ->capture_default_str()
       ->group("Features");
   command

@@ -19,8 +19,11 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "base/printable.h"
 #include "base/status_macros.h"
 #include "cli/commands.h"
+#include "cli/flags.h"
+#include "model/prepare/line_reader.h"
 #include "server/client.h"
 #include "server/proto_time.h"
 #include "server/status_details.h"
@@ -31,9 +34,9 @@ namespace {
 struct RecommendFlags {
   RecommendClient::Options client;
   double timeout_seconds = 10;
-  std::string history;
-  std::string exclude;
-  std::optional<int64_t> k;
+  std::string history, history_file;
+  std::string exclude, exclude_file;
+  std::optional<uint32_t> k;
   std::optional<int> dim;
   std::optional<std::string> tier;
   std::optional<float> min_score;
@@ -113,20 +116,40 @@ std::vector<std::string> SplitIds(const std::string& text) {
   return ids;
 }
 
+// An id per line, for ids with commas and for many of them.
+absl::Status ReadIds(const std::string& path,
+                     google::protobuf::RepeatedPtrField<std::string>& ids) {
+  NESTREC_ASSIGN_OR_RETURN(const std::unique_ptr<LineReader> lines, LineReader::Open(path));
+  while (true) {
+    NESTREC_ASSIGN_OR_RETURN(const std::optional<absl::string_view> line, lines->Next());
+    if (!line.has_value()) return absl::OkStatus();
+    const std::string id(absl::StripAsciiWhitespace(*line));
+    NESTREC_RETURN_IF_ERROR(CheckUtf8(absl::StrCat(path, ":", lines->number()), id));
+    if (!id.empty()) {
+      *ids.Add() = id;
+    }
+  }
+}
+
+// The ids of `flag`, or of its file; at most one of the two is given.
+absl::Status AddIds(const char* flag, const std::string& list, const std::string& file,
+                    google::protobuf::RepeatedPtrField<std::string>& ids) {
+  NESTREC_RETURN_IF_ERROR(UsageError(CheckUtf8(flag, list)));
+  for (std::string& id : SplitIds(list)) {
+    *ids.Add() = std::move(id);
+  }
+  return file.empty() ? absl::OkStatus() : ReadIds(file, ids);
+}
+
 absl::StatusOr<v1::RecommendRequest> RequestOf(const RecommendFlags& flags) {
   v1::RecommendRequest request;
-  for (std::string& id : SplitIds(flags.history)) {
-    request.add_history_item_ids(std::move(id));
-  }
-  for (std::string& id : SplitIds(flags.exclude)) {
-    request.add_exclude_item_ids(std::move(id));
-  }
+  NESTREC_RETURN_IF_ERROR(
+      AddIds("--history", flags.history, flags.history_file, *request.mutable_history_item_ids()));
+  NESTREC_RETURN_IF_ERROR(
+      AddIds("--exclude", flags.exclude, flags.exclude_file, *request.mutable_exclude_item_ids()));
+  NESTREC_RETURN_IF_ERROR(UsageError(CheckUtf8("--tier", flags.tier.value_or(""))));
   if (flags.k.has_value()) {
-    if (*flags.k < 0 || *flags.k > UINT32_MAX) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("--k is ", *flags.k, "; give a number from 1 on"));
-    }
-    request.set_k(static_cast<uint32_t>(*flags.k));
+    request.set_k(*flags.k);
   }
   if (flags.dim.has_value()) {
     request.set_dim(*flags.dim);
@@ -160,7 +183,8 @@ void PrintUnknown(absl::string_view what,
   if (count > 0) {
     std::printf(
         "not in the catalogue, skipped: %u %s (%s%s)\n", count, std::string(what).c_str(),
-        absl::StrJoin(ids.begin(), std::next(ids.begin(), std::min(ids.size(), 5)), ", ").c_str(),
+        Printable(absl::StrJoin(ids.begin(), std::next(ids.begin(), std::min(ids.size(), 5)), ", "))
+            .c_str(),
         count > 5 ? ", ..." : "");
   }
 }
@@ -178,14 +202,15 @@ void PrintTable(const v1::RecommendResponse& response, absl::Duration round_trip
     const auto found = item.fields().find(kTitle);
     const std::string title = found == item.fields().end() ? "-" : found->second;
     std::printf("%4d  %10.4f  %s  %s\n", i + 1, item.score(), Fit(title, kTitleColumns).c_str(),
-                item.item_id().c_str());
+                Printable(item.item_id()).c_str());
   }
   PrintUnknown(response);
   const v1::Served& served = response.served();
   const v1::StageTimings& timings = served.timings();
-  std::printf("\n%d items at dim %d%s, %s, model %s\n", response.items_size(), served.dim(),
-              served.tier().empty() ? "" : absl::StrCat(" (tier ", served.tier(), ")").c_str(),
-              served.exact() ? "exact" : "approximate", served.model_version().c_str());
+  std::printf(
+      "\n%d items at dim %d%s, %s, model %s\n", response.items_size(), served.dim(),
+      served.tier().empty() ? "" : absl::StrCat(" (tier ", Printable(served.tier()), ")").c_str(),
+      served.exact() ? "exact" : "approximate", Printable(served.model_version()).c_str());
   std::printf("%s in the server (queue %s, encode %s, search %s), %s for the whole call\n",
               Milliseconds(FromProto(timings.total())).c_str(),
               Milliseconds(FromProto(timings.queue())).c_str(),
@@ -313,13 +338,19 @@ void AddRecommendCommand(CLI::App& app, Command* selected) {
   CLI::App* command = app.add_subcommand("recommend", "Ask a server for recommendations");
   command->add_option("--server", flags->client.server, "host:port of the server")
       ->capture_default_str();
-  command->add_option("--history", flags->history,
-                      "Item ids, oldest first, separated by commas; none: a new user");
-  command->add_option("--k", flags->k, "How many items (the server's default: 10)");
+  CLI::Option* history = command->add_option(
+      "--history", flags->history, "Item ids, oldest first, separated by commas; none: a new user");
+  CLI::Option* history_file =
+      command->add_option("--history-file", flags->history_file,
+                          "File with the ids instead, one per line, so that they may have commas");
+  command->add_option("--k", flags->k, "How many items (the server's default: 10)")
+      ->check(WholeNumber(0, UINT32_MAX));
   CLI::Option* dim = command->add_option("--dim", flags->dim, "Serve at this width");
   CLI::Option* tier = command->add_option("--tier", flags->tier, "Serve in this class");
-  command->add_option("--exclude", flags->exclude,
-                      "Item ids that must not come back, separated by commas");
+  CLI::Option* exclude = command->add_option(
+      "--exclude", flags->exclude, "Item ids that must not come back, separated by commas");
+  CLI::Option* exclude_file = command->add_option("--exclude-file", flags->exclude_file,
+                                                  "File with the ids instead, one per line");
   command->add_flag("--include-seen", flags->include_seen, "Let items of the history come back");
   command->add_option("--min-score", flags->min_score, "Only items with at least this score");
   command->add_flag("--json", flags->json, "Print the answer as JSON");
@@ -328,6 +359,8 @@ void AddRecommendCommand(CLI::App& app, Command* selected) {
   command->add_option("--timeout", flags->timeout_seconds, "Seconds to wait for the answer")
       ->check(CLI::Range(0.001, 3600.0))
       ->capture_default_str();
+  history->excludes(history_file);
+  exclude->excludes(exclude_file);
   dim->excludes(tier);
   compare->excludes(dim)->excludes(tier);
   command->callback([flags, selected] { *selected = [flags] { return RunRecommend(*flags); }; });

@@ -6,9 +6,12 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "base/file.h"
+#include "base/nested_sizes.h"
 #include "base/status_macros.h"
 #include "cli/commands.h"
+#include "cli/flags.h"
 #include "index/cpu_check.h"
+#include "server/listen_address.h"
 #include "server/log.h"
 #include "server/server.h"
 #include "server/server_config.h"
@@ -27,12 +30,29 @@ struct ServeFlags {
   ServerOptions server = {.threads = 0};
 };
 
+absl::StatusOr<absl::Duration> ParseGrace(const std::string& text) {
+  absl::Duration grace;
+  if (!absl::ParseDuration(text, &grace) || grace < absl::ZeroDuration() ||
+      grace > Server::kLongestGrace) {
+    return UsageError(absl::InvalidArgumentError(
+        absl::StrCat("--grace: '", text, "' is not a duration from 0s to ",
+                     absl::FormatDuration(Server::kLongestGrace), ", such as 10s or 500ms")));
+  }
+  return grace;
+}
+
 absl::Status RunServe(const ServeFlags& flags) {
   NESTREC_RETURN_IF_ERROR(CheckCpu());
-  absl::Duration grace;
-  if (!absl::ParseDuration(flags.grace, &grace) || grace < absl::ZeroDuration()) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "--grace is \"", flags.grace, "\"; give a duration, for example 10s or 500ms"));
+  NESTREC_ASSIGN_OR_RETURN(const absl::Duration grace, ParseGrace(flags.grace));
+  const absl::StatusOr<ListenAddress> address = ListenAddress::Parse(flags.server.listen);
+  if (!address.ok()) {
+    return UsageError(
+        absl::InvalidArgumentError(absl::StrCat("--listen: ", address.status().message())));
+  }
+  // Loading may take minutes; what would fail after it is better known now.
+  NESTREC_RETURN_IF_ERROR(CheckCanListen(*address));
+  if (!flags.port_file.empty()) {
+    NESTREC_RETURN_IF_ERROR(CheckWritable(flags.port_file));
   }
   ServerOptions options = flags.server;
   if (options.threads == 0) {
@@ -81,7 +101,8 @@ void AddServeCommand(CLI::App& app, Command* selected) {
   command->add_option("--port-file", flags->port_file, "Write the port here once it is bound");
   command->add_option("--config", flags->config,
                       "Tiers, in protobuf text format (see docs/operations.md)");
-  command->add_option("--max-dim", flags->max_dim, "Load and serve only the sizes up to this one");
+  command->add_option("--max-dim", flags->max_dim, "Load and serve only the sizes up to this one")
+      ->check(WholeNumber(NestedSizes::kMinWidth, NestedSizes::kMaxDim));
   command
       ->add_option("--threads", flags->server.threads,
                    "Threads that run the model; 0: one per core")

@@ -12,10 +12,13 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/strip.h"
+#include "base/printable.h"
 #include "base/progress_bar.h"
 #include "base/status_macros.h"
 #include "base/version.h"
 #include "cli/commands.h"
+#include "cli/flags.h"
 #include "cli/interrupt.h"
 #include "cli/metrics_table.h"
 #include "model/dataset.h"
@@ -110,16 +113,32 @@ std::string DescribeRun(const Dataset& dataset, const TrainFlags& flags, const N
 absl::Status RunTrain(TrainFlags flags) {
   absl::StatusOr<NestedSizes> sizes =
       flags.sizes ? NestedSizes::Parse(*flags.sizes) : NestedSizes::Doubling(flags.dim);
-  NESTREC_RETURN_IF_ERROR(sizes.status());
+  if (!sizes.ok()) {
+    return UsageError(absl::InvalidArgumentError(
+        absl::StrCat(flags.sizes ? "--sizes: " : "--dim: ",
+                     absl::StripPrefix(sizes.status().message(), "sizes: "))));
+  }
   flags.recipe.windows = flags.windows == "all" ? Windows::kAll : Windows::kLast;
+  NESTREC_RETURN_IF_ERROR(UsageError(CheckRecipe(flags.recipe)));
+  NESTREC_RETURN_IF_ERROR(UsageError(CheckText("--name", flags.name)));
   Dataset::Options dataset_options;
   dataset_options.modalities = flags.modalities;
   NESTREC_ASSIGN_OR_RETURN(const auto dataset, Dataset::Load(flags.data, dataset_options));
   if (flags.name.empty()) {
     const std::filesystem::path folder = std::filesystem::absolute(flags.data).lexically_normal();
-    flags.name = folder.filename().empty() ? folder.parent_path().filename().string()
-                                           : folder.filename().string();
+    flags.name = Printable(folder.filename().empty() ? folder.parent_path().filename().string()
+                                                     : folder.filename().string());
   }
+  const TrainerOptions options{.sizes = *sizes,
+                               .recipe = flags.recipe,
+                               .name = flags.name,
+                               .program_version = kVersion,
+                               .output = flags.output,
+                               .resume = flags.resume,
+                               .overwrite = flags.overwrite,
+                               .threads = flags.threads};
+  // Before the log: a run that is refused must not empty the log of the one before.
+  NESTREC_RETURN_IF_ERROR(CheckOutput(options));
   NESTREC_ASSIGN_OR_RETURN(const auto log, JsonLog::Open(flags.json_path, flags.resume));
   std::printf("%s\n", DescribeRun(*dataset, flags, *sizes).c_str());
 
@@ -147,14 +166,6 @@ absl::Status RunTrain(TrainFlags flags) {
     std::fflush(stdout);
     log->Write(EpochJson(report));
   };
-  const TrainerOptions options{.sizes = *sizes,
-                               .recipe = flags.recipe,
-                               .name = flags.name,
-                               .program_version = kVersion,
-                               .output = flags.output,
-                               .resume = flags.resume,
-                               .overwrite = flags.overwrite,
-                               .threads = flags.threads};
   absl::StatusOr<TrainingResult> result = Train(*dataset, options, observer);
   bar.Clear();
   NESTREC_RETURN_IF_ERROR(result.status());
@@ -191,6 +202,7 @@ void AddTrainCommand(CLI::App& app, Command* selected) {
                    "Features to use, such as text,image (default: all)")
       ->delimiter(',');
   command->add_option("--dim", flags->dim, "Widest size; sizes are 8, 16, 32, ... up to it")
+      ->check(WholeNumber(NestedSizes::kMinWidth, NestedSizes::kMaxDim))
       ->capture_default_str();
   command
       ->add_option("--sizes", flags->sizes,
@@ -235,6 +247,7 @@ void AddTrainCommand(CLI::App& app, Command* selected) {
   command->add_flag("--item-residual", recipe.item_residual,
                     "Learn a vector per item beside its content (not in the paper)");
   command->add_option("--seed", recipe.seed, "Seed of weights, order and dropout")
+      ->check(WholeNumber(0, UINT64_MAX))
       ->capture_default_str();
   command->add_option("--name", flags->name, "The model's label (default: the data folder's name)");
   command->add_option("--json", flags->json_path, "Also write a JSON line per epoch to this file");

@@ -10,8 +10,8 @@ namespace nestrec {
 
 absl::Status CheckFeatureScaling(absl::string_view scaling) {
   if (scaling == "none" || scaling == "sqrt_width" || scaling == "whiten") return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat("feature scaling: '", scaling, "' is unknown; use none, sqrt_width or whiten"));
+  return absl::InvalidArgumentError(absl::StrCat("--feature-scaling: '", scaling,
+                                                 "' is unknown; use none, sqrt_width or whiten"));
 }
 
 void ScaleFeatureRow(absl::string_view scaling, std::span<float> row) {

@@ -241,13 +241,14 @@ class Run {
                   "%g; write them anew with values of about 1%s",
                   largest.row, largest.row + 1, largest.column, largest.modality, largest.value,
                   options_.recipe.feature_scaling == "none"
-                      ? ", or try --feature-scaling sqrt_width"
+                      ? ", or try --feature-scaling sqrt_width or whiten"
                       : "")
             : absl::StrFormat(
                   "lower --lr (now %g)%s", options_.recipe.learning_rate,
                   options_.recipe.clip_norm == 0 ? ", or clip gradients (--clip 5)" : "");
     return absl::AbortedError(absl::StrFormat(
-        "epoch %d, step %d: %s is %f; %s. %s", progress_.epoch + 1, step + 1, what, value, cause,
+        "epoch %d, step %d: %s is %s; %s. %s", progress_.epoch + 1, step + 1, what,
+        std::isnan(value) ? "not a number" : "infinite", cause,
         progress_.best_epoch > 0
             ? absl::StrFormat("The checkpoint of epoch %d, the best one before, is intact",
                               progress_.best_epoch)

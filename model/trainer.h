@@ -100,10 +100,20 @@ struct TrainingResult {
   absl::Duration training_time;  // without evaluation, over all sessions of a resumed run
 };
 
+// kInvalidArgument, naming the flag of `nestrec train`, its value and the limits, for a recipe
+// outside them. Train checks it first.
+absl::Status CheckRecipe(const Recipe& recipe);
+
+// Whether `output` can be written and may be: kAlreadyExists when it exists and neither resume nor
+// overwrite is set, or resume is but its state is gone; errors of base/file.h. Train checks it
+// before it begins.
+absl::Status CheckOutput(const TrainerOptions& options);
+
 // kInvalidArgument for a recipe outside its limits; kAlreadyExists when output exists and neither
 // resume nor overwrite is set; kFailedPrecondition when the state belongs to other data, sizes or
 // recipe (the differences are named); kAborted, naming step and cure, when the loss stops being a
-// number; kCancelled; errors of base/file.h.
+// number: features that are too large to train on are named with their place; kCancelled; errors of
+// base/file.h.
 absl::StatusOr<TrainingResult> Train(const Dataset& dataset, const TrainerOptions& options,
                                      const TrainingObserver& observer);
 

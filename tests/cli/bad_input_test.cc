@@ -21,6 +21,7 @@ namespace {
 
 using ::testing::AllOf;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 class BadInputTest : public testing::Test {
  protected:
@@ -50,10 +51,16 @@ class BadInputTest : public testing::Test {
   }
 
   // Exit code 1 and one line that begins with "error:" and holds every part.
-  static void ExpectError(const ProgramResult& result, const std::vector<std::string>& parts) {
-    EXPECT_EQ(result.exit_code, 1) << result.output;
+  static void ExpectError(const ProgramResult& result, const std::vector<std::string>& parts,
+                          int exit_code = 1) {
+    EXPECT_EQ(result.exit_code, exit_code) << result.output;
     EXPECT_THAT(result.output, HasSubstr("error: "));
     for (const std::string& part : parts) EXPECT_THAT(result.output, HasSubstr(part));
+  }
+  // The same with exit code 2 and where to get help.
+  static void ExpectUsageError(const ProgramResult& result, std::vector<std::string> parts) {
+    parts.push_back("--help for more information");
+    ExpectError(result, parts, 2);
   }
 
   TempFolder folder_;
@@ -90,19 +97,57 @@ TEST_F(BadInputTest, FeaturesThatDoNotFitAreNamed) {
   ExpectError(TrainOn(MakeData(users, items, {.rows = 2, .columns = 2, .values = {1, 2, 3, 4}})),
               {"text.npy", "2", "3"});
   ExpectError(TrainOn(MakeData(), {"--modalities", "image"}), {"image"});
+  const std::string huge =
+      MakeData(users, items, {.rows = 3, .columns = 2, .values = {1, 2, 3, 4, 5, -1e38f}});
+  const ProgramResult result = TrainOn(huge);
+  ExpectError(result, {"row 2 (item 3), column 1 of text is -1e+38", "nothing was written"});
+  EXPECT_THAT(result.output, Not(HasSubstr("--lr")));
+  for (const char* scaling : {"sqrt_width", "whiten"}) {
+    EXPECT_EQ(TrainOn(huge, {"--feature-scaling", scaling}).exit_code, 0) << scaling;
+  }
 }
 
 TEST_F(BadInputTest, FlagsOutsideTheirLimitsAreNamed) {
   const std::string data = MakeData();
-  ExpectError(TrainOn(data, {"--sizes", "8,8"}), {"8,8", "not strictly increasing"});
-  ExpectError(TrainOn(data, {"--sizes", "8,9"}), {"1 column wide"});
-  ExpectError(TrainOn(data, {"--sizes", "eight"}), {"'eight'"});
-  ExpectError(TrainOn(data, {"--sizes", ""}), {"not a whole number"});
-  ExpectError(TrainOn(data, {"--lr", "-1"}), {"learning rate: -1"});
-  ExpectError(TrainOn(data, {"--dropout", "1"}), {"dropout: 1"});
-  EXPECT_EQ(TrainOn(data, {"--no-such-flag"}).exit_code, 2);
-  EXPECT_EQ(RunProgram({}).exit_code, 2);
-  EXPECT_EQ(RunProgram({"conquer"}).exit_code, 2);
+  ExpectUsageError(TrainOn(data, {"--sizes", "8,8"}), {"--sizes: 8,8", "not strictly increasing"});
+  ExpectUsageError(TrainOn(data, {"--sizes", "8,9"}), {"1 column wide"});
+  ExpectUsageError(TrainOn(data, {"--sizes", "0,8"}), {"--sizes: 0 in 0,8", "at least 2 columns"});
+  ExpectUsageError(TrainOn(data, {"--sizes", "99999999999999999999"}), {"2 to 65536"});
+  ExpectUsageError(TrainOn(data, {"--sizes", "eight"}), {"'eight'"});
+  ExpectUsageError(TrainOn(data, {"--sizes", ""}), {"--sizes: is empty"});
+  ExpectUsageError(TrainOn(data, {"--lr", "-1"}), {"--lr: -1 is outside"});
+  ExpectUsageError(TrainOn(data, {"--dropout", "1"}), {"--dropout: 1 is outside 0 to 0.99"});
+  ExpectUsageError(TrainOn(data, {"--batch-size", "0"}),
+                   {"error: --batch-size: 0 is outside 1 to 1048576\n"});
+  ExpectUsageError(TrainOn(data, {"--seed", "-1"}),
+                   {"--seed: -1 is outside 0 to 18446744073709551615"});
+  ExpectUsageError(TrainOn(data, {"--seed", "18446744073709551616"}),
+                   {"--seed: 18446744073709551616 is outside"});
+  ExpectUsageError(TrainOn(data, {"--seed", "1.5"}), {"--seed: '1.5' is not a whole number"});
+  ExpectUsageError(TrainOn(data, {"--seed", ""}), {"--seed: "});
+  ExpectUsageError(TrainOn(data, {"--name", "\x1b[31mred"}),
+                   {"--name: '\\x1b[31mred' has control"});
+  ExpectUsageError(TrainOn(data, {"--name", "caf\xe9"}), {"--name: not valid UTF-8: 'caf\\xe9'"});
+  ExpectUsageError(TrainOn(data, {"--no-such-flag"}), {"error: ", "Run nestrec train --help"});
+  ExpectUsageError(RunProgram({"train", "--data", data, "--dim", "0"}), {"--dim: 0 is outside 2"});
+  ExpectUsageError(RunProgram({"train", "--data", data, "--dim", "9"}), {"--dim: 9 makes a level"});
+  ExpectUsageError(RunProgram({}), {"error: ", "Run nestrec --help"});
+  ExpectUsageError(RunProgram({"conquer"}), {"'conquer' is not a subcommand"});
+  for (const std::vector<std::string>& command :
+       {std::vector<std::string>{"make-shop"}, {"prepare", "--events", folder_.File("no.csv")}}) {
+    for (const char* seed : {"-1", "18446744073709551616", "x"}) {
+      std::vector<std::string> arguments = command;
+      arguments.insert(arguments.end(), {"--out", folder_.File("out"), "--seed", seed});
+      ExpectUsageError(RunProgram(arguments), {"--seed: ", seed, "0 to 18446744073709551615"});
+    }
+  }
+  ExpectUsageError(RunProgram({"make-shop", "--out", folder_.File("out"), "--users", "1"}),
+                   {"--users: 1 is outside 10 to 10000000"});
+  ExpectUsageError(RunProgram({"prepare", "--events", "no.csv", "--out", folder_.File("out"),
+                               "--text-width", "0"}),
+                   {"--text-width: 0 is outside 1 to 4096"});
+  ExpectUsageError(RunProgram({"export", "--model", "m", "--dim", "0", "-o", folder_.File("out")}),
+                   {"--dim: 0 is outside 2 to 65536"});
   EXPECT_EQ(RunProgram({"--help"}).exit_code, 0);
   EXPECT_THAT(RunProgram({"--version"}).output, HasSubstr("nestrec "));
 }
@@ -115,6 +160,46 @@ TEST_F(BadInputTest, OutputThatCannotBeWrittenIsNamed) {
   ExpectError(RunProgram(arguments), {"no/such/m.safetensors"});
   arguments.back() = "/proc/m.safetensors";
   ExpectError(RunProgram(arguments), {"/proc/m.safetensors"});
+  arguments.back() = folder_.path();
+  ExpectError(RunProgram(arguments), {folder_.path(), "it is a folder; give the path of a file"});
+  // Known before the work, and without harm to what is there.
+  const std::string log = folder_.File("log.jsonl");
+  ASSERT_TRUE(WriteFileAtomically(log, "an earlier run\n").ok());
+  arguments.insert(arguments.end(), {"--json", log});
+  ExpectError(RunProgram(arguments), {"it is a folder"});
+  EXPECT_EQ(*ReadFile(log), "an earlier run\n");
+  ExpectError(RunProgram({"evaluate", "--model", "no-model", "--data", data, "--plot",
+                          folder_.File("no/such/x.svg")}),
+              {"no/such/x.svg"});
+}
+
+TEST_F(BadInputTest, AFailedRunLeavesNoFolderBehind) {
+  const std::string out = folder_.File("new/data");
+  ExpectError(RunProgram({"prepare", "--events", folder_.File("absent.csv"), "--out", out}),
+              {"absent.csv"});
+  EXPECT_FALSE(FileExists(folder_.File("new")));
+  // A file size limit of 1 block stops the program while it writes.
+  const std::string command =
+      absl::StrCat("trap '' XFSZ; ulimit -f 1; ", NESTREC_PROGRAM, " make-shop --out ", out, " >",
+                   folder_.File("output"), " 2>&1");
+  EXPECT_EQ(WEXITSTATUS(std::system(command.c_str())), 1);
+  EXPECT_FALSE(FileExists(folder_.File("new"))) << *ReadFile(folder_.File("output"));
+}
+
+TEST_F(BadInputTest, BytesFromOutsideAreEscapedInMessages) {
+  const std::string path = folder_.File("g.csv");
+  ASSERT_TRUE(WriteFileAtomically(path, "\x1b[31m,\xff\xfe,b\n1,2,3\n").ok());
+  const ProgramResult prepared =
+      RunProgram({"prepare", "--events", path, "--out", folder_.File("out")});
+  ExpectError(prepared, {"\\x1b[31m", "\\xff\\xfe"});
+  const ProgramResult flag = RunProgram({"train", "--data", "d", "--no-such\x1b[31m\xff"});
+  ExpectUsageError(flag, {"\\x1b[31m\\xff"});
+  const ProgramResult file = RunProgram({"inspect", "\x1b[31m\xff"});
+  ExpectError(file, {"\\x1b[31m\\xff"});
+  for (const ProgramResult& result : {prepared, flag, file}) {
+    EXPECT_THAT(result.output, Not(HasSubstr("\x1b")));
+    EXPECT_THAT(result.output, Not(HasSubstr("\xff")));
+  }
 }
 
 TEST_F(BadInputTest, AFullDiskKeepsTheCheckpointThatWasThere) {

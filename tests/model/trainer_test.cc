@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
 
 #include "base/file.h"
@@ -193,11 +194,13 @@ TEST_F(TrainerTest, ALossThatIsNotANumberStopsWithStepAndCure) {
   options.recipe.clip_norm = 0;
   options.recipe.warmup_steps = 0;
   auto dataset = MakeCycleDataset();
-  for (float& value : dataset->modalities[0].features.values) value *= 1e18f;
+  dataset->modalities[0].features.row(2)[1] = 1e38f;
   const auto result = Train(*dataset, options, {});
   EXPECT_EQ(result.status().code(), absl::StatusCode::kAborted) << result.status();
   EXPECT_THAT(result.status().message(), HasSubstr("step 1"));
-  EXPECT_THAT(result.status().message(), HasSubstr("lower --lr"));
+  EXPECT_THAT(result.status().message(), HasSubstr("row 2 (item 3), column 1 of text is 1e+38"));
+  EXPECT_THAT(result.status().message(), HasSubstr("No epoch was finished, and nothing was"));
+  EXPECT_FALSE(FileExists(options.output));
 }
 
 TEST_F(TrainerTest, SettingsOutsideTheirLimitsAreNamed) {
@@ -207,11 +210,14 @@ TEST_F(TrainerTest, SettingsOutsideTheirLimitsAreNamed) {
     return std::string(Train(*dataset_, options, {}).status().message());
   };
   EXPECT_THAT(error([](Recipe& r) { r.learning_rate = -1; }),
-              HasSubstr("learning rate: -1 is outside"));
-  EXPECT_THAT(error([](Recipe& r) { r.batch_size = 0; }), HasSubstr("batch size: 0"));
-  EXPECT_THAT(error([](Recipe& r) { r.dropout = 1; }), HasSubstr("dropout: 1"));
-  EXPECT_THAT(error([](Recipe& r) { r.r_max = 0; }), HasSubstr("r_max"));
-  EXPECT_THAT(error([](Recipe& r) { r.blocks = 0; }), HasSubstr("blocks"));
+              HasSubstr("--lr: -1 is outside 1e-09 to 10"));
+  EXPECT_THAT(error([](Recipe& r) { r.learning_rate = std::nan(""); }), HasSubstr("--lr: nan"));
+  EXPECT_EQ(error([](Recipe& r) { r.batch_size = 9'999'999; }),
+            "--batch-size: 9999999 is outside 1 to 1048576");
+  EXPECT_EQ(error([](Recipe& r) { r.dropout = 1; }), "--dropout: 1 is outside 0 to 0.99");
+  EXPECT_EQ(error([](Recipe& r) { r.clip_norm = -1; }), "--clip: -1 is outside 0 to 1000000000");
+  EXPECT_EQ(error([](Recipe& r) { r.r_max = 0; }), "--r-max: 0 is not above --r-min, 0");
+  EXPECT_EQ(error([](Recipe& r) { r.blocks = 0; }), "--blocks: 0 is outside 1 to 256");
   EXPECT_THAT(error([](Recipe& r) { r.feature_scaling = "x"; }), HasSubstr("sqrt_width"));
 }
 

@@ -94,6 +94,14 @@ TEST_F(ServeBinary, ASecondServerOnThePortFailsAndTheFirstServesOn) {
   EXPECT_TRUE(client.Recommend({}).ok());
 }
 
+TEST_F(ServeBinary, ATakenPortIsNamedBeforeTheModelIsLoaded) {
+  auto first = Serve();
+  auto second = Run({"serve", "--model", folder_ + "/none.safetensors", "--listen", address_});
+  EXPECT_EQ(Finish(*second), 1);
+  EXPECT_THAT(output_, HasSubstr("the port is in use"));
+  EXPECT_THAT(output_, Not(HasSubstr("none.safetensors")));
+}
+
 TEST_F(ServeBinary, NamesAModelThatIsMissing) {
   auto child = Run({"serve", "--model", folder_ + "/none.safetensors", "--listen", "127.0.0.1:0"});
   EXPECT_EQ(Finish(*child), 1);
@@ -135,17 +143,53 @@ TEST_F(ServeBinary, RefusesABadConfigFile) {
   auto child = Run({"serve", "--model", model_, "--listen", "127.0.0.1:0", "--config", config});
   EXPECT_EQ(Finish(*child), 1);
   EXPECT_THAT(output_, HasSubstr("tiers.textproto:3:"));
+  for (const char* text : {"default_tier: \"platinum\"", "tiers { name: \"a\" dim: 17 }",
+                           "tiers { name: \"a\n\" dim: 8 }",
+                           "tiers { name: \"a\" dim: 8 index: \"Flatt\" }", "\xf6\x1b"}) {
+    ASSERT_TRUE(WriteFileAtomically(config, text).ok());
+    child = Run({"serve", "--model", model_, "--listen", "127.0.0.1:0", "--config", config});
+    EXPECT_EQ(Finish(*child), 1);
+    EXPECT_THAT(output_, HasSubstr(absl::StrCat("error: ", config, ":"))) << text;
+    EXPECT_THAT(output_, Not(HasSubstr("\x1b")));
+    EXPECT_THAT(output_, Not(HasSubstr("\xf6")));
+  }
+  child = Run({"serve", "--model", model_, "--listen", "127.0.0.1:0", "--config", "/dev/zero"});
+  EXPECT_EQ(Finish(*child), 1);
+  EXPECT_THAT(output_, HasSubstr("/dev/zero has more than 1048576 bytes"));
+}
+
+TEST_F(ServeBinary, AnEmptyConfigFileMeansTheDefaultTiers) {
+  const std::string config = folder_ + "/tiers.textproto";
+  ASSERT_TRUE(WriteFileAtomically(config, "# none yet\n").ok());
+  auto server = Serve({"--config", config});
+  const RecommendClient client({.server = address_, .timeout = absl::Seconds(60)});
+  const auto info = client.GetModelInfo();
+  ASSERT_TRUE(info.ok()) << info.status();
+  EXPECT_EQ(info->tiers_size(), 2);
+  EXPECT_EQ(info->default_tier(), "gold");
 }
 
 TEST_F(ServeBinary, RefusesBadFlags) {
   EXPECT_EQ(Finish(*Run({"serve"})), 2);
   EXPECT_EQ(Finish(*Run({"serve", "--model", model_, "--queue", "0"})), 2);
-  EXPECT_EQ(Finish(*Run({"serve", "--model", model_, "--grace", "soon"})), 1);
-  EXPECT_THAT(output_, HasSubstr("--grace is \"soon\""));
-  EXPECT_EQ(Finish(*Run({"serve", "--model", model_, "--listen", "nowhere"})), 1);
-  EXPECT_THAT(output_, HasSubstr("\"nowhere\" is not an address"));
-  EXPECT_EQ(Finish(*Run({"serve", "--model", model_, "--max-dim", "17"})), 1);
+  for (const char* grace : {"soon", "inf", "-1s", "25h"}) {
+    EXPECT_EQ(Finish(*Run({"serve", "--model", model_, "--grace", grace})), 2);
+    EXPECT_THAT(output_, HasSubstr(absl::StrCat("error: --grace: '", grace,
+                                                "' is not a duration from 0s to 24h")));
+  }
+  EXPECT_EQ(Finish(*Run({"serve", "--model", model_, "--listen", "nowhere"})), 2);
+  EXPECT_THAT(output_, HasSubstr("--listen: \"nowhere\" is not an address"));
+  EXPECT_EQ(
+      Finish(*Run({"serve", "--model", model_, "--listen", "127.0.0.1:0", "--max-dim", "17"})), 1);
   EXPECT_THAT(output_, HasSubstr("8,16,64"));
+  for (const char* dim : {"0", "-3", "99999999999999999999"}) {
+    EXPECT_EQ(Finish(*Run({"serve", "--model", model_, "--max-dim", dim})), 2);
+    EXPECT_THAT(output_, HasSubstr(absl::StrCat("error: --max-dim: ", dim, " is outside 2 to")));
+  }
+  for (const char* flag : {"--config", "--port-file", "--listen"}) {
+    EXPECT_EQ(Finish(*Run({"serve", "--model", model_, flag, ""})), 2);
+    EXPECT_THAT(output_, HasSubstr(absl::StrCat("error: ", flag, ": is empty")));
+  }
 }
 
 TEST_F(ServeBinary, FailsWhenThePortFileCannotBeWritten) {
@@ -191,6 +235,33 @@ TEST_F(ServeBinary, TheClientPassesOnTheServersReasons) {
   EXPECT_EQ(Finish(*Run({"recommend", "--server", address_, "--dim", "17"})), 1);
   EXPECT_THAT(output_, HasSubstr("8,16,64"));
   EXPECT_EQ(Finish(*Run({"recommend", "--server", address_, "--dim", "8", "--tier", "gold"})), 2);
+}
+
+TEST_F(ServeBinary, TheClientRefusesWhatIsNotUtf8) {
+  for (const char* flag : {"--history", "--exclude", "--tier"}) {
+    EXPECT_EQ(Finish(*Run({"recommend", "--server", "127.0.0.1:1", flag, "a,caf\xe9"})), 2);
+    EXPECT_THAT(output_,
+                HasSubstr(absl::StrCat("error: ", flag, ": not valid UTF-8: 'a,caf\\xe9'")));
+    EXPECT_THAT(output_, Not(HasSubstr("protobuf")));
+  }
+  const std::string ids = folder_ + "/ids";
+  ASSERT_TRUE(WriteFileAtomically(ids, "a\n\xff\n").ok());
+  EXPECT_EQ(Finish(*Run({"recommend", "--server", "127.0.0.1:1", "--history-file", ids})), 1);
+  EXPECT_THAT(output_, HasSubstr(absl::StrCat("error: ", ids, ":2: not valid UTF-8: '\\xff'")));
+}
+
+TEST_F(ServeBinary, IdsWithCommasComeFromAFile) {
+  auto server = Serve();
+  const std::string ids = folder_ + "/ids";
+  ASSERT_TRUE(WriteFileAtomically(ids, "item-1\n\none, with comma\r\n 品目-3 \n").ok());
+  EXPECT_EQ(Finish(*Run(
+                {"recommend", "--server", address_, "--history-file", ids, "--exclude-file", ids})),
+            0);
+  EXPECT_THAT(output_, HasSubstr("skipped: 1 of the history (one, with comma)"));
+  EXPECT_THAT(output_, HasSubstr("skipped: 1 excluded (one, with comma)"));
+  EXPECT_EQ(Finish(*Run({"recommend", "--history", "a", "--history-file", ids})), 2);
+  EXPECT_EQ(Finish(*Run({"recommend", "--history-file", folder_ + "/none"})), 1);
+  EXPECT_THAT(output_, HasSubstr("/none"));
 }
 
 TEST_F(ServeBinary, TheClientSaysHowToStartAServer) {
