@@ -5,6 +5,7 @@
 #include "absl/strings/escaping.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "base/printable.h"
 
 namespace nestrec {
 
@@ -14,7 +15,8 @@ void Log::Write(absl::string_view level, absl::string_view event,
       absl::StrCat(absl::FormatTime("%Y-%m-%dT%H:%M:%E3SZ", absl::Now(), absl::UTCTimeZone()), " ",
                    level, " ", event);
   for (const LogField& field : fields) {
-    const std::string escaped = absl::Utf8SafeCEscape(field.value);
+    // Utf8SafeCEscape takes every byte from 0x80 on for part of a character.
+    const std::string escaped = Printable(absl::Utf8SafeCEscape(field.value));
     const bool quoted =
         escaped.empty() || escaped.find(' ') != std::string::npos || escaped != field.value;
     absl::StrAppend(&line, " ", field.key, "=", quoted ? "\"" : "", escaped, quoted ? "\"" : "");

@@ -22,6 +22,7 @@ TEST(Log, WritesTimeLevelEventAndFields) {
 TEST(Log, QuotesWhatWouldBreakTheLine) {
   EXPECT_THAT(OneLine({{"a", "two words"}, {"b", ""}, {"c", "x\ny"}, {"d", "品目"}}),
               MatchesRegex(".* event a=\"two words\" b=\"\" c=\"x\\\\ny\" d=品目"));
+  EXPECT_THAT(OneLine({{"path", "caf\xe9"}}), MatchesRegex(".* path=\"caf\\\\xe9\""));
 }
 
 }  // namespace
