@@ -231,8 +231,9 @@ class Run {
 
   // `what` of this step is no number: the likely cause, and what is left of the run.
   absl::Status NotANumber(int64_t step, absl::string_view what, double value) const {
-    // Encoders give values of about 1; squares and sums of far larger ones leave float32.
-    constexpr float kLargestUsual = 1e6f;
+    // Encoders give values of about 1; products of far larger ones leave float32 (gradients do from
+    // about 1e4 on).
+    constexpr float kLargestUsual = 1e3f;
     const LargestFeature largest = FindLargestFeature(dataset_);
     const std::string cause =
         std::abs(largest.value) > kLargestUsual

@@ -203,6 +203,21 @@ TEST_F(TrainerTest, ALossThatIsNotANumberStopsWithStepAndCure) {
   EXPECT_FALSE(FileExists(options.output));
 }
 
+TEST_F(TrainerTest, ALossThatDivergesLeavesTheBestCheckpointAndSaysSo) {
+  TrainerOptions options = Options("m", 100);
+  options.recipe.learning_rate = 10;
+  options.recipe.clip_norm = 0;
+  options.recipe.warmup_steps = 60;
+  options.recipe.blocks = 4;
+  options.recipe.r_max = 0.9999;
+  options.recipe.patience = 100;
+  const auto result = Train(*dataset_, options, {});
+  EXPECT_EQ(result.status().code(), absl::StatusCode::kAborted) << result.status();
+  EXPECT_THAT(result.status().message(), HasSubstr("lower --lr (now 10), or clip gradients"));
+  EXPECT_THAT(result.status().message(), HasSubstr("the best one before, is intact"));
+  EXPECT_TRUE(Checkpoint::Open(options.output, {}).ok());
+}
+
 TEST_F(TrainerTest, SettingsOutsideTheirLimitsAreNamed) {
   const auto error = [&](auto change) {
     TrainerOptions options = Options("m", 1);
