@@ -36,7 +36,7 @@ void MultiplyInto(Tensor out, const Tensor& a, Op op_a, const Tensor& b, Op op_b
   TORCH_CHECK(a.stride(1) == 1 && b.stride(1) == 1 && out.stride(1) == 1,
               "MultiplyInto: rows must be contiguous");
   AT_DISPATCH_FLOATING_TYPES(out.scalar_type(), "MultiplyInto", [&] {
-    Gemm(op_a, op_b, out.size(0), out.size(1), a.size(op_a == Op::kTranspose ? 0 : 1),
+    Gemm(op_a, op_b, out.size(0), out.size(1), a.size(op_a == Op::kTranspose ? 0 : 1), scalar_t{1},
          a.data_ptr<scalar_t>(), a.stride(0), b.data_ptr<scalar_t>(), b.stride(0),
          static_cast<scalar_t>(beta), out.data_ptr<scalar_t>(), out.stride(0));
   });
@@ -341,21 +341,19 @@ struct FusedCrossEntropyFunction : torch::autograd::Function<FusedCrossEntropyFu
     } else {
       compute(owner->single_, 0.0f);
     }
-    ctx->save_for_backward({dz, dprojector, torch::zeros_like(bias)});
-    ctx->saved_data["residual"] = dresidual;
+    ctx->save_for_backward({dz, dprojector, torch::zeros_like(bias), dresidual});
     return torch::full({}, loss, z.options());
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
     const variable_list saved = ctx->get_saved_variables();
-    const Tensor dresidual = ctx->saved_data["residual"].toTensor();
     // A loss that is the root of the graph, the usual case, spares a pass over all gradients.
     const bool is_root = grads[0].item<double>() == 1.0;
     const auto scaled = [&](const Tensor& gradient) {
       return is_root || !gradient.defined() ? gradient : gradient * grads[0];
     };
-    return {scaled(saved[0]),  Tensor(), scaled(saved[1]), saved[2],
-            scaled(dresidual), Tensor(), Tensor()};
+    return {scaled(saved[0]), Tensor(), scaled(saved[1]), saved[2],
+            scaled(saved[3]), Tensor(), Tensor()};
   }
 };
 

@@ -64,7 +64,7 @@ torch::Tensor ItemEmbeddings(const ItemTensors& items);
 // ALL items of <z[:s_j], e[:s_j]>. Row 0, the padding row, is a class as any other. On the CPU,
 // with the gradients, in one pass: see nested_softmax.h. Elsewhere by libtorch's own operations.
 //
-// Holds scratch memory from call to call: one thread at a time.
+// Thread safety: one thread at a time.
 class NestedCrossEntropy {
  public:
   explicit NestedCrossEntropy(const NestedSoftmaxOptions& options);

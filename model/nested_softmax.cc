@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <memory>
 #include <utility>
 
 #include "model/gemm.h"
@@ -14,7 +15,7 @@ namespace nestrec {
 namespace {
 
 // More positions at a time would make the products little faster, but the scratch larger.
-constexpr int64_t kMostColumns = 128;
+constexpr int64_t kMostColumns = 256;
 constexpr int64_t kMostColumnsByItemBlocks = 512;
 constexpr int64_t kFewestRows = 256;
 constexpr double kNoPosition = 1e30;  // log_sum of a padding column: its softmax is 0
@@ -43,15 +44,46 @@ template <typename T>
 struct NestedSoftmax<T>::Plan {
   static constexpr int64_t kByFeatures = -1;
   std::vector<int64_t> table_column;  // per level: first column in the table, or kByFeatures
-  std::vector<int64_t> slot;          // per level: which of the levels by features it is
+  std::vector<int64_t> feature_slot;  // per level: which of the levels by features it is
+  // Per level: where its logits are. A level by items shares the narrower level's buffer: its
+  // product is cheap enough to be taken off again on the way back.
+  std::vector<int64_t> buffer;
   int64_t table_width = 0;
-  int64_t slots = 0;
+  int64_t feature_slots = 0;
+  int64_t buffers = 0;
   int64_t columns = 0;  // positions at a time, a multiple of kSoftmaxColumns
   int64_t rows = 0;     // items at a time
   bool one_pass = true;
+  bool own_softmax = true;
 
   bool by_features(int level) const {
     return table_column[static_cast<size_t>(level)] == kByFeatures;
+  }
+};
+
+template <typename T>
+struct NestedSoftmax<T>::Scratch {
+  Scratch(const Plan& plan, int64_t dim, int64_t feature_width)
+      : logits(Make(plan.buffers * plan.rows * plan.columns)),
+        softmax(Make(plan.own_softmax ? plan.rows * plan.columns : 0)),
+        embeddings(Make(plan.rows * plan.table_width)),
+        embedding_gradients(Make(plan.rows * plan.table_width)),
+        z_transposed(Make(dim * plan.columns)),
+        z_projected(Make(plan.feature_slots * feature_width * plan.columns)),
+        by_feature(Make(plan.feature_slots * feature_width * plan.columns)) {}
+
+  std::unique_ptr<T[]> logits;      // [buffers][rows, columns], one after the other
+  std::unique_ptr<T[]> softmax;     // [rows, columns]: gradient of the logits
+  std::unique_ptr<T[]> embeddings;  // [rows, table_width]
+  std::unique_ptr<T[]> embedding_gradients;
+  std::unique_ptr<T[]> z_transposed;  // [D, columns]
+  std::unique_ptr<T[]> z_projected;   // [feature_slots][F, columns]
+  std::unique_ptr<T[]> by_feature;    // [feature_slots][columns, F]
+
+ private:
+  // Without zeros: everything is written before it is read.
+  static std::unique_ptr<T[]> Make(int64_t count) {
+    return std::make_unique_for_overwrite<T[]>(static_cast<size_t>(count));
   }
 };
 
@@ -59,11 +91,12 @@ struct NestedSoftmax<T>::Plan {
 template <typename T>
 class NestedSoftmax<T>::Pass {
  public:
-  Pass(NestedSoftmax& owner, const Plan& plan, const Items& items, const Gradients& gradients,
-       const T* z, std::span<const int64_t> labels, int64_t begin)
+  Pass(NestedSoftmax& owner, const Plan& plan, Scratch& scratch, const Items& items,
+       const Gradients& gradients, const T* z, std::span<const int64_t> labels, int64_t begin)
       : owner_(owner),
         options_(owner.options_),
         plan_(plan),
+        scratch_(scratch),
         items_(items),
         gradients_(gradients),
         labels_(labels.subspan(static_cast<size_t>(begin),
@@ -111,7 +144,7 @@ class NestedSoftmax<T>::Pass {
   void TableGradients(int64_t begin, int64_t end) {
     ForTableRuns([&](int64_t column, int64_t row, int64_t width) {
       Multiply(Op::kTranspose, Op::kNone, width, items_.feature_width, end - begin,
-               owner_.embedding_gradients_.data() + column, plan_.table_width,
+               scratch_.embedding_gradients.get() + column, plan_.table_width,
                items_.features + begin * items_.feature_width, items_.feature_width, T{1},
                gradients_.projector + row * items_.feature_width, items_.feature_width);
     });
@@ -121,7 +154,7 @@ class NestedSoftmax<T>::Pass {
   void Multiply(Op op_a, Op op_b, int64_t m, int64_t n, int64_t k, const T* a, int64_t lda,
                 const T* b, int64_t ldb, T beta, T* c, int64_t ldc) {
     owner_.flops_ += 2 * m * n * k;
-    Gemm(op_a, op_b, m, n, k, a, lda, b, ldb, beta, c, ldc);
+    Gemm(op_a, op_b, m, n, k, T{1}, a, lda, b, ldb, beta, c, ldc);
   }
 
   template <typename Body>
@@ -143,21 +176,29 @@ class NestedSoftmax<T>::Pass {
     }
   }
 
-  T* Logits(int level) { return owner_.logits_.data() + level * plan_.rows * plan_.columns; }
+  T* Logits(int level) {
+    return scratch_.logits.get() +
+           plan_.buffer[static_cast<size_t>(level)] * plan_.rows * plan_.columns;
+  }
+  // Where the gradient of the logits is accumulated: over the widest size's logits, when no other
+  // size needs them again.
+  T* Softmax() {
+    return plan_.own_softmax ? scratch_.softmax.get() : Logits(static_cast<int>(levels_) - 1);
+  }
   T* ZProjected(int level) {  // [F, columns]
-    return owner_.z_projected_.data() +
-           plan_.slot[static_cast<size_t>(level)] * items_.feature_width * plan_.columns;
+    return scratch_.z_projected.get() +
+           plan_.feature_slot[static_cast<size_t>(level)] * items_.feature_width * plan_.columns;
   }
   T* ByFeature(int level) {  // [positions, F]
-    return owner_.by_feature_.data() +
-           plan_.slot[static_cast<size_t>(level)] * items_.feature_width * plan_.columns;
+    return scratch_.by_feature.get() +
+           plan_.feature_slot[static_cast<size_t>(level)] * items_.feature_width * plan_.columns;
   }
   const T* Projector(int level) const {
     return items_.projector + options_.sizes.begin(level) * items_.feature_width;
   }
 
   void Transpose() {
-    T* out = owner_.z_transposed_.data();
+    T* out = scratch_.z_transposed.get();
     for (int64_t d = 0; d < dim_; ++d) {
       for (int64_t c = 0; c < columns_; ++c) {
         out[d * columns_ + c] = c < positions_ ? z_[c * dim_ + d] : T{0};
@@ -171,14 +212,14 @@ class NestedSoftmax<T>::Pass {
       if (!plan_.by_features(level)) continue;
       Multiply(Op::kTranspose, Op::kNone, items_.feature_width, columns_,
                options_.sizes.width(level), Projector(level), items_.feature_width,
-               owner_.z_transposed_.data() + options_.sizes.begin(level) * columns_, columns_, T{0},
+               scratch_.z_transposed.get() + options_.sizes.begin(level) * columns_, columns_, T{0},
                ZProjected(level), columns_);
     }
   }
 
   // Item embeddings, without b, of the levels by items.
   void FillTable(int64_t begin, int64_t end) {
-    T* table = owner_.embeddings_.data();
+    T* table = scratch_.embeddings.get();
     ForTableRuns([&](int64_t column, int64_t row, int64_t width) {
       if (items_.residual != nullptr) {
         ForShares(end - begin, [&](int64_t from, int64_t to) {
@@ -202,7 +243,7 @@ class NestedSoftmax<T>::Pass {
       T* logits = Logits(level);
       const int64_t width = options_.sizes.width(level);
       const T* z_level =
-          owner_.z_transposed_.data() + options_.sizes.begin(level) * columns_;  // [w, columns]
+          scratch_.z_transposed.get() + options_.sizes.begin(level) * columns_;  // [w, columns]
       T beta = level == 0 ? T{0} : T{1};  // the narrower size's logits are there already
       if (plan_.by_features(level)) {
         Multiply(Op::kNone, Op::kNone, rows, columns_, items_.feature_width,
@@ -214,11 +255,9 @@ class NestedSoftmax<T>::Pass {
                    columns_, T{1}, logits, columns_);
         }
       } else {
-        Multiply(Op::kNone, Op::kNone, rows, columns_, width,
-                 owner_.embeddings_.data() + plan_.table_column[static_cast<size_t>(level)],
-                 plan_.table_width, z_level, columns_, beta, logits, columns_);
+        AddTableLogits(level, rows, T{1}, beta);
       }
-      T* next = level + 1 < levels_ ? Logits(level + 1) : nullptr;
+      T* next = level + 1 < levels_ && Logits(level + 1) != logits ? Logits(level + 1) : nullptr;
       if (normalise) {
         TakeIn(level, logits, rows, next);
         TakeLabels(level, logits, begin, end);
@@ -228,6 +267,15 @@ class NestedSoftmax<T>::Pass {
         });
       }
     }
+  }
+
+  // logits = sign * table z^T + beta * logits, of a level by items.
+  void AddTableLogits(int level, int64_t rows, T sign, T beta) {
+    owner_.flops_ += 2 * rows * columns_ * options_.sizes.width(level);
+    Gemm(Op::kNone, Op::kNone, rows, columns_, options_.sizes.width(level), sign,
+         scratch_.embeddings.get() + plan_.table_column[static_cast<size_t>(level)],
+         plan_.table_width, scratch_.z_transposed.get() + options_.sizes.begin(level) * columns_,
+         columns_, beta, Logits(level), columns_);
   }
 
   // Takes rows of logits into the level's normaliser.
@@ -287,7 +335,7 @@ class NestedSoftmax<T>::Pass {
   // Gradients through the logits of items [begin, end), wide to narrow.
   void Backward(int64_t begin, int64_t end) {
     const int64_t rows = end - begin;
-    T* s = owner_.softmax_.data();  // [rows, columns]
+    T* s = Softmax();  // [rows, columns]
     const T first_items = begin == 0 ? T{0} : T{1};
     for (int level = static_cast<int>(levels_) - 1; level >= 0; --level) {
       const bool widest = level + 1 == levels_;
@@ -316,14 +364,17 @@ class NestedSoftmax<T>::Pass {
       } else {
         const int64_t at = plan_.table_column[static_cast<size_t>(level)];
         Multiply(Op::kTranspose, Op::kNone, positions_, width, rows, s, columns_,
-                 owner_.embeddings_.data() + at, plan_.table_width, first_items, dz, dim_);
+                 scratch_.embeddings.get() + at, plan_.table_width, first_items, dz, dim_);
         Multiply(Op::kNone, Op::kNone, rows, width, positions_, s, columns_, z_ + column, dim_,
-                 plan_.one_pass && !first_ ? T{1} : T{0}, owner_.embedding_gradients_.data() + at,
+                 plan_.one_pass && !first_ ? T{1} : T{0}, scratch_.embedding_gradients.get() + at,
                  plan_.table_width);
       }
       if (items_.residual != nullptr) {
         Multiply(Op::kNone, Op::kNone, rows, width, positions_, s, columns_, z_ + column, dim_,
                  first_ ? T{0} : T{1}, gradients_.residual + begin * dim_ + column, dim_);
+      }
+      if (level > 0 && !plan_.by_features(level)) {
+        AddTableLogits(level, rows, T{-1}, T{1});  // the narrower size's logits again
       }
     }
   }
@@ -346,6 +397,7 @@ class NestedSoftmax<T>::Pass {
   NestedSoftmax& owner_;
   const NestedSoftmaxOptions& options_;
   const Plan& plan_;
+  Scratch& scratch_;
   const Items& items_;
   const Gradients& gradients_;
   const std::span<const int64_t> labels_;  // [positions]
@@ -375,24 +427,29 @@ template <typename T>
 double NestedSoftmax<T>::Compute(const Items& items, const T* z, std::span<const int64_t> labels,
                                  const Gradients& gradients) {
   const int64_t positions = static_cast<int64_t>(labels.size());
-  const int64_t levels = options_.sizes.levels();
+  const int levels = options_.sizes.levels();
   Plan plan;
   for (int level = 0; level < levels; ++level) {
     const bool by_features = ByFeatures(level, positions, items.feature_width);
     plan.table_column.push_back(by_features ? Plan::kByFeatures : plan.table_width);
-    plan.slot.push_back(plan.slots);
+    plan.feature_slot.push_back(plan.feature_slots);
+    if (level == 0 || by_features) ++plan.buffers;
+    plan.buffer.push_back(plan.buffers - 1);
     if (by_features) {
-      ++plan.slots;
+      ++plan.feature_slots;
     } else {
       plan.table_width += options_.sizes.width(level);
     }
   }
+  plan.own_softmax = !plan.by_features(levels - 1) && levels > 1;
   const int64_t values = options_.memory_bytes / static_cast<int64_t>(sizeof(T));
   const auto row_values = [&](int64_t columns) {
-    return (levels + 1) * columns + 2 * plan.table_width;
+    return (plan.buffers + (plan.own_softmax ? 1 : 0)) * columns + 2 * plan.table_width;
   };
   const int64_t padded = RoundUp(positions, kSoftmaxColumns);
-  const int64_t blocks = (padded + kMostColumns - 1) / kMostColumns;
+  // Never the whole [items, positions] at once, unless it is small.
+  const int64_t blocks = std::max<int64_t>(padded > kMostColumns / 4 ? 2 : 1,
+                                           (padded + kMostColumns - 1) / kMostColumns);
   plan.columns = RoundUp((positions + blocks - 1) / blocks, kSoftmaxColumns);  // even blocks
   while (plan.columns > 2 * kSoftmaxColumns && items.count * row_values(plan.columns) > values) {
     plan.columns = RoundUp(plan.columns / 2, kSoftmaxColumns);
@@ -404,22 +461,12 @@ double NestedSoftmax<T>::Compute(const Items& items, const T* z, std::span<const
     plan.rows = std::min(items.count, std::max(kFewestRows, values / row_values(plan.columns)));
   }
 
-  const auto reserve = [](std::vector<T>& scratch, int64_t count) {
-    if (static_cast<int64_t>(scratch.size()) < count) scratch.resize(static_cast<size_t>(count));
-  };
-  reserve(logits_, levels * plan.rows * plan.columns);
-  reserve(softmax_, plan.rows * plan.columns);
-  reserve(embeddings_, plan.rows * plan.table_width);
-  reserve(embedding_gradients_, plan.rows * plan.table_width);
-  reserve(z_transposed_, options_.sizes.max_dim() * plan.columns);
-  reserve(z_projected_, plan.slots * items.feature_width * plan.columns);
-  reserve(by_feature_, plan.slots * items.feature_width * plan.columns);
-
+  Scratch scratch(plan, options_.sizes.max_dim(), items.feature_width);
   flops_ = 0;
   std::fill_n(gradients.projector, options_.sizes.max_dim() * items.feature_width, T{0});
   double loss = 0;
   for (int64_t begin = 0; begin < positions; begin += plan.columns) {
-    Pass pass(*this, plan, items, gradients, z, labels, begin);
+    Pass pass(*this, plan, scratch, items, gradients, z, labels, begin);
     loss += pass.Run();
     if (plan.one_pass && begin + plan.columns >= positions) pass.TableGradients(0, items.count);
   }

@@ -18,7 +18,8 @@
 //   that would not fit into `memory_bytes`, for a block of items at a time, in two passes: the
 //   first for the normalisers, the second, which computes the logits again, for the gradients.
 //
-// Thread safety: one call at a time on an object. Runs on OpenMP's threads.
+// Thread safety: one call at a time on an object. Runs on OpenMP's threads. Scratch memory is
+// freed before the call returns, so that what follows in a training step can have it.
 #pragma once
 
 #include <cstdint>
@@ -68,18 +69,11 @@ class NestedSoftmax {
 
  private:
   struct Plan;
+  struct Scratch;
   class Pass;
 
   NestedSoftmaxOptions options_;
   int64_t flops_ = 0;
-  // Scratch, kept from call to call: fresh pages cost more than the arithmetic on them.
-  std::vector<T> logits_;      // [levels][rows, columns], one after the other
-  std::vector<T> softmax_;     // [rows, columns]: gradient of the logits
-  std::vector<T> embeddings_;  // [rows, width by items]
-  std::vector<T> embedding_gradients_;
-  std::vector<T> z_transposed_;  // [D, columns]
-  std::vector<T> z_projected_;   // [levels by features][F, columns]
-  std::vector<T> by_feature_;    // [levels by features][columns, F]
 };
 
 extern template class NestedSoftmax<float>;

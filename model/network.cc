@@ -201,6 +201,15 @@ Tensor Network::Loss(const PackedBatch& batch, const Tensor& z, const Tensor& fe
                         labels.index_select(0, rows));
 }
 
+int64_t Network::StepFlops(int64_t positions) const {
+  constexpr int64_t kNestedLinears = 7;  // B and C twice, Wg, W1, W2
+  // A product's gradients cost twice the product; frozen features get none.
+  const int64_t blocks =
+      6 * positions * RaggedWeights(options_.sizes) * kNestedLinears * options_.blocks;
+  const int64_t tokens = 4 * positions * options_.feature_width * options_.sizes.max_dim();
+  return blocks + tokens + cross_entropy_.flops();
+}
+
 ModelView Network::View(const Tensor& items, std::vector<Tensor>& item_levels) const {
   const NestedSizes& sizes = options_.sizes;
   ModelView view = EmptyView(sizes, options_.blocks, items.size(0), options_.max_len);

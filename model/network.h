@@ -83,9 +83,13 @@ class Network {
     return Run(batch, features, training).z;
   }
   // The training loss of `z`: the mean over sizes of the mean cross-entropy over the labelled
-  // positions, of which there is at least one. Keeps scratch memory; one thread at a time.
+  // positions, of which there is at least one. One thread at a time.
   torch::Tensor Loss(const PackedBatch& batch, const torch::Tensor& z,
                      const torch::Tensor& features);
+
+  // Multiplications and additions in the matrix products of the last training step, gradients
+  // included; `positions` as in its batch.
+  int64_t StepFlops(int64_t positions) const;
 
   // Views of every weight, by level, on this network's own memory, and of `items` [N + 1, D] split
   // by level into `item_levels`, which the caller keeps alive. Stays valid until parameters are

@@ -1,53 +1,73 @@
 #include "model/optimizer.h"
 
-#include <sstream>
+#include <cmath>
+
+#include "absl/strings/str_cat.h"
+#include "model/adamw.h"
 
 namespace nestrec {
+namespace {
+
+// As torch::nn::utils::clip_grad_norm_: keeps a norm just above the limit from rounding past it.
+constexpr double kClipEpsilon = 1e-6;
+
+}  // namespace
 
 Optimizer::Optimizer(NetworkParameters& parameters, const OptimizerOptions& options)
     : options_(options) {
-  std::vector<torch::Tensor> decayed;
-  std::vector<torch::Tensor> biases;
   for (const NetworkParameters::Named& parameter : parameters.All()) {
-    (parameter.is_bias ? biases : decayed).push_back(*parameter.tensor);
-    all_.push_back(*parameter.tensor);
+    const torch::Tensor& tensor = *parameter.tensor;
+    Slot slot = {.parameter = tensor,
+                 .m = torch::zeros_like(tensor.detach()),
+                 .v = torch::zeros_like(tensor.detach()),
+                 .weight_decay = parameter.is_bias ? 0.0 : options.weight_decay};
+    moments_.push_back({absl::StrCat("adam.m.", parameter.name), slot.m});
+    moments_.push_back({absl::StrCat("adam.v.", parameter.name), slot.v});
+    slots_.push_back(std::move(slot));
   }
-  const auto group = [&](std::vector<torch::Tensor> tensors, double weight_decay) {
-    auto settings =
-        std::make_unique<torch::optim::AdamWOptions>(1e-3);  // Step sets the learning rate
-    settings->betas({options.beta1, options.beta2}).eps(options.epsilon).weight_decay(weight_decay);
-    return torch::optim::OptimizerParamGroup(std::move(tensors), std::move(settings));
-  };
-  std::vector<torch::optim::OptimizerParamGroup> groups;
-  groups.push_back(group(std::move(decayed), options.weight_decay));
-  groups.push_back(group(std::move(biases), 0.0));
-  adamw_ =
-      std::make_unique<torch::optim::AdamW>(std::move(groups), torch::optim::AdamWOptions(1e-3));
 }
 
 void Optimizer::ZeroGradients() {
-  for (torch::Tensor& tensor : all_) tensor.mutable_grad().reset();
+  for (Slot& slot : slots_) slot.parameter.mutable_grad().reset();
 }
 
 double Optimizer::Step(double lr) {
-  const double norm = torch::nn::utils::clip_grad_norm_(
-      all_, options_.clip_norm > 0 ? options_.clip_norm : std::numeric_limits<double>::infinity());
-  for (torch::optim::OptimizerParamGroup& group : adamw_->param_groups()) {
-    static_cast<torch::optim::AdamWOptions&>(group.options()).lr(lr);
+  const torch::NoGradGuard no_grad;
+  double squared = 0;
+  for (const Slot& slot : slots_) {
+    if (!slot.parameter.grad().defined()) continue;
+    const double norm = torch::linalg_vector_norm(slot.parameter.grad(), 2).item<double>();
+    squared += norm * norm;
   }
-  adamw_->step();
+  const double norm = std::sqrt(squared);
+  if (!std::isfinite(norm)) return norm;
+  ++steps_;
+  const double scale =
+      options_.clip_norm > 0 ? std::min(1.0, options_.clip_norm / (norm + kClipEpsilon)) : 1.0;
+  const double step_size = lr / (1.0 - std::pow(options_.beta1, static_cast<double>(steps_)));
+  const double root_bias = std::sqrt(1.0 - std::pow(options_.beta2, static_cast<double>(steps_)));
+  for (Slot& slot : slots_) {
+    if (!slot.parameter.grad().defined()) continue;
+    const torch::Tensor gradient = slot.parameter.grad().contiguous();
+    if (slot.parameter.device().is_cpu() && slot.parameter.scalar_type() == torch::kFloat32) {
+      AdamWUpdate({.gradient_scale = static_cast<float>(scale),
+                   .beta1 = static_cast<float>(options_.beta1),
+                   .beta2 = static_cast<float>(options_.beta2),
+                   .decay = static_cast<float>(1.0 - lr * slot.weight_decay),
+                   .step_size = static_cast<float>(step_size),
+                   .root_bias = static_cast<float>(root_bias),
+                   .epsilon = static_cast<float>(options_.epsilon)},
+                  slot.parameter.numel(), gradient.data_ptr<float>(), slot.m.data_ptr<float>(),
+                  slot.v.data_ptr<float>(), slot.parameter.data_ptr<float>());
+      continue;
+    }
+    slot.m.mul_(options_.beta1).add_(gradient, (1.0 - options_.beta1) * scale);
+    slot.v.mul_(options_.beta2)
+        .addcmul_(gradient, gradient, (1.0 - options_.beta2) * scale * scale);
+    slot.parameter.mul_(1.0 - lr * slot.weight_decay)
+        .addcdiv_(slot.m, (slot.v.sqrt() / root_bias).add_(options_.epsilon), -step_size);
+  }
   return norm;
-}
-
-std::string Optimizer::Serialize() const {
-  std::ostringstream stream;
-  torch::save(*adamw_, stream);
-  return stream.str();
-}
-
-void Optimizer::Restore(const std::string& bytes) {
-  std::istringstream stream(bytes);
-  torch::load(*adamw_, stream);
 }
 
 }  // namespace nestrec

@@ -1,12 +1,12 @@
 // AdamW (Loshchilov & Hutter 2019) as the published recipe uses it: weight decay on everything but
-// biases, global gradient norm clipped first. A thin layer over torch::optim::AdamW.
+// biases, global gradient norm clipped first.
 //
 // Errors are thrown as libtorch does. Thread safety: none.
 #pragma once
 
 #include <torch/torch.h>
 
-#include <memory>
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -29,17 +29,28 @@ class Optimizer {
 
   void ZeroGradients();
   // Clips the gradients to the global norm, makes one step with learning rate `lr` and returns the
-  // norm before clipping.
+  // norm before clipping. A norm that is not finite leaves all as it was.
   double Step(double lr);
 
-  // The moments and step counts as opaque bytes, for resuming.
-  std::string Serialize() const;
-  void Restore(const std::string& bytes);
+  // What resuming needs beside the parameters: the moments, under names of their own, and the
+  // number of steps made. The tensors are the optimizer's own.
+  struct Moment {
+    std::string name;
+    torch::Tensor tensor;
+  };
+  const std::vector<Moment>& moments() const { return moments_; }
+  int64_t steps() const { return steps_; }
+  void set_steps(int64_t steps) { steps_ = steps; }
 
  private:
+  struct Slot {
+    torch::Tensor parameter, m, v;
+    double weight_decay;
+  };
   OptimizerOptions options_;
-  std::vector<torch::Tensor> all_;
-  std::unique_ptr<torch::optim::AdamW> adamw_;
+  std::vector<Slot> slots_;
+  std::vector<Moment> moments_;
+  int64_t steps_ = 0;
 };
 
 }  // namespace nestrec

@@ -55,8 +55,8 @@ void UpdateLogSumExpOf(const T* HWY_RESTRICT logits, int64_t rows, int64_t colum
 }
 
 template <typename T>
-void AddSoftmaxOf(const T* HWY_RESTRICT logits, int64_t rows, int64_t columns, T scale,
-                  const T* HWY_RESTRICT log_sum, T weight, bool overwrite, T* HWY_RESTRICT out) {
+void AddSoftmaxOf(const T* logits, int64_t rows, int64_t columns, T scale,
+                  const T* HWY_RESTRICT log_sum, T weight, bool overwrite, T* out) {
   const Lanes<T> d;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   const auto factor = hn::Set(d, scale);

@@ -22,7 +22,7 @@ void UpdateLogSumExp(const double* logits, int64_t rows, int64_t columns, double
                      double* copy, double* max, double* sum);
 
 // out[r, c] += weight * exp(scale * logits[r, c] - log_sum[c]); with `overwrite`, = instead of +=.
-// A padding column takes a huge log_sum (1e30) and yields zeros.
+// `out` may be `logits`. A padding column takes a huge log_sum (1e30) and yields zeros.
 void AddSoftmax(const float* logits, int64_t rows, int64_t columns, float scale,
                 const float* log_sum, float weight, bool overwrite, float* out);
 void AddSoftmax(const double* logits, int64_t rows, int64_t columns, double scale,

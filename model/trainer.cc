@@ -261,10 +261,10 @@ class Run {
     const size_t count =
         std::min(static_cast<size_t>(options_.recipe.batch_size), shuffled_.size() - begin);
     const PackedBatch batch = PackWindows(dataset_, std::span(shuffled_).subspan(begin, count));
+    optimizer_.ZeroGradients();  // frees them before the loss takes its scratch
     const torch::Tensor loss =
         network_.Loss(batch, network_.Forward(batch, features_, /*training=*/true), features_);
     const double value = loss.item<double>();
-    optimizer_.ZeroGradients();
     loss.backward();
     const double norm =
         optimizer_.Step(LearningRate(options_.recipe, progress_.steps, TotalSteps()));

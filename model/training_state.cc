@@ -15,8 +15,6 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr char kOptimizer[] = "optimizer";
-
 // "batch_size: 32 in the saved run, 64 now"
 std::vector<std::string> Differences(const Json& saved, const Json& now) {
   const auto text = [](const Json& json, const std::string& key) {
@@ -41,21 +39,21 @@ absl::Status SaveTrainingState(const std::string& path, const std::string& ident
                                const Optimizer& optimizer) {
   SafetensorsWriter writer;
   std::vector<torch::Tensor> kept;
-  for (const NetworkParameters::Named& parameter : network.parameters().All()) {
-    const torch::Tensor tensor = parameter.tensor->detach().to(torch::kCPU).contiguous();
+  const auto add = [&](const std::string& name, const torch::Tensor& source) {
+    const torch::Tensor tensor = source.detach().to(torch::kCPU).contiguous();
     kept.push_back(tensor);
     writer.Add(
-        parameter.name, tensor.sizes().vec(),
+        name, tensor.sizes().vec(),
         std::span<const float>(tensor.data_ptr<float>(), static_cast<size_t>(tensor.numel())));
+  };
+  for (const NetworkParameters::Named& parameter : network.parameters().All()) {
+    add(parameter.name, *parameter.tensor);
   }
-  NESTREC_ASSIGN_OR_RETURN(std::string bytes,
-                           Guard("save optimizer", [&]() -> absl::StatusOr<std::string> {
-                             return optimizer.Serialize();
-                           }));
-  writer.AddText(kOptimizer, writer.Own(std::move(bytes)));
+  for (const Optimizer::Moment& moment : optimizer.moments()) add(moment.name, moment.tensor);
   Json json;
   json["epoch"] = progress.epoch;
   json["steps"] = progress.steps;
+  json["optimizer_steps"] = optimizer.steps();
   json["best_epoch"] = progress.best_epoch;
   json["best_ndcg"] = progress.best_ndcg;
   json["best_validation"] = MetricsToJson(progress.best_validation);
@@ -88,16 +86,23 @@ absl::StatusOr<TrainingProgress> LoadTrainingState(const std::string& path,
   }
   for (const TensorInfo& tensor : file->tensors()) NESTREC_RETURN_IF_ERROR(file->Verify(tensor));
   const torch::NoGradGuard no_grad;
-  for (const NetworkParameters::Named& parameter : network.parameters().All()) {
+  const auto load = [&](const std::string& name, const torch::Tensor& target) -> absl::Status {
     NESTREC_ASSIGN_OR_RETURN(const std::span<const float> values,
-                             file->Floats(parameter.name, parameter.tensor->sizes().vec()));
-    std::memcpy(parameter.tensor->data_ptr<float>(), values.data(), values.size_bytes());
+                             file->Floats(name, target.sizes().vec()));
+    const torch::Tensor source = torch::empty(target.sizes());
+    std::memcpy(source.data_ptr<float>(), values.data(), values.size_bytes());
+    return Guard("restore a tensor", [&]() -> absl::Status {
+      torch::Tensor(target).copy_(source);
+      return absl::OkStatus();
+    });
+  };
+  for (const NetworkParameters::Named& parameter : network.parameters().All()) {
+    NESTREC_RETURN_IF_ERROR(load(parameter.name, *parameter.tensor));
   }
-  NESTREC_ASSIGN_OR_RETURN(const absl::string_view bytes, file->Text(kOptimizer));
-  NESTREC_RETURN_IF_ERROR(Guard("restore optimizer", [&]() -> absl::Status {
-    optimizer.Restore(std::string(bytes));
-    return absl::OkStatus();
-  }));
+  for (const Optimizer::Moment& moment : optimizer.moments()) {
+    NESTREC_RETURN_IF_ERROR(load(moment.name, moment.tensor));
+  }
+  optimizer.set_steps(json.value("optimizer_steps", int64_t{0}));
   TrainingProgress progress;
   progress.epoch = json.value("epoch", 0);
   progress.steps = json.value("steps", int64_t{0});

@@ -4,6 +4,9 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
+echo "== train_bench"
+build/release/bench/train_bench "$@"
+
 model="${NESTREC_BENCH_MODEL:-demo/shop-128.safetensors}"
 if [[ ! -f $model ]]; then
   echo "bench: $model is not there; run make demo first, or set NESTREC_BENCH_MODEL to a checkpoint" >&2
