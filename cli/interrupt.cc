@@ -5,10 +5,10 @@
 namespace nestrec {
 namespace {
 
-volatile std::sig_atomic_t interrupted = 0;
+volatile std::sig_atomic_t interrupted = 0;  // the signal's number
 
 void OnSignal(int signal) {
-  interrupted = 1;
+  interrupted = signal;
   if (signal == SIGINT) std::signal(SIGINT, SIG_DFL);
 }
 
@@ -20,5 +20,7 @@ void CatchInterrupts() {
 }
 
 bool Interrupted() { return interrupted != 0; }
+
+bool Terminated() { return interrupted == SIGTERM; }
 
 }  // namespace nestrec

@@ -1,4 +1,5 @@
 // nestrec train: data folder in, one nested checkpoint out.
+#include <algorithm>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
@@ -78,6 +79,7 @@ nlohmann::ordered_json EpochJson(const EpochReport& report) {
   json["gradient_norm"] = report.gradient_norm;
   json["positions"] = report.positions;
   json["training_seconds"] = absl::ToDoubleSeconds(report.training_time);
+  json["flops"] = report.flops;
   json["evaluation_seconds"] = absl::ToDoubleSeconds(report.evaluation_time);
   json["best"] = report.best;
   json["validation"] = MetricsToJson(report.validation);
@@ -89,8 +91,12 @@ std::string EpochLine(const EpochReport& report) {
   for (const SizeMetrics& size : report.validation) {
     absl::StrAppendFormat(&line, "  %d:%.4f", size.dim, size.metrics.ndcg[kRankingCutoff]);
   }
-  absl::StrAppendFormat(&line, "  train %s  eval %s%s", FormatClock(report.training_time),
-                        FormatClock(report.evaluation_time), report.best ? "  best" : "");
+  const double seconds = std::max(1e-9, absl::ToDoubleSeconds(report.training_time));
+  absl::StrAppendFormat(&line, "  train %s (%.1fk positions/s, %.0f GFLOP/s)  eval %s%s",
+                        FormatClock(report.training_time),
+                        static_cast<double>(report.positions) / seconds / 1000,
+                        report.flops / seconds / 1e9, FormatClock(report.evaluation_time),
+                        report.best ? "  best" : "");
   return line;
 }
 
@@ -157,8 +163,9 @@ absl::Status RunTrain(TrainFlags flags) {
       epoch = report.epoch;
       bar.Start(absl::StrFormat("epoch %d", epoch), report.steps);
     }
-    bar.Update(report.step, absl::StrFormat("loss %.4f  %.1fk positions/s", report.loss,
-                                            report.positions_per_second / 1000));
+    bar.Update(report.step,
+               absl::StrFormat("loss %.4f  %.1fk positions/s  %.0f GFLOP/s", report.loss,
+                               report.positions_per_second / 1000, report.gflops_per_second));
   };
   observer.on_epoch = [&](const EpochReport& report) {
     bar.Clear();
@@ -168,6 +175,10 @@ absl::Status RunTrain(TrainFlags flags) {
   };
   absl::StatusOr<TrainingResult> result = Train(*dataset, options, observer);
   bar.Clear();
+  if (absl::IsCancelled(result.status()) && Terminated()) {
+    std::printf("%s\n", std::string(result.status().message()).c_str());
+    return log->Check();
+  }
   NESTREC_RETURN_IF_ERROR(result.status());
   nlohmann::ordered_json json;
   json["event"] = "done";

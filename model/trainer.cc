@@ -1,9 +1,11 @@
 #include "model/trainer.h"
 
+#include <ATen/CPUGeneratorImpl.h>
 #include <torch/torch.h>
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <nlohmann/json.hpp>
 #include <numeric>
 #include <optional>
@@ -102,6 +104,19 @@ std::vector<int64_t> ModalityWidths(const Dataset& dataset) {
   return widths;
 }
 
+// libtorch's generator of the CPU, which draws the dropout masks.
+std::string GeneratorState() {
+  const torch::Tensor state = at::detail::getDefaultCPUGenerator().get_state().contiguous();
+  return std::string(static_cast<const char*>(state.data_ptr()), state.nbytes());
+}
+
+void SetGeneratorState(const std::string& bytes) {
+  const torch::Tensor state = torch::empty({static_cast<int64_t>(bytes.size())}, torch::kUInt8);
+  std::memcpy(state.data_ptr(), bytes.data(), bytes.size());
+  at::Generator generator = at::detail::getDefaultCPUGenerator();
+  generator.set_state(state);
+}
+
 class Run {
  public:
   Run(const Dataset& dataset, const TrainerOptions& options, const TrainingObserver& observer,
@@ -139,7 +154,10 @@ class Run {
     if (options_.resume && FileExists(state_path_)) {
       NESTREC_ASSIGN_OR_RETURN(progress_,
                                LoadTrainingState(state_path_, identity_, network_, optimizer_));
-      Note(absl::StrFormat("resumed after epoch %d", progress_.epoch));
+      Note(progress_.partial.steps > 0
+               ? absl::StrFormat("resumed in epoch %d after %d of %d steps", progress_.epoch + 1,
+                                 progress_.partial.steps, steps_per_epoch_)
+               : absl::StrFormat("resumed after epoch %d", progress_.epoch));
     }
     while (progress_.epoch < options_.recipe.epochs &&
            progress_.epoch - progress_.best_epoch < options_.recipe.patience) {
@@ -149,12 +167,6 @@ class Run {
   }
 
  private:
-  struct EpochTotals {
-    double loss = 0;
-    double gradient_norm = 0;
-    int64_t positions = 0;
-  };
-
   void Note(const std::string& text) {
     if (observer_.on_note) observer_.on_note(text);
   }
@@ -167,32 +179,36 @@ class Run {
     Random(options_.recipe.seed, kShuffleStream + static_cast<uint64_t>(epoch))
         .Shuffle(std::span(Order()));
 
-    const absl::Time start = absl::Now();
-    EpochTotals totals;
-    for (int64_t step = 0; step < steps_per_epoch_; ++step) {
-      if (observer_.should_stop && observer_.should_stop()) {
-        return absl::CancelledError(absl::StrCat(
-            "stopped in epoch ", epoch, "; ",
-            progress_.epoch > 0 ? absl::StrCat("--resume goes on after epoch ", progress_.epoch)
-                                : "no epoch was finished"));
-      }
+    PartialEpoch& done = progress_.partial;
+    if (done.steps > 0) {
+      NESTREC_RETURN_IF_ERROR(Guard("restore the random generator", [&]() -> absl::Status {
+        SetGeneratorState(done.generator);
+        return absl::OkStatus();
+      }));
+    }
+    const absl::Time start = absl::Now() - done.training_time;
+    while (done.steps < steps_per_epoch_) {
+      if (observer_.should_stop && observer_.should_stop()) return Stop(absl::Now() - start);
       NESTREC_ASSIGN_OR_RETURN(const double loss,
-                               Guard("training step", [&] { return Step(step, totals); }));
+                               Guard("training step", [&] { return Step(done); }));
       if (observer_.on_step) {
-        const double seconds = absl::ToDoubleSeconds(absl::Now() - start);
+        const double seconds = std::max(1e-9, absl::ToDoubleSeconds(absl::Now() - start));
         observer_.on_step({.epoch = epoch,
-                           .step = step + 1,
+                           .step = done.steps,
                            .steps = steps_per_epoch_,
                            .loss = loss,
-                           .positions_per_second =
-                               seconds > 0 ? static_cast<double>(totals.positions) / seconds : 0});
+                           .positions_per_second = static_cast<double>(done.positions) / seconds,
+                           .gflops_per_second = static_cast<double>(done.flops) / seconds / 1e9});
       }
     }
     const absl::Time trained = absl::Now();
-    NESTREC_ASSIGN_OR_RETURN(std::vector<SizeMetrics> validation,
-                             Guard("validation", [&] { return Validate(); }));
+    absl::StatusOr<std::vector<SizeMetrics>> validated =
+        Guard("validation", [&] { return Validate(); });
+    if (absl::IsCancelled(validated.status())) return Stop(trained - start);
+    NESTREC_ASSIGN_OR_RETURN(std::vector<SizeMetrics> validation, std::move(validated));
     const absl::Time evaluated = absl::Now();
 
+    const PartialEpoch totals = std::exchange(done, PartialEpoch());
     progress_.epoch = epoch;
     progress_.training_time += trained - start;
     const double ndcg = validation.back().metrics.ndcg[kRankingCutoff];
@@ -212,6 +228,7 @@ class Run {
            .learning_rate = LearningRate(options_.recipe, progress_.steps - 1, TotalSteps()),
            .gradient_norm = totals.gradient_norm / static_cast<double>(steps_per_epoch_),
            .positions = totals.positions,
+           .flops = static_cast<double>(totals.flops),
            .training_time = trained - start,
            .evaluation_time = evaluated - trained,
            .validation = std::move(validation),
@@ -219,6 +236,25 @@ class Run {
            .epochs_without_gain = epoch - progress_.best_epoch});
     }
     return absl::OkStatus();
+  }
+
+  // Saves the epoch as far as it is.
+  absl::Status Stop(absl::Duration training_time) {
+    progress_.partial.training_time = training_time;
+    if (progress_.partial.steps > 0) {
+      NESTREC_RETURN_IF_ERROR(Guard("save the random generator", [&]() -> absl::Status {
+        progress_.partial.generator = GeneratorState();
+        return absl::OkStatus();
+      }));
+      NESTREC_RETURN_IF_ERROR(
+          SaveTrainingState(state_path_, identity_, progress_, network_, optimizer_));
+    }
+    const std::string where =
+        absl::StrFormat("stopped in epoch %d after %d of %d steps", progress_.epoch + 1,
+                        progress_.partial.steps, steps_per_epoch_);
+    return absl::CancelledError(progress_.steps > 0
+                                    ? absl::StrCat(where, "; --resume goes on from there")
+                                    : absl::StrCat(where, "; nothing was saved"));
   }
 
   int64_t TotalSteps() const { return steps_per_epoch_ * options_.recipe.epochs; }
@@ -256,8 +292,9 @@ class Run {
             : "No epoch was finished, and nothing was written"));
   }
 
-  absl::StatusOr<double> Step(int64_t step, EpochTotals& totals) {
-    const size_t begin = static_cast<size_t>(step * options_.recipe.batch_size);
+  // One step of the epoch, added to what is done of it.
+  absl::StatusOr<double> Step(PartialEpoch& done) {
+    const size_t begin = static_cast<size_t>(done.steps * options_.recipe.batch_size);
     const size_t count =
         std::min(static_cast<size_t>(options_.recipe.batch_size), shuffled_.size() - begin);
     const PackedBatch batch = PackWindows(dataset_, std::span(shuffled_).subspan(begin, count));
@@ -269,13 +306,15 @@ class Run {
     const double norm =
         optimizer_.Step(LearningRate(options_.recipe, progress_.steps, TotalSteps()));
     if (!std::isfinite(value) || !std::isfinite(norm)) {
-      return std::isfinite(value) ? NotANumber(step, "the gradient norm", norm)
-                                  : NotANumber(step, "the loss", value);
+      return std::isfinite(value) ? NotANumber(done.steps, "the gradient norm", norm)
+                                  : NotANumber(done.steps, "the loss", value);
     }
     ++progress_.steps;
-    totals.loss += value;
-    totals.gradient_norm += norm;
-    totals.positions += batch.positions();
+    ++done.steps;
+    done.loss += value;
+    done.gradient_norm += norm;
+    done.positions += batch.positions();
+    done.flops += network_.StepFlops(batch.positions());
     return value;
   }
 
@@ -416,7 +455,8 @@ absl::Status CheckRecipe(const Recipe& recipe) {
 
 absl::Status CheckOutput(const TrainerOptions& options) {
   NESTREC_RETURN_IF_ERROR(CheckWritable(options.output));
-  const bool can_resume = options.resume && FileExists(options.output + kStateSuffix);
+  const std::string state = options.output + kStateSuffix;
+  const bool can_resume = options.resume && FileExists(state);
   if (FileExists(options.output) && options.resume && !can_resume) {
     return absl::AlreadyExistsError(
         absl::StrCat(options.output, " exists, but not ", options.output, kStateSuffix,
@@ -425,6 +465,10 @@ absl::Status CheckOutput(const TrainerOptions& options) {
   if (FileExists(options.output) && !options.resume && !options.overwrite) {
     return absl::AlreadyExistsError(
         absl::StrCat(options.output, " exists; --resume goes on with it, --overwrite starts anew"));
+  }
+  if (FileExists(state) && !options.resume && !options.overwrite) {
+    return absl::AlreadyExistsError(absl::StrCat(
+        state, ", an unfinished run, exists; --resume goes on with it, --overwrite starts anew"));
   }
   return absl::OkStatus();
 }

@@ -7,8 +7,9 @@
 // published settings. After every epoch all sizes are evaluated on the validation items; the best
 // epoch by NDCG@10 at the widest size is the checkpoint at `output`; weights, optimizer and
 // progress go to "<output>.state", from which an interrupted run resumes and gives the same model
-// as one that was never interrupted (same machine and thread count). Both files are replaced
-// atomically.
+// as one that was never interrupted (same machine and thread count). A run that is told to stop
+// writes its state in the middle of an epoch; one that is killed loses the epoch. Both files are
+// replaced atomically.
 //
 // Thread safety: one Train at a time per process (libtorch's thread count and random generator are
 // global).
@@ -70,6 +71,7 @@ struct StepReport {
   int64_t step, steps;          // within the epoch
   double loss;                  // of this step
   double positions_per_second;  // mean of this epoch
+  double gflops_per_second;     // of matrix products, likewise; 0 where they are not counted
 };
 
 struct EpochReport {
@@ -78,6 +80,7 @@ struct EpochReport {
   double learning_rate;  // of the last step
   double gradient_norm;  // mean before clipping
   int64_t positions;     // trained in this epoch
+  double flops;          // in its matrix products
   absl::Duration training_time, evaluation_time;
   std::vector<SizeMetrics> validation;
   bool best;  // the checkpoint is now this epoch
@@ -89,7 +92,7 @@ struct TrainingObserver {
   std::function<void(const EpochReport&)> on_epoch;
   // Facts worth a line: resumed from epoch 3, features scaled, ...
   std::function<void(const std::string&)> on_note;
-  // Polled every step; true ends the run with kCancelled, the last whole epoch being safe on disk.
+  // Polled every step; true saves the run as it is, and ends it with kCancelled.
   std::function<bool()> should_stop;
 };
 

@@ -15,6 +15,8 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
+constexpr char kGenerator[] = "generator";
+
 // "batch_size: 32 in the saved run, 64 now"
 std::vector<std::string> Differences(const Json& saved, const Json& now) {
   const auto text = [](const Json& json, const std::string& key) {
@@ -58,6 +60,16 @@ absl::Status SaveTrainingState(const std::string& path, const std::string& ident
   json["best_ndcg"] = progress.best_ndcg;
   json["best_validation"] = MetricsToJson(progress.best_validation);
   json["training_seconds"] = absl::ToDoubleSeconds(progress.training_time);
+  const PartialEpoch& partial = progress.partial;
+  if (partial.steps > 0) {
+    json["partial"] = {{"steps", partial.steps},
+                       {"loss", partial.loss},
+                       {"gradient_norm", partial.gradient_norm},
+                       {"positions", partial.positions},
+                       {"flops", partial.flops},
+                       {"training_seconds", absl::ToDoubleSeconds(partial.training_time)}};
+    writer.AddText(kGenerator, partial.generator);
+  }
   writer.SetMetadata("format", "nestrec training state");
   writer.SetMetadata("identity", identity_json);
   writer.SetMetadata("progress", json.dump());
@@ -111,6 +123,16 @@ absl::StatusOr<TrainingProgress> LoadTrainingState(const std::string& path,
   progress.training_time = absl::Seconds(json.value("training_seconds", 0.0));
   NESTREC_ASSIGN_OR_RETURN(progress.best_validation,
                            MetricsFromJson(json.value("best_validation", Json::array())));
+  if (const Json partial = json.value("partial", Json()); partial.is_object()) {
+    NESTREC_ASSIGN_OR_RETURN(const absl::string_view generator, file->Text(kGenerator));
+    progress.partial = {.steps = partial.value("steps", int64_t{0}),
+                        .loss = partial.value("loss", 0.0),
+                        .gradient_norm = partial.value("gradient_norm", 0.0),
+                        .positions = partial.value("positions", int64_t{0}),
+                        .flops = partial.value("flops", int64_t{0}),
+                        .training_time = absl::Seconds(partial.value("training_seconds", 0.0)),
+                        .generator = std::string(generator)};
+  }
   return progress;
 }
 

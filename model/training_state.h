@@ -17,13 +17,25 @@
 
 namespace nestrec {
 
+// What was done of an epoch that was stopped before its end.
+struct PartialEpoch {
+  int64_t steps = 0;  // 0: the epoch was not begun
+  double loss = 0;    // sums over the steps
+  double gradient_norm = 0;
+  int64_t positions = 0;
+  int64_t flops = 0;
+  absl::Duration training_time;
+  std::string generator;  // libtorch's random generator: dropout goes on where it was
+};
+
 struct TrainingProgress {
   int epoch = 0;  // whole epochs done
   int64_t steps = 0;
   int best_epoch = 0;
   double best_ndcg = -1.0;
   std::vector<SizeMetrics> best_validation;
-  absl::Duration training_time;
+  absl::Duration training_time;  // of the whole epochs
+  PartialEpoch partial;
 };
 
 // What must be the same for a resumed run; compared key by key. A JSON object.

@@ -210,7 +210,20 @@ TEST_F(PipelineTest, CtrlCStopsTrainingAndSaysHowToGoOn) {
   ASSERT_TRUE(child->WaitForOutput("epoch   1").ok());
   child->Signal(SIGINT);
   EXPECT_EQ(child->WaitForExit().value_or(0), 130);
-  EXPECT_THAT(child->output(), HasSubstr("--resume goes on after epoch"));
+  EXPECT_THAT(child->output(), HasSubstr("--resume goes on from there"));
+}
+
+TEST_F(PipelineTest, SigtermInTheMiddleOfAnEpochSavesAndExitsWithZero) {
+  std::vector<std::string> arguments = {"train", "--data", Data(), "-o",
+                                        folder_->File("terminated.safetensors")};
+  arguments.insert(arguments.end(), kQuickTraining.begin(), kQuickTraining.end());
+  *(std::find(arguments.begin(), arguments.end(), "--epochs") + 1) = "500";
+  auto child = StartProgram(arguments);
+  ASSERT_TRUE(child->WaitForOutput("epoch   1").ok());
+  child->Signal(SIGTERM);
+  EXPECT_EQ(child->WaitForExit().value_or(-1), 0);
+  EXPECT_THAT(child->output(), HasSubstr("--resume goes on from there"));
+  EXPECT_TRUE(FileExists(folder_->File("terminated.safetensors.state")));
 }
 
 }  // namespace

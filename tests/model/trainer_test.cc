@@ -102,7 +102,7 @@ TEST_F(TrainerTest, AResumedRunEqualsOneThatWasNeverStopped) {
   };  // in the middle of the third epoch
   const auto stopped = Train(*dataset_, Options("parts", 4), observer);
   EXPECT_EQ(stopped.status().code(), absl::StatusCode::kCancelled);
-  EXPECT_THAT(stopped.status().message(), HasSubstr("--resume goes on after epoch 2"));
+  EXPECT_THAT(stopped.status().message(), HasSubstr("in epoch 3 after 3 of"));
 
   TrainerOptions resumed = Options("parts", 4);
   resumed.resume = true;
@@ -111,8 +111,34 @@ TEST_F(TrainerTest, AResumedRunEqualsOneThatWasNeverStopped) {
   noting.on_note = [&](const std::string& note) { notes.push_back(note); };
   const auto result = Train(*dataset_, resumed, noting);
   ASSERT_TRUE(result.ok()) << result.status();
-  EXPECT_THAT(notes, testing::Contains(HasSubstr("resumed after epoch 2")));
+  EXPECT_THAT(notes, testing::Contains(HasSubstr("resumed in epoch 3 after 3 of")));
   EXPECT_EQ(result->epochs, 4);
+  EXPECT_EQ(Weights(folder_.File("whole")), Weights(folder_.File("parts")));
+}
+
+TEST_F(TrainerTest, ARunStoppedWhileItValidatesTrainsNoStepTwice) {
+  ASSERT_TRUE(Train(*dataset_, Options("whole", 2), {}).ok());
+  int64_t left = -1;
+  TrainingObserver observer;
+  observer.on_step = [&](const StepReport& report) { left = report.steps - report.step; };
+  observer.should_stop = [&] { return left == 0; };
+  const auto stopped = Train(*dataset_, Options("parts", 2), observer);
+  EXPECT_EQ(stopped.status().code(), absl::StatusCode::kCancelled);
+  EXPECT_FALSE(FileExists(folder_.File("parts")));
+
+  const auto anew = Train(*dataset_, Options("parts", 2), {});
+  EXPECT_EQ(anew.status().code(), absl::StatusCode::kAlreadyExists);
+  EXPECT_THAT(anew.status().message(), HasSubstr("an unfinished run"));
+
+  TrainerOptions resumed = Options("parts", 2);
+  resumed.resume = true;
+  int64_t first_step = 0;
+  TrainingObserver counting;
+  counting.on_step = [&](const StepReport& report) {
+    if (first_step == 0) first_step = report.step + 1000 * report.epoch;
+  };
+  ASSERT_TRUE(Train(*dataset_, resumed, counting).ok());
+  EXPECT_EQ(first_step, 2001);
   EXPECT_EQ(Weights(folder_.File("whole")), Weights(folder_.File("parts")));
 }
 
