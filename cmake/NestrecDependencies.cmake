@@ -84,9 +84,17 @@ else()
   nestrec_note_missing("nlohmann/json" "nlohmann-json3-dev")
 endif()
 
-find_package(dnnl CONFIG QUIET)
-if(TARGET DNNL::dnnl)
-  nestrec_alias(onednn DNNL::dnnl)
+# By its files: Debian's dnnl-config.cmake asks for the headers of OpenCL, which its package does not bring and only
+# dnnl_ocl.h needs.
+find_path(NESTREC_ONEDNN_INCLUDE_DIR dnnl.h)
+find_library(NESTREC_ONEDNN_LIBRARY dnnl)
+mark_as_advanced(NESTREC_ONEDNN_INCLUDE_DIR NESTREC_ONEDNN_LIBRARY)
+if(NESTREC_ONEDNN_INCLUDE_DIR AND NESTREC_ONEDNN_LIBRARY)
+  add_library(nestrec_onednn_files UNKNOWN IMPORTED)
+  set_target_properties(nestrec_onednn_files PROPERTIES
+    IMPORTED_LOCATION "${NESTREC_ONEDNN_LIBRARY}"
+    INTERFACE_INCLUDE_DIRECTORIES "${NESTREC_ONEDNN_INCLUDE_DIR}")
+  nestrec_alias(onednn nestrec_onednn_files)
 else()
   nestrec_note_missing("oneDNN" "libdnnl-dev")
 endif()
