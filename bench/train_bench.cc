@@ -148,8 +148,8 @@ double ProductGflops() {
   static const std::vector<float> a(kSide * kSide, 1.0f);
   static std::vector<float> c(kSide * kSide);
   const auto start = Clock::now();
-  Gemm(Op::kNone, Op::kNone, kSide, kSide, kSide, 1.0f, a.data(), kSide, a.data(), kSide, 0.0f,
-       c.data(), kSide);
+  Gemm(Op::kNone, Op::kNone, kSide, kSide, kSide, a.data(), kSide, a.data(), kSide, 0.0f, c.data(),
+       kSide);
   return 2.0 * kSide * kSide * kSide / Seconds(start, Clock::now()) / 1e9;
 }
 

@@ -36,7 +36,7 @@ void MultiplyInto(Tensor out, const Tensor& a, Op op_a, const Tensor& b, Op op_b
   TORCH_CHECK(a.stride(1) == 1 && b.stride(1) == 1 && out.stride(1) == 1,
               "MultiplyInto: rows must be contiguous");
   AT_DISPATCH_FLOATING_TYPES(out.scalar_type(), "MultiplyInto", [&] {
-    Gemm(op_a, op_b, out.size(0), out.size(1), a.size(op_a == Op::kTranspose ? 0 : 1), scalar_t{1},
+    Gemm(op_a, op_b, out.size(0), out.size(1), a.size(op_a == Op::kTranspose ? 0 : 1),
          a.data_ptr<scalar_t>(), a.stride(0), b.data_ptr<scalar_t>(), b.stride(0),
          static_cast<scalar_t>(beta), out.data_ptr<scalar_t>(), out.stride(0));
   });
@@ -235,55 +235,65 @@ struct LinearRecurrenceFunction : torch::autograd::Function<LinearRecurrenceFunc
 // By libtorch's operations, for any device, from a table of item embeddings.
 struct TableCrossEntropyFunction : torch::autograd::Function<TableCrossEntropyFunction> {
   static Tensor forward(AutogradContext* ctx, const Tensor& z, const Tensor& items,
-                        const Tensor& labels, const NestedSizes& sizes,
-                        const std::vector<double>& size_weights, int64_t memory_bytes) {
+                        const Tensor& labels, const c10::optional<Tensor>& offset,
+                        const NestedSoftmaxOptions& options) {
+    const NestedSizes& sizes = options.sizes;
     const int64_t positions = z.size(0);
     const int64_t classes = items.size(0);
-    const int64_t levels = sizes.levels();
-    const int64_t row_bytes = (levels + 1) * classes * static_cast<int64_t>(z.element_size());
+    const int levels = sizes.levels();
+    const int64_t row_bytes = (levels + 2) * classes * static_cast<int64_t>(z.element_size());
     const int64_t block = std::clamp<int64_t>(
-        memory_bytes / row_bytes, std::min(kMinPositionsPerBlock, positions), positions);
+        options.memory_bytes / row_bytes, std::min(kMinPositionsPerBlock, positions), positions);
     Tensor dz = torch::empty_like(z);
-    Tensor ditems = torch::empty_like(items);
-    Tensor probabilities = torch::empty({levels, block, classes}, z.options());
-    Tensor log_probabilities = torch::empty({block, classes}, z.options());
+    Tensor ditems = torch::zeros_like(items);
+    Tensor logits = torch::empty({levels, block, classes}, z.options());
     double loss = 0;
     for (int64_t begin = 0; begin < positions; begin += block) {
       const int64_t rows = std::min(block, positions - begin);
       const Tensor z_block = z.narrow(0, begin, rows);                        // [b, D]
       const Tensor label_block = labels.narrow(0, begin, rows).unsqueeze(1);  // [b, 1]
-      Tensor log_p = log_probabilities.narrow(0, 0, rows);
-      // Narrow to wide: the logits of each size, then their softmax in place.
+      // Narrow to wide: the logits of each size.
       for (int level = 0; level < levels; ++level) {
-        Tensor logits = probabilities[level].narrow(0, 0, rows);  // [b, N + 1]
+        Tensor of_level = logits[level].narrow(0, 0, rows);  // [b, N + 1]
         const Tensor z_level = Columns(z_block, sizes.begin(level), sizes.end(level));
         const Tensor items_level = Columns(items, sizes.begin(level), sizes.end(level));
         if (level == 0) {
-          torch::mm_out(logits, z_level, items_level.t());
+          torch::mm_out(of_level, z_level, items_level.t());
         } else {
-          torch::addmm_out(logits, probabilities[level - 1].narrow(0, 0, rows), z_level,
+          torch::addmm_out(of_level, logits[level - 1].narrow(0, 0, rows), z_level,
                            items_level.t());
-          SoftmaxInPlace(
-              probabilities[level - 1].narrow(0, 0, rows), log_p, label_block,
-              size_weights[static_cast<size_t>(level) - 1] / static_cast<double>(positions), loss);
         }
       }
-      SoftmaxInPlace(probabilities[levels - 1].narrow(0, 0, rows), log_p, label_block,
-                     size_weights.back() / static_cast<double>(positions), loss);
       // Wide to narrow: level j's logits enter the loss of every size >= j.
-      for (int level = static_cast<int>(levels) - 1; level >= 0; --level) {
-        Tensor gradient = probabilities[level].narrow(0, 0, rows);  // [b, N + 1]
-        if (level + 1 < levels) gradient.add_(probabilities[level + 1].narrow(0, 0, rows));
+      Tensor teacher;
+      for (int level = levels - 1; level >= 0; --level) {
+        Tensor gradient = logits[level].narrow(0, 0, rows);  // [b, N + 1]
+        const size_t at = static_cast<size_t>(level);
+        const double scale =
+            options.inverse_temperatures.empty() ? 1.0 : options.inverse_temperatures[at];
+        const double soft = level + 1 == levels ? 0.0 : options.distillation;
+        gradient.mul_(scale);
+        if (offset.has_value()) gradient.add_(*offset);
+        const Tensor log_p = torch::log_softmax(gradient, 1);
+        if (level + 1 == levels && options.distillation > 0) teacher = log_p.exp();
+        const double weight = options.size_weights[at] / static_cast<double>(positions);
+        double likelihood =
+            (1 - soft) * log_p.gather(1, label_block).sum(torch::kDouble).item<double>();
+        torch::exp_out(gradient, log_p);
+        if (soft > 0) {
+          likelihood += soft * (teacher * log_p).sum(torch::kDouble).item<double>();
+          gradient.sub_(teacher, soft);
+        }
+        loss -= weight * likelihood;
+        gradient.scatter_add_(1, label_block,
+                              torch::full_like(label_block, soft - 1, gradient.options()));
+        gradient.mul_(weight * scale);
+        if (level + 1 < levels) gradient.add_(logits[level + 1].narrow(0, 0, rows));
         const Tensor z_level = Columns(z_block, sizes.begin(level), sizes.end(level));
         const Tensor items_level = Columns(items, sizes.begin(level), sizes.end(level));
         Tensor dz_level = Columns(dz.narrow(0, begin, rows), sizes.begin(level), sizes.end(level));
-        Tensor ditems_level = Columns(ditems, sizes.begin(level), sizes.end(level));
         torch::mm_out(dz_level, gradient, items_level);
-        if (begin == 0) {
-          torch::mm_out(ditems_level, gradient.t(), z_level);
-        } else {
-          ditems_level.addmm_(gradient.t(), z_level);
-        }
+        Columns(ditems, sizes.begin(level), sizes.end(level)).addmm_(gradient.t(), z_level);
       }
     }
     ctx->save_for_backward({dz, ditems});
@@ -292,19 +302,7 @@ struct TableCrossEntropyFunction : torch::autograd::Function<TableCrossEntropyFu
 
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
     const variable_list saved = ctx->get_saved_variables();
-    return {saved[0] * grads[0], saved[1] * grads[0], Tensor(), Tensor(), Tensor(), Tensor()};
-  }
-
- private:
-  // Turns `logits` into scale * (softmax(logits) - onehot(labels)) and adds scale * cross-entropy
-  // to `loss`.
-  static void SoftmaxInPlace(Tensor logits, Tensor log_p, const Tensor& labels, double scale,
-                             double& loss) {
-    torch::_log_softmax_out(log_p, logits, 1, /*half_to_float=*/false);
-    loss -= scale * log_p.gather(1, labels).sum(torch::kDouble).item<double>();
-    torch::exp_out(logits, log_p);
-    logits.mul_(scale);
-    logits.scatter_add_(1, labels, torch::full_like(labels, -scale, logits.options()));
+    return {saved[0] * grads[0], saved[1] * grads[0], Tensor(), Tensor(), Tensor()};
   }
 };
 
@@ -316,7 +314,8 @@ struct FusedCrossEntropyFunction : torch::autograd::Function<FusedCrossEntropyFu
   // call, and nothing of it is needed on the way back.
   static Tensor forward(AutogradContext* ctx, const Tensor& z, const Tensor& features,
                         const Tensor& projector, const Tensor& bias,
-                        const c10::optional<Tensor>& residual, const Tensor& labels,
+                        const c10::optional<Tensor>& residual, const c10::optional<Tensor>& offset,
+                        const c10::optional<Tensor>& half_features, const Tensor& labels,
                         NestedCrossEntropy* owner) {
     Tensor dz = torch::empty_like(z);
     Tensor dprojector = torch::empty_like(projector);
@@ -329,7 +328,11 @@ struct FusedCrossEntropyFunction : torch::autograd::Function<FusedCrossEntropyFu
            .feature_width = features.size(1),
            .features = features.data_ptr<T>(),
            .projector = projector.data_ptr<T>(),
-           .residual = residual.has_value() ? residual->data_ptr<T>() : nullptr},
+           .residual = residual.has_value() ? residual->data_ptr<T>() : nullptr,
+           .offset = offset.has_value() ? offset->data_ptr<T>() : nullptr,
+           .half_features = half_features.has_value()
+                                ? static_cast<const Bfloat16*>(half_features->data_ptr())
+                                : nullptr},
           z.data_ptr<T>(), {labels.data_ptr<int64_t>(), static_cast<size_t>(labels.numel())},
           {.z = dz.data_ptr<T>(),
            .projector = dprojector.data_ptr<T>(),
@@ -352,8 +355,8 @@ struct FusedCrossEntropyFunction : torch::autograd::Function<FusedCrossEntropyFu
     const auto scaled = [&](const Tensor& gradient) {
       return is_root || !gradient.defined() ? gradient : gradient * grads[0];
     };
-    return {scaled(saved[0]), Tensor(), scaled(saved[1]), saved[2],
-            scaled(saved[3]), Tensor(), Tensor()};
+    return {scaled(saved[0]), Tensor(), scaled(saved[1]), saved[2], scaled(saved[3]),
+            Tensor(),         Tensor(), Tensor(),         Tensor()};
   }
 };
 
@@ -419,19 +422,21 @@ Tensor NestedCrossEntropy::operator()(const Tensor& z, const ItemTensors& items,
                                       const Tensor& labels) {
   if (!z.device().is_cpu()) {
     flops_ = 0;
-    return FromTable(z, ItemEmbeddings(items), labels.to(z.device()));
+    return FromTable(z, ItemEmbeddings(items), labels.to(z.device()), items.offset);
   }
+  const auto optional = [](const Tensor& tensor) {
+    return tensor.defined() ? c10::optional<Tensor>(tensor) : c10::nullopt;
+  };
   return FusedCrossEntropyFunction::apply(
-      z.contiguous(), items.features, items.projector, items.bias,
-      items.residual.defined() ? c10::optional<Tensor>(items.residual) : c10::nullopt,
-      labels.contiguous(), this);
+      z.contiguous(), items.features, items.projector, items.bias, optional(items.residual),
+      optional(items.offset), optional(items.half_features), labels.contiguous(), this);
 }
 
-Tensor NestedCrossEntropy::FromTable(const Tensor& z, const Tensor& items,
-                                     const Tensor& labels) const {
-  return TableCrossEntropyFunction::apply(z.contiguous(), items.contiguous(), labels,
-                                          options_.sizes, options_.size_weights,
-                                          options_.memory_bytes);
+Tensor NestedCrossEntropy::FromTable(const Tensor& z, const Tensor& items, const Tensor& labels,
+                                     const Tensor& offset) const {
+  return TableCrossEntropyFunction::apply(
+      z.contiguous(), items.contiguous(), labels,
+      offset.defined() ? c10::optional<Tensor>(offset) : c10::nullopt, options_);
 }
 
 }  // namespace nestrec

@@ -55,14 +55,16 @@ struct ItemTensors {
   torch::Tensor projector;  // W [D, F]
   torch::Tensor bias;       // b [D]
   torch::Tensor residual;   // r [N + 1, D], or undefined
+  torch::Tensor offset;     // [N + 1], or undefined: added to the logits
+  // The features in bfloat16, or undefined; only a loss in that precision looks at them.
+  torch::Tensor half_features;
 };
 
 // [N + 1, D].
 torch::Tensor ItemEmbeddings(const ItemTensors& items);
 
-// sum_j size_weights[j] * mean over positions of the cross-entropy of labels under the softmax over
-// ALL items of <z[:s_j], e[:s_j]>. Row 0, the padding row, is a class as any other. On the CPU,
-// with the gradients, in one pass: see nested_softmax.h. Elsewhere by libtorch's own operations.
+// The loss of nested_softmax.h. On the CPU fused, with the gradients, in one pass; elsewhere by
+// libtorch's own operations, in float32.
 //
 // Thread safety: one thread at a time.
 class NestedCrossEntropy {
@@ -74,7 +76,7 @@ class NestedCrossEntropy {
                            const torch::Tensor& labels);
   // The same from a table of embeddings, items [N + 1, D]; labels beside z. Any device.
   torch::Tensor FromTable(const torch::Tensor& z, const torch::Tensor& items,
-                          const torch::Tensor& labels) const;
+                          const torch::Tensor& labels, const torch::Tensor& offset = {}) const;
   // Multiplications and additions of the last call's matrix products, gradients included; 0 where
   // they were libtorch's.
   int64_t flops() const { return flops_; }

@@ -6,9 +6,9 @@
 #include <cmath>
 #include <limits>
 #include <memory>
+#include <type_traits>
 #include <utility>
 
-#include "model/gemm.h"
 #include "model/softmax_kernels.h"
 
 namespace nestrec {
@@ -55,6 +55,7 @@ struct NestedSoftmax<T>::Plan {
   int64_t rows = 0;     // items at a time
   bool one_pass = true;
   bool own_softmax = true;
+  bool distil = false;
 
   bool by_features(int level) const {
     return table_column[static_cast<size_t>(level)] == kByFeatures;
@@ -68,7 +69,9 @@ struct NestedSoftmax<T>::Scratch {
         softmax(Make(plan.own_softmax ? plan.rows * plan.columns : 0)),
         embeddings(Make(plan.rows * plan.table_width)),
         embedding_gradients(Make(plan.rows * plan.table_width)),
+        teacher(Make(plan.distil ? plan.rows * plan.columns : 0)),
         z_transposed(Make(dim * plan.columns)),
+        z_negated(Make(dim * plan.columns)),
         z_projected(Make(plan.feature_slots * feature_width * plan.columns)),
         by_feature(Make(plan.feature_slots * feature_width * plan.columns)) {}
 
@@ -76,7 +79,9 @@ struct NestedSoftmax<T>::Scratch {
   std::unique_ptr<T[]> softmax;     // [rows, columns]: gradient of the logits
   std::unique_ptr<T[]> embeddings;  // [rows, table_width]
   std::unique_ptr<T[]> embedding_gradients;
+  std::unique_ptr<T[]> teacher;       // [rows, columns]: the widest size's softmax
   std::unique_ptr<T[]> z_transposed;  // [D, columns]
+  std::unique_ptr<T[]> z_negated;     // [D, columns]
   std::unique_ptr<T[]> z_projected;   // [feature_slots][F, columns]
   std::unique_ptr<T[]> by_feature;    // [feature_slots][columns, F]
 
@@ -123,7 +128,7 @@ class NestedSoftmax<T>::Pass {
       const double loss = Normalise();
       Backward(0, items_.count);
       ByFeatureGradients();
-      return loss;
+      return loss + soft_loss_;
     }
     ForItemBlocks([&](int64_t begin, int64_t end) {
       FillTable(begin, end);
@@ -137,24 +142,54 @@ class NestedSoftmax<T>::Pass {
       TableGradients(begin, end);
     });
     ByFeatureGradients();
-    return loss;
+    return loss + soft_loss_;
   }
 
   // The projector's gradient through the table of items [begin, end), added.
   void TableGradients(int64_t begin, int64_t end) {
     ForTableRuns([&](int64_t column, int64_t row, int64_t width) {
       Multiply(Op::kTranspose, Op::kNone, width, items_.feature_width, end - begin,
-               scratch_.embedding_gradients.get() + column, plan_.table_width,
-               items_.features + begin * items_.feature_width, items_.feature_width, T{1},
-               gradients_.projector + row * items_.feature_width, items_.feature_width);
+               {scratch_.embedding_gradients.get() + column, plan_.table_width}, Features(begin),
+               T{1}, gradients_.projector + row * items_.feature_width, items_.feature_width);
     });
   }
 
  private:
-  void Multiply(Op op_a, Op op_b, int64_t m, int64_t n, int64_t k, const T* a, int64_t lda,
-                const T* b, int64_t ldb, T beta, T* c, int64_t ldc) {
+  // A matrix whose rows lie `stride` apart.
+  struct Matrix {
+    const T* values;
+    int64_t stride;
+    const Bfloat16* half = nullptr;
+  };
+  void Multiply(Op op_a, Op op_b, int64_t m, int64_t n, int64_t k, const Matrix& a, const Matrix& b,
+                T beta, T* c, int64_t ldc) {
     owner_.flops_ += 2 * m * n * k;
-    Gemm(op_a, op_b, m, n, k, T{1}, a, lda, b, ldb, beta, c, ldc);
+    if constexpr (std::is_same_v<T, float>) {
+      if (options_.precision == Precision::kBfloat16) {
+        GemmBfloat16(op_a, op_b, m, n, k, {a.values, a.stride, a.half, a.stride},
+                     {b.values, b.stride, b.half, b.stride}, beta, c, ldc);
+        return;
+      }
+    }
+    Gemm(op_a, op_b, m, n, k, a.values, a.stride, b.values, b.stride, beta, c, ldc);
+  }
+  Matrix Features(int64_t begin) const {
+    const int64_t width = items_.feature_width;
+    return {items_.features + begin * width, width,
+            items_.half_features == nullptr ? nullptr : items_.half_features + begin * width};
+  }
+  T Offset(int64_t item) const { return items_.offset == nullptr ? T{0} : items_.offset[item]; }
+  LogitBlock<T> Block(int level, int64_t first_item, int64_t from, int64_t to) {
+    return {.values = Logits(level) + from * columns_,
+            .rows = to - from,
+            .columns = columns_,
+            .scale = InverseTemperature(level),
+            .offset = items_.offset == nullptr ? nullptr : items_.offset + first_item + from};
+  }
+  T InverseTemperature(int level) const {
+    return options_.inverse_temperatures.empty()
+               ? T{1}
+               : static_cast<T>(options_.inverse_temperatures[static_cast<size_t>(level)]);
   }
 
   template <typename Body>
@@ -199,9 +234,12 @@ class NestedSoftmax<T>::Pass {
 
   void Transpose() {
     T* out = scratch_.z_transposed.get();
+    T* negated = scratch_.z_negated.get();
     for (int64_t d = 0; d < dim_; ++d) {
       for (int64_t c = 0; c < columns_; ++c) {
-        out[d * columns_ + c] = c < positions_ ? z_[c * dim_ + d] : T{0};
+        const T value = c < positions_ ? z_[c * dim_ + d] : T{0};
+        out[d * columns_ + c] = value;
+        negated[d * columns_ + c] = -value;
       }
     }
   }
@@ -211,9 +249,9 @@ class NestedSoftmax<T>::Pass {
     for (int level = 0; level < levels_; ++level) {
       if (!plan_.by_features(level)) continue;
       Multiply(Op::kTranspose, Op::kNone, items_.feature_width, columns_,
-               options_.sizes.width(level), Projector(level), items_.feature_width,
-               scratch_.z_transposed.get() + options_.sizes.begin(level) * columns_, columns_, T{0},
-               ZProjected(level), columns_);
+               options_.sizes.width(level), {Projector(level), items_.feature_width},
+               {scratch_.z_transposed.get() + options_.sizes.begin(level) * columns_, columns_},
+               T{0}, ZProjected(level), columns_);
     }
   }
 
@@ -229,9 +267,8 @@ class NestedSoftmax<T>::Pass {
           }
         });
       }
-      Multiply(Op::kNone, Op::kTranspose, end - begin, width, items_.feature_width,
-               items_.features + begin * items_.feature_width, items_.feature_width,
-               items_.projector + row * items_.feature_width, items_.feature_width,
+      Multiply(Op::kNone, Op::kTranspose, end - begin, width, items_.feature_width, Features(begin),
+               {items_.projector + row * items_.feature_width, items_.feature_width},
                items_.residual != nullptr ? T{1} : T{0}, table + column, plan_.table_width);
     });
   }
@@ -246,20 +283,19 @@ class NestedSoftmax<T>::Pass {
           scratch_.z_transposed.get() + options_.sizes.begin(level) * columns_;  // [w, columns]
       T beta = level == 0 ? T{0} : T{1};  // the narrower size's logits are there already
       if (plan_.by_features(level)) {
-        Multiply(Op::kNone, Op::kNone, rows, columns_, items_.feature_width,
-                 items_.features + begin * items_.feature_width, items_.feature_width,
-                 ZProjected(level), columns_, beta, logits, columns_);
+        Multiply(Op::kNone, Op::kNone, rows, columns_, items_.feature_width, Features(begin),
+                 {ZProjected(level), columns_}, beta, logits, columns_);
         if (items_.residual != nullptr) {
           Multiply(Op::kNone, Op::kNone, rows, columns_, width,
-                   items_.residual + begin * dim_ + options_.sizes.begin(level), dim_, z_level,
-                   columns_, T{1}, logits, columns_);
+                   {items_.residual + begin * dim_ + options_.sizes.begin(level), dim_},
+                   {z_level, columns_}, T{1}, logits, columns_);
         }
       } else {
-        AddTableLogits(level, rows, T{1}, beta);
+        AddTableLogits(level, rows, scratch_.z_transposed.get(), beta);
       }
       T* next = level + 1 < levels_ && Logits(level + 1) != logits ? Logits(level + 1) : nullptr;
       if (normalise) {
-        TakeIn(level, logits, rows, next);
+        TakeIn(level, begin, rows, next);
         TakeLabels(level, logits, begin, end);
       } else if (next != nullptr) {
         ForShares(rows, [&](int64_t from, int64_t to) {
@@ -269,17 +305,16 @@ class NestedSoftmax<T>::Pass {
     }
   }
 
-  // logits = sign * table z^T + beta * logits, of a level by items.
-  void AddTableLogits(int level, int64_t rows, T sign, T beta) {
-    owner_.flops_ += 2 * rows * columns_ * options_.sizes.width(level);
-    Gemm(Op::kNone, Op::kNone, rows, columns_, options_.sizes.width(level), sign,
-         scratch_.embeddings.get() + plan_.table_column[static_cast<size_t>(level)],
-         plan_.table_width, scratch_.z_transposed.get() + options_.sizes.begin(level) * columns_,
-         columns_, beta, Logits(level), columns_);
+  // logits = table z^T + beta * logits, of a level by items; z [D, columns].
+  void AddTableLogits(int level, int64_t rows, const T* z, T beta) {
+    Multiply(Op::kNone, Op::kNone, rows, columns_, options_.sizes.width(level),
+             {scratch_.embeddings.get() + plan_.table_column[static_cast<size_t>(level)],
+              plan_.table_width},
+             {z + options_.sizes.begin(level) * columns_, columns_}, beta, Logits(level), columns_);
   }
 
   // Takes rows of logits into the level's normaliser.
-  void TakeIn(int level, const T* logits, int64_t rows, T* copy) {
+  void TakeIn(int level, int64_t first_item, int64_t rows, T* copy) {
     T* max = max_.data() + level * columns_;
     T* sum = sum_.data() + level * columns_;
     const int64_t shares = omp_get_max_threads();
@@ -288,7 +323,7 @@ class NestedSoftmax<T>::Pass {
     std::vector<T> sums(maxima.size(), T{0});
     ForShares(rows, [&](int64_t from, int64_t to) {
       const int64_t at = omp_get_thread_num() * columns_;
-      UpdateLogSumExp(logits + from * columns_, to - from, columns_, T{1},
+      UpdateLogSumExp(Block(level, first_item, from, to),
                       copy == nullptr ? nullptr : copy + from * columns_, maxima.data() + at,
                       sums.data() + at);
     });
@@ -309,7 +344,7 @@ class NestedSoftmax<T>::Pass {
       const int64_t label = labels_[static_cast<size_t>(c)];
       if (label < begin || label >= end) continue;
       label_logit_[static_cast<size_t>(level * columns_ + c)] =
-          logits[(label - begin) * columns_ + c];
+          InverseTemperature(level) * logits[(label - begin) * columns_ + c] + Offset(label);
     }
   }
 
@@ -321,7 +356,9 @@ class NestedSoftmax<T>::Pass {
       for (int64_t c = 0; c < columns_; ++c) {
         const size_t at = static_cast<size_t>(level * columns_ + c);
         max_[at] = c < positions_ ? max_[at] + std::log(sum_[at]) : static_cast<T>(kNoPosition);
-        if (c < positions_) of_level += static_cast<double>(max_[at] - label_logit_[at]);
+        if (c < positions_) {
+          of_level += static_cast<double>(max_[at] - HardShare(level) * label_logit_[at]);
+        }
       }
       loss += Weight(level) * of_level;
     }
@@ -331,6 +368,10 @@ class NestedSoftmax<T>::Pass {
   double Weight(int level) const {
     return options_.size_weights[static_cast<size_t>(level)] / static_cast<double>(all_positions_);
   }
+  // How much of a size's target is the label; the rest is the widest size's softmax.
+  T HardShare(int level) const {
+    return level + 1 == levels_ ? T{1} : static_cast<T>(1 - options_.distillation);
+  }
 
   // Gradients through the logits of items [begin, end), wide to narrow.
   void Backward(int64_t begin, int64_t end) {
@@ -339,45 +380,70 @@ class NestedSoftmax<T>::Pass {
     const T first_items = begin == 0 ? T{0} : T{1};
     for (int level = static_cast<int>(levels_) - 1; level >= 0; --level) {
       const bool widest = level + 1 == levels_;
+      const T weight = static_cast<T>(Weight(level)) * InverseTemperature(level);
+      if (widest && plan_.distil) {
+        ForShares(rows, [&](int64_t from, int64_t to) {
+          AddSoftmax(Block(level, begin, from, to), LogSum(level), T{1}, /*overwrite=*/true,
+                     scratch_.teacher.get() + from * columns_);
+        });
+      }
+      if (!widest && plan_.distil) LearnFromTeacher(level, begin, rows, weight, s);
       ForShares(rows, [&](int64_t from, int64_t to) {
-        AddSoftmax(Logits(level) + from * columns_, to - from, columns_, T{1},
-                   max_.data() + level * columns_, static_cast<T>(Weight(level)), widest,
+        AddSoftmax(Block(level, begin, from, to), LogSum(level), weight, widest,
                    s + from * columns_);
       });
       for (int64_t c = 0; c < positions_; ++c) {
         const int64_t label = labels_[static_cast<size_t>(c)];
-        if (label >= begin && label < end)
-          s[(label - begin) * columns_ + c] -= static_cast<T>(Weight(level));
+        if (label >= begin && label < end) {
+          s[(label - begin) * columns_ + c] -= weight * HardShare(level);
+        }
       }
 
       const int64_t column = options_.sizes.begin(level);
       const int64_t width = options_.sizes.width(level);
       T* dz = dz_ + column;  // [positions, w], rows dim_ apart
       if (plan_.by_features(level)) {
-        Multiply(Op::kTranspose, Op::kNone, positions_, items_.feature_width, rows, s, columns_,
-                 items_.features + begin * items_.feature_width, items_.feature_width, first_items,
-                 ByFeature(level), items_.feature_width);
+        Multiply(Op::kTranspose, Op::kNone, positions_, items_.feature_width, rows, {s, columns_},
+                 Features(begin), first_items, ByFeature(level), items_.feature_width);
         if (items_.residual != nullptr) {
-          Multiply(Op::kTranspose, Op::kNone, positions_, width, rows, s, columns_,
-                   items_.residual + begin * dim_ + column, dim_, first_items, dz, dim_);
+          Multiply(Op::kTranspose, Op::kNone, positions_, width, rows, {s, columns_},
+                   {items_.residual + begin * dim_ + column, dim_}, first_items, dz, dim_);
         }
       } else {
         const int64_t at = plan_.table_column[static_cast<size_t>(level)];
-        Multiply(Op::kTranspose, Op::kNone, positions_, width, rows, s, columns_,
-                 scratch_.embeddings.get() + at, plan_.table_width, first_items, dz, dim_);
-        Multiply(Op::kNone, Op::kNone, rows, width, positions_, s, columns_, z_ + column, dim_,
+        Multiply(Op::kTranspose, Op::kNone, positions_, width, rows, {s, columns_},
+                 {scratch_.embeddings.get() + at, plan_.table_width}, first_items, dz, dim_);
+        Multiply(Op::kNone, Op::kNone, rows, width, positions_, {s, columns_}, {z_ + column, dim_},
                  plan_.one_pass && !first_ ? T{1} : T{0}, scratch_.embedding_gradients.get() + at,
                  plan_.table_width);
       }
       if (items_.residual != nullptr) {
-        Multiply(Op::kNone, Op::kNone, rows, width, positions_, s, columns_, z_ + column, dim_,
+        Multiply(Op::kNone, Op::kNone, rows, width, positions_, {s, columns_}, {z_ + column, dim_},
                  first_ ? T{0} : T{1}, gradients_.residual + begin * dim_ + column, dim_);
       }
       if (level > 0 && !plan_.by_features(level)) {
-        AddTableLogits(level, rows, T{-1}, T{1});  // the narrower size's logits again
+        AddTableLogits(level, rows, scratch_.z_negated.get(),
+                       T{1});  // the narrower size's logits again
       }
     }
   }
+
+  // The soft part of a narrower size's target: its gradient into s, its share of the loss.
+  void LearnFromTeacher(int level, int64_t first_item, int64_t rows, T weight, T* s) {
+    const T soft = 1 - HardShare(level);
+    std::vector<T> dots(static_cast<size_t>(omp_get_max_threads() * columns_), T{0});
+    ForShares(rows, [&](int64_t from, int64_t to) {
+      SubtractTeacher(Block(level, first_item, from, to), scratch_.teacher.get() + from * columns_,
+                      weight * soft, s + from * columns_,
+                      dots.data() + omp_get_thread_num() * columns_);
+    });
+    double sum = 0;
+    for (size_t i = 0; i < dots.size(); ++i) {
+      if (static_cast<int64_t>(i) % columns_ < positions_) sum += static_cast<double>(dots[i]);
+    }
+    soft_loss_ -= Weight(level) * static_cast<double>(soft) * sum;
+  }
+  const T* LogSum(int level) const { return max_.data() + level * columns_; }
 
   // From S^T F to the gradients of z and of the projector, for the levels by features.
   void ByFeatureGradients() {
@@ -385,11 +451,11 @@ class NestedSoftmax<T>::Pass {
       if (!plan_.by_features(level)) continue;
       const int64_t column = options_.sizes.begin(level);
       const int64_t width = options_.sizes.width(level);
-      Multiply(Op::kNone, Op::kTranspose, positions_, width, items_.feature_width, ByFeature(level),
-               items_.feature_width, Projector(level), items_.feature_width,
+      Multiply(Op::kNone, Op::kTranspose, positions_, width, items_.feature_width,
+               {ByFeature(level), items_.feature_width}, {Projector(level), items_.feature_width},
                items_.residual != nullptr ? T{1} : T{0}, dz_ + column, dim_);
-      Multiply(Op::kTranspose, Op::kNone, width, items_.feature_width, positions_, z_ + column,
-               dim_, ByFeature(level), items_.feature_width, T{1},
+      Multiply(Op::kTranspose, Op::kNone, width, items_.feature_width, positions_,
+               {z_ + column, dim_}, {ByFeature(level), items_.feature_width}, T{1},
                gradients_.projector + column * items_.feature_width, items_.feature_width);
     }
   }
@@ -412,6 +478,7 @@ class NestedSoftmax<T>::Pass {
   std::vector<T> max_;  // [levels, columns]; after Normalise: log of the sum of exp
   std::vector<T> sum_;
   std::vector<T> label_logit_;
+  double soft_loss_ = 0;  // what distillation adds to the loss, the normalisers apart
 };
 
 template <typename T>
@@ -441,10 +508,12 @@ double NestedSoftmax<T>::Compute(const Items& items, const T* z, std::span<const
       plan.table_width += options_.sizes.width(level);
     }
   }
+  plan.distil = options_.distillation > 0 && levels > 1;
   plan.own_softmax = !plan.by_features(levels - 1) && levels > 1;
   const int64_t values = options_.memory_bytes / static_cast<int64_t>(sizeof(T));
   const auto row_values = [&](int64_t columns) {
-    return (plan.buffers + (plan.own_softmax ? 1 : 0)) * columns + 2 * plan.table_width;
+    return (plan.buffers + (plan.own_softmax ? 1 : 0) + (plan.distil ? 1 : 0)) * columns +
+           2 * plan.table_width;
   };
   const int64_t padded = RoundUp(positions, kSoftmaxColumns);
   // Never the whole [items, positions] at once, unless it is small.

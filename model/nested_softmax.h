@@ -3,7 +3,14 @@
 //
 // With e_i = W f_i + b + r_i, the score of item i at size s_j is <z[:s_j], e_i[:s_j]>, and the loss
 //   sum_j size_weights[j] * mean over positions of -log softmax_j(label)
-// (arXiv 2409.16627, section 3.4). What makes it cheap:
+// (arXiv 2409.16627, section 3.4). Three things may be added to it that are not in the paper:
+// - inverse_temperatures[j] scales the scores of size j before its softmax (never at serving, where
+//   it would not change an order);
+// - with distillation a, the label of every size but the widest is (1 - a) the item itself and a
+//   the widest size's softmax, which gets no gradient from there (Hinton et al. 2015);
+// - an item's offset is added to its logits: the correction of a sampled softmax.
+//
+// What makes it cheap:
 //
 // - Sizes nest: the logits of size j are those of size j - 1 plus level j's product, so that one
 //   pass over the D columns serves all sizes. On the way back, the gradient that level j's logits
@@ -27,12 +34,17 @@
 #include <vector>
 
 #include "base/nested_sizes.h"
+#include "model/gemm.h"
 
 namespace nestrec {
 
 struct NestedSoftmaxOptions {
   NestedSizes sizes;
-  std::vector<double> size_weights;  // [levels]
+  std::vector<double> size_weights;               // [levels]
+  std::vector<double> inverse_temperatures = {};  // [levels]; empty: all 1
+  double distillation = 0;                        // 0 .. 1
+  // kBfloat16 rounds the operands of the products, in float only; REQUIRES: HasBfloat16().
+  Precision precision = Precision::kFloat32;
   // Most scratch memory for logits and item embeddings; a few positions times a few hundred items
   // are always allowed.
   int64_t memory_bytes = int64_t{128} << 20;
@@ -45,11 +57,14 @@ class NestedSoftmax {
 
   // Row 0, the padding row, is a class as any other.
   struct Items {
-    int64_t count;          // N + 1
-    int64_t feature_width;  // F
-    const T* features;      // [N + 1, F]
-    const T* projector;     // [D, F]
-    const T* residual;      // [N + 1, D], or null
+    int64_t count;              // N + 1
+    int64_t feature_width;      // F
+    const T* features;          // [N + 1, F]
+    const T* projector;         // [D, F]
+    const T* residual;          // [N + 1, D], or null
+    const T* offset = nullptr;  // [N + 1], or null: zeros
+    // The features, rounded; null: rounded anew for every product (kBfloat16 only).
+    const Bfloat16* half_features = nullptr;
   };
   // All are written, none is read.
   struct Gradients {

@@ -145,7 +145,9 @@ ItemTensors Network::Items(const Tensor& features) const {
   return {.features = features,
           .projector = parameters_.projector,
           .bias = parameters_.projector_bias,
-          .residual = parameters_.item_residual};
+          .residual = parameters_.item_residual,
+          .offset = {},
+          .half_features = {}};
 }
 
 Tensor Network::ItemEmbeddings(const Tensor& features) const {

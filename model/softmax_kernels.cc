@@ -26,27 +26,32 @@ using Lanes = hn::CappedTag<T, static_cast<size_t>(kSoftmaxColumns)>;
 constexpr int64_t kRowsAtOnce = 64;
 
 template <typename T>
-void UpdateLogSumExpOf(const T* HWY_RESTRICT logits, int64_t rows, int64_t columns, T scale,
-                       T* HWY_RESTRICT copy, T* HWY_RESTRICT max, T* HWY_RESTRICT sum) {
+void UpdateLogSumExpOf(const LogitBlock<T>& block, T* HWY_RESTRICT copy, T* HWY_RESTRICT max,
+                       T* HWY_RESTRICT sum) {
   const Lanes<T> d;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  const auto factor = hn::Set(d, scale);
-  for (int64_t begin = 0; begin < rows; begin += kRowsAtOnce) {
-    const int64_t end = std::min(rows, begin + kRowsAtOnce);
-    for (int64_t c = 0; c < columns; c += lanes) {
+  const auto scale = hn::Set(d, block.scale);
+  const T* HWY_RESTRICT values = block.values;
+  const auto offset = [&](int64_t r) {
+    return block.offset == nullptr ? hn::Zero(d) : hn::Set(d, block.offset[r]);
+  };
+  for (int64_t begin = 0; begin < block.rows; begin += kRowsAtOnce) {
+    const int64_t end = std::min(block.rows, begin + kRowsAtOnce);
+    for (int64_t c = 0; c < block.columns; c += lanes) {
       const auto old_max = hn::LoadU(d, max + c);
       auto new_max = old_max;
       for (int64_t r = begin; r < end; ++r) {
-        const auto logit = hn::LoadU(d, logits + r * columns + c);
-        if (copy != nullptr) hn::StoreU(logit, d, copy + r * columns + c);
-        new_max = hn::Max(new_max, hn::Mul(factor, logit));
+        const auto value = hn::LoadU(d, values + r * block.columns + c);
+        if (copy != nullptr) hn::StoreU(value, d, copy + r * block.columns + c);
+        new_max = hn::Max(new_max, hn::MulAdd(scale, value, offset(r)));
       }
       // The clamp keeps an empty description's -inf out of Exp.
       const auto shrink = hn::Max(hn::Sub(old_max, new_max), hn::Set(d, T{-1e4}));
       auto total = hn::Mul(hn::LoadU(d, sum + c), hn::Exp(d, shrink));
       for (int64_t r = begin; r < end; ++r) {
-        const auto logit = hn::LoadU(d, logits + r * columns + c);
-        total = hn::Add(total, hn::Exp(d, hn::MulSub(factor, logit, new_max)));
+        const auto value = hn::LoadU(d, values + r * block.columns + c);
+        const auto logit = hn::MulAdd(scale, value, offset(r));
+        total = hn::Add(total, hn::Exp(d, hn::Sub(logit, new_max)));
       }
       hn::StoreU(new_max, d, max + c);
       hn::StoreU(total, d, sum + c);
@@ -55,38 +60,65 @@ void UpdateLogSumExpOf(const T* HWY_RESTRICT logits, int64_t rows, int64_t colum
 }
 
 template <typename T>
-void AddSoftmaxOf(const T* logits, int64_t rows, int64_t columns, T scale,
-                  const T* HWY_RESTRICT log_sum, T weight, bool overwrite, T* out) {
+void AddSoftmaxOf(const LogitBlock<T>& block, const T* HWY_RESTRICT log_sum, T weight,
+                  bool overwrite, T* out) {
   const Lanes<T> d;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  const auto factor = hn::Set(d, scale);
+  const auto scale = hn::Set(d, block.scale);
   const auto share = hn::Set(d, weight);
-  for (int64_t r = 0; r < rows; ++r) {
-    for (int64_t c = 0; c < columns; c += lanes) {
-      const int64_t at = r * columns + c;
-      const auto p =
-          hn::Exp(d, hn::MulSub(factor, hn::LoadU(d, logits + at), hn::LoadU(d, log_sum + c)));
+  for (int64_t r = 0; r < block.rows; ++r) {
+    const auto offset = block.offset == nullptr ? hn::Zero(d) : hn::Set(d, block.offset[r]);
+    for (int64_t c = 0; c < block.columns; c += lanes) {
+      const int64_t at = r * block.columns + c;
+      const auto logit = hn::MulAdd(scale, hn::LoadU(d, block.values + at), offset);
+      const auto p = hn::Exp(d, hn::Sub(logit, hn::LoadU(d, log_sum + c)));
       const auto before = overwrite ? hn::Zero(d) : hn::LoadU(d, out + at);
       hn::StoreU(hn::MulAdd(share, p, before), d, out + at);
     }
   }
 }
 
-void UpdateLogSumExpFloat(const float* logits, int64_t rows, int64_t columns, float scale,
-                          float* copy, float* max, float* sum) {
-  UpdateLogSumExpOf(logits, rows, columns, scale, copy, max, sum);
+template <typename T>
+void SubtractTeacherOf(const LogitBlock<T>& block, const T* HWY_RESTRICT teacher, T weight,
+                       T* HWY_RESTRICT out, T* HWY_RESTRICT dot) {
+  const Lanes<T> d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  const auto scale = hn::Set(d, block.scale);
+  const auto share = hn::Set(d, weight);
+  for (int64_t r = 0; r < block.rows; ++r) {
+    const auto offset = block.offset == nullptr ? hn::Zero(d) : hn::Set(d, block.offset[r]);
+    for (int64_t c = 0; c < block.columns; c += lanes) {
+      const int64_t at = r * block.columns + c;
+      const auto p = hn::LoadU(d, teacher + at);
+      const auto logit = hn::MulAdd(scale, hn::LoadU(d, block.values + at), offset);
+      hn::StoreU(hn::NegMulAdd(share, p, hn::LoadU(d, out + at)), d, out + at);
+      hn::StoreU(hn::MulAdd(p, logit, hn::LoadU(d, dot + c)), d, dot + c);
+    }
+  }
 }
-void UpdateLogSumExpDouble(const double* logits, int64_t rows, int64_t columns, double scale,
-                           double* copy, double* max, double* sum) {
-  UpdateLogSumExpOf(logits, rows, columns, scale, copy, max, sum);
+
+void UpdateLogSumExpFloat(const LogitBlock<float>& logits, float* copy, float* max, float* sum) {
+  UpdateLogSumExpOf(logits, copy, max, sum);
 }
-void AddSoftmaxFloat(const float* logits, int64_t rows, int64_t columns, float scale,
-                     const float* log_sum, float weight, bool overwrite, float* out) {
-  AddSoftmaxOf(logits, rows, columns, scale, log_sum, weight, overwrite, out);
+void UpdateLogSumExpDouble(const LogitBlock<double>& logits, double* copy, double* max,
+                           double* sum) {
+  UpdateLogSumExpOf(logits, copy, max, sum);
 }
-void AddSoftmaxDouble(const double* logits, int64_t rows, int64_t columns, double scale,
-                      const double* log_sum, double weight, bool overwrite, double* out) {
-  AddSoftmaxOf(logits, rows, columns, scale, log_sum, weight, overwrite, out);
+void AddSoftmaxFloat(const LogitBlock<float>& logits, const float* log_sum, float weight,
+                     bool overwrite, float* out) {
+  AddSoftmaxOf(logits, log_sum, weight, overwrite, out);
+}
+void AddSoftmaxDouble(const LogitBlock<double>& logits, const double* log_sum, double weight,
+                      bool overwrite, double* out) {
+  AddSoftmaxOf(logits, log_sum, weight, overwrite, out);
+}
+void SubtractTeacherFloat(const LogitBlock<float>& logits, const float* teacher, float weight,
+                          float* out, float* dot) {
+  SubtractTeacherOf(logits, teacher, weight, out, dot);
+}
+void SubtractTeacherDouble(const LogitBlock<double>& logits, const double* teacher, double weight,
+                           double* out, double* dot) {
+  SubtractTeacherOf(logits, teacher, weight, out, dot);
 }
 
 }  // namespace
@@ -101,24 +133,30 @@ HWY_EXPORT(UpdateLogSumExpFloat);
 HWY_EXPORT(UpdateLogSumExpDouble);
 HWY_EXPORT(AddSoftmaxFloat);
 HWY_EXPORT(AddSoftmaxDouble);
+HWY_EXPORT(SubtractTeacherFloat);
+HWY_EXPORT(SubtractTeacherDouble);
 
-void UpdateLogSumExp(const float* logits, int64_t rows, int64_t columns, float scale, float* copy,
-                     float* max, float* sum) {
-  HWY_DYNAMIC_DISPATCH(UpdateLogSumExpFloat)(logits, rows, columns, scale, copy, max, sum);
+void UpdateLogSumExp(const LogitBlock<float>& logits, float* copy, float* max, float* sum) {
+  HWY_DYNAMIC_DISPATCH(UpdateLogSumExpFloat)(logits, copy, max, sum);
 }
-void UpdateLogSumExp(const double* logits, int64_t rows, int64_t columns, double scale,
-                     double* copy, double* max, double* sum) {
-  HWY_DYNAMIC_DISPATCH(UpdateLogSumExpDouble)(logits, rows, columns, scale, copy, max, sum);
+void UpdateLogSumExp(const LogitBlock<double>& logits, double* copy, double* max, double* sum) {
+  HWY_DYNAMIC_DISPATCH(UpdateLogSumExpDouble)(logits, copy, max, sum);
 }
-void AddSoftmax(const float* logits, int64_t rows, int64_t columns, float scale,
-                const float* log_sum, float weight, bool overwrite, float* out) {
-  HWY_DYNAMIC_DISPATCH(AddSoftmaxFloat)
-  (logits, rows, columns, scale, log_sum, weight, overwrite, out);
+void AddSoftmax(const LogitBlock<float>& logits, const float* log_sum, float weight, bool overwrite,
+                float* out) {
+  HWY_DYNAMIC_DISPATCH(AddSoftmaxFloat)(logits, log_sum, weight, overwrite, out);
 }
-void AddSoftmax(const double* logits, int64_t rows, int64_t columns, double scale,
-                const double* log_sum, double weight, bool overwrite, double* out) {
-  HWY_DYNAMIC_DISPATCH(AddSoftmaxDouble)
-  (logits, rows, columns, scale, log_sum, weight, overwrite, out);
+void AddSoftmax(const LogitBlock<double>& logits, const double* log_sum, double weight,
+                bool overwrite, double* out) {
+  HWY_DYNAMIC_DISPATCH(AddSoftmaxDouble)(logits, log_sum, weight, overwrite, out);
+}
+void SubtractTeacher(const LogitBlock<float>& logits, const float* teacher, float weight,
+                     float* out, float* dot) {
+  HWY_DYNAMIC_DISPATCH(SubtractTeacherFloat)(logits, teacher, weight, out, dot);
+}
+void SubtractTeacher(const LogitBlock<double>& logits, const double* teacher, double weight,
+                     double* out, double* dot) {
+  HWY_DYNAMIC_DISPATCH(SubtractTeacherDouble)(logits, teacher, weight, out, dot);
 }
 
 }  // namespace nestrec

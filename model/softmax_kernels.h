@@ -12,20 +12,35 @@ namespace nestrec {
 // Columns are padded to a multiple of this many, whatever the processor.
 inline constexpr int64_t kSoftmaxColumns = 16;
 
-// max and sum, [columns], describe the rows seen so far: sum of exp(scale * logit - max). Takes in
-// `rows` more rows of logits [rows, columns]; an empty description is max = -inf, sum = 0.
-// copy: null, or [rows, columns] that becomes a copy of the logits.
-// REQUIRES: columns is a multiple of kSoftmaxColumns; logits are finite.
-void UpdateLogSumExp(const float* logits, int64_t rows, int64_t columns, float scale, float* copy,
-                     float* max, float* sum);
-void UpdateLogSumExp(const double* logits, int64_t rows, int64_t columns, double scale,
-                     double* copy, double* max, double* sum);
+// A row's logits are scale * value + offset[row]; a null offset is 0.
+template <typename T>
+struct LogitBlock {
+  const T* values;  // [rows, columns]
+  int64_t rows;
+  int64_t columns;  // a multiple of kSoftmaxColumns
+  T scale = 1;
+  const T* offset = nullptr;  // [rows]
+};
 
-// out[r, c] += weight * exp(scale * logits[r, c] - log_sum[c]); with `overwrite`, = instead of +=.
-// `out` may be `logits`. A padding column takes a huge log_sum (1e30) and yields zeros.
-void AddSoftmax(const float* logits, int64_t rows, int64_t columns, float scale,
-                const float* log_sum, float weight, bool overwrite, float* out);
-void AddSoftmax(const double* logits, int64_t rows, int64_t columns, double scale,
-                const double* log_sum, double weight, bool overwrite, double* out);
+// max and sum, [columns], describe the rows seen so far: sum of exp(logit - max). Takes in a block
+// more; an empty description is max = -inf, sum = 0.
+// copy: null, or [rows, columns] that becomes a copy of the values.
+// REQUIRES: logits are finite.
+void UpdateLogSumExp(const LogitBlock<float>& logits, float* copy, float* max, float* sum);
+void UpdateLogSumExp(const LogitBlock<double>& logits, double* copy, double* max, double* sum);
+
+// out[r, c] += weight * exp(logit[r, c] - log_sum[c]); with `overwrite`, = instead of +=.
+// `out` may be the values. A padding column takes a huge log_sum (1e30) and yields zeros.
+void AddSoftmax(const LogitBlock<float>& logits, const float* log_sum, float weight, bool overwrite,
+                float* out);
+void AddSoftmax(const LogitBlock<double>& logits, const double* log_sum, double weight,
+                bool overwrite, double* out);
+
+// For the distillation of a wider size's softmax, teacher [rows, columns], to a narrower one:
+// out[r, c] -= weight * teacher[r, c], and dot[c] += sum over rows of teacher[r, c] * logit[r, c].
+void SubtractTeacher(const LogitBlock<float>& logits, const float* teacher, float weight,
+                     float* out, float* dot);
+void SubtractTeacher(const LogitBlock<double>& logits, const double* teacher, double weight,
+                     double* out, double* dot);
 
 }  // namespace nestrec
