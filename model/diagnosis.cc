@@ -124,10 +124,9 @@ absl::StatusOr<Matrix> ProjectedFeatures(const Dataset& dataset, const ModalityI
                      " columns; give the data folder that it was trained on"));
   }
   if (modality->features.rows != items) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("the features of '", info.name, "' describe ", modality->features.rows,
-                     " items, but the model knows ", items,
-                     "; give the data folder that it was trained on"));
+    return absl::FailedPreconditionError(absl::StrCat(
+        "the features of '", info.name, "' describe ", modality->features.rows,
+        " items, but the model knows ", items, "; give the data folder that it was trained on"));
   }
   NESTREC_RETURN_IF_ERROR(CheckFeatureScaling(info.scaling));
   Matrix features = modality->features;
@@ -160,7 +159,8 @@ absl::StatusOr<bool> ProjectorGivesItems(const ModelView& view, const ModelInfo&
                                          const Dataset& dataset, int levels) {
   std::vector<Matrix> features;
   for (const ModalityInfo& modality : info.modalities) {
-    NESTREC_ASSIGN_OR_RETURN(features.emplace_back(), ProjectedFeatures(dataset, modality, view.item_rows - 1));
+    NESTREC_ASSIGN_OR_RETURN(features.emplace_back(),
+                             ProjectedFeatures(dataset, modality, view.item_rows - 1));
   }
   for (size_t level = 0; level < static_cast<size_t>(levels); ++level) {
     const LinearLevel& projector = view.projector[level];
@@ -339,7 +339,8 @@ absl::StatusOr<std::vector<std::vector<float>>> ItemsWithoutModality(const Model
                                                                      const ModelInfo& info,
                                                                      const Dataset& dataset,
                                                                      size_t modality, int levels) {
-  NESTREC_ASSIGN_OR_RETURN(Matrix features, ProjectedFeatures(dataset, info.modalities[modality], view.item_rows - 1));
+  NESTREC_ASSIGN_OR_RETURN(
+      Matrix features, ProjectedFeatures(dataset, info.modalities[modality], view.item_rows - 1));
   for (int64_t column = 0; column < features.columns; ++column) {
     double sum = 0;
     for (int64_t item = 0; item < features.rows; ++item)

@@ -77,9 +77,9 @@ class Diagnosis {
 
   const std::vector<int>& dims() const { return dims_; }
 
-  // REQUIRES: `whole` is the evaluation of all sizes of the model on the dataset and split. Calls `evaluate`
-  // once per variation, with a scorer of the sizes dims() that is named after it; its errors
-  // (kCancelled) end the run.
+  // REQUIRES: `whole` is the evaluation of all sizes of the model on the dataset and split. Calls
+  // `evaluate` once per variation, with a scorer of the sizes dims() that is named after it; its
+  // errors (kCancelled) end the run.
   absl::StatusOr<DiagnosisReport> Run(const Evaluation& whole, Evaluator evaluate) const;
 
  private:

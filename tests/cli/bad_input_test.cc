@@ -148,6 +148,14 @@ TEST_F(BadInputTest, FlagsOutsideTheirLimitsAreNamed) {
                    {"--text-width: 0 is outside 1 to 4096"});
   ExpectUsageError(RunProgram({"export", "--model", "m", "--dim", "0", "-o", folder_.File("out")}),
                    {"--dim: 0 is outside 2 to 65536"});
+  ExpectUsageError(RunProgram({"evaluate", "--model", "m", "--data", "d", "--dims", "8"}),
+                   {"--dims requires --diagnose"});
+  ExpectUsageError(
+      RunProgram({"evaluate", "--model", "m", "--data", "d", "--diagnose", "--dims", "16,8"}),
+      {"--dims: 16,8 is not strictly increasing"});
+  ExpectUsageError(
+      RunProgram({"evaluate", "--model", "m", "--data", "d", "--diagnose", "--mask-seen"}),
+      {"--mask-seen excludes --diagnose"});
   EXPECT_EQ(RunProgram({"--help"}).exit_code, 0);
   EXPECT_THAT(RunProgram({"--version"}).output, HasSubstr("nestrec "));
 }
@@ -245,6 +253,23 @@ TEST_F(BadInputTest, OutputThatIsLostIsAnError) {
   ASSERT_TRUE(RandomModel({}).Write(model).ok());
   const std::string command = absl::StrCat(NESTREC_PROGRAM, " inspect ", model, " >/dev/full 2>&1");
   EXPECT_EQ(WEXITSTATUS(std::system(command.c_str())), 1);
+}
+
+TEST_F(BadInputTest, AModelIsDiagnosedOnItsOwnDataAndSizesAlone) {
+  const std::string data = MakeData();
+  const std::string model = folder_.File("m.safetensors");
+  ASSERT_EQ(RunProgram({"train", "--data", data, "--sizes", "4,8", "--epochs", "1", "-o", model})
+                .exit_code,
+            0);
+  ExpectError(
+      RunProgram({"evaluate", "--model", model, "--data", data, "--diagnose", "--dims", "4,16"}),
+      {"16 is not one of this model's sizes 4,8"});
+  const std::string events = absl::StrCat(data, "/interactions.txt");
+  ASSERT_TRUE(WriteFileAtomically(events, absl::StrCat(*ReadFile(events), "more 1 2 3\n")).ok());
+  EXPECT_THAT(RunProgram({"evaluate", "--model", model, "--data", data}).output,
+              HasSubstr("warning"));
+  ExpectError(RunProgram({"evaluate", "--model", model, "--data", data, "--diagnose"}),
+              {"trained on other data", "fingerprint"});
 }
 
 TEST_F(BadInputTest, AModelOfOtherDataIsRefused) {

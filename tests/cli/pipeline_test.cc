@@ -98,6 +98,44 @@ TEST_F(PipelineTest, EvaluateGivesTheMetricsThatTrainingStored) {
   EXPECT_EQ(JsonLines(masked.output)[0]["masked"], "padding and seen items");
 }
 
+TEST_F(PipelineTest, ADiagnosisAddsUpToTheMetrics) {
+  std::vector<std::string> arguments = {"evaluate", "--model", Model(),     "--data", Data(),
+                                        "--split",  "val",     "--json",    "--dims", "8,32",
+                                        "--seed",   "5",       "--diagnose"};
+  const std::string output = RunProgram(arguments).output;
+  const std::vector<Json> rows = JsonLines(output);
+  ASSERT_GT(rows.size(), 3u) << output;
+  EXPECT_THAT(rows.back()["note"].get<std::string>(), HasSubstr("one modality, text"));
+  for (const char* part : {"history length", "target popularity"}) {
+    for (const auto& [dim, whole] : {std::pair(8, rows[0]), std::pair(32, rows[2])}) {
+      double share = 0, recall = 0;
+      int64_t users = 0;
+      for (const Json& row : rows) {
+        if (row.value("diagnosis", "") != part || row["dim"] != dim) continue;
+        users += row["users"].get<int64_t>();
+        share += row["share"].get<double>();
+        recall += row["share"].get<double>() * row["recall@10"].get<double>();
+      }
+      EXPECT_EQ(users, whole["users"].get<int64_t>()) << part;
+      EXPECT_NEAR(share, 1, 1e-4) << part;
+      EXPECT_NEAR(recall, whole["recall@10"].get<double>(), 1e-4) << part;
+    }
+  }
+  const auto row = std::find_if(rows.begin(), rows.end(), [](const Json& json) {
+    return json.value("slice", "") == "history reversed" && json["dim"] == 32;
+  });
+  ASSERT_NE(row, rows.end());
+  EXPECT_NEAR((*row)["ndcg@10_ratio"].get<double>(),
+              (*row)["ndcg@10"].get<double>() / rows[2]["ndcg@10"].get<double>(), 1e-3);
+  EXPECT_EQ(RunProgram(arguments).output, output);  // seeded
+  std::erase(arguments, "--json");
+  const ProgramResult table = RunProgram(arguments);
+  ASSERT_EQ(table.exit_code, 0) << table.output;
+  for (const char* part : {"items in history", "target's training events", "last item only", "R:8",
+                           "N:32", "there is nothing to take out"})
+    EXPECT_THAT(table.output, HasSubstr(part));
+}
+
 TEST_F(PipelineTest, AnExportedSizeEvaluatesAsTheBigModelDoes) {
   const std::string narrow = folder_->File("narrow.safetensors");
   ASSERT_EQ(RunProgram({"export", "--model", Model(), "--dim", "16", "-o", narrow}).exit_code, 0);
