@@ -2,6 +2,7 @@
 // same weights and batch, time and memory; and the share of the machine's matrix product speed.
 //
 //   train_bench [--dim 1024] [--batch 32] [--items 12101] [--features 2048] [--steps 5] [--json]
+//   train_bench --only nestrec --items 1000000 --features 256 --dim 256   nestrec's step alone
 //
 // Loss and every gradient of the two are compared first. Each variant then runs in a process of its
 // own, one after the other in every round, so that peak memory is its own and noise falls on both;
@@ -76,11 +77,13 @@ double StatusBytes(const std::string& field) {
 struct Problem {
   explicit Problem(const Flags& flags)
       : sizes(*NestedSizes::Doubling(flags.dim)),
-        network({.sizes = sizes,
-                 .blocks = flags.blocks,
-                 .max_len = flags.max_len,
-                 .feature_width = flags.features},
-                Random(1, 0)),
+        network(
+            {.sizes = sizes,
+             .blocks = flags.blocks,
+             .max_len = flags.max_len,
+             .feature_width = flags.features,
+             .precision = flags.only == "bfloat16" ? Precision::kBfloat16 : Precision::kFloat32},
+            Random(1, 0)),
         features(torch::randn({flags.items + 1, flags.features})) {
     features[0].zero_();
     Random random(2, 0);
@@ -163,6 +166,7 @@ Json Measure(const Flags& flags, bool plain) {
   std::ofstream("/proc/self/clear_refs") << "5";  // VmHWM starts anew
   std::vector<double> forward, backward, update, whole, products;
   const int steps = plain ? flags.plain_steps : flags.steps;
+  double first_loss = 0;
   Json json;
   for (int step = 0; step < steps + 1; ++step) {
     const auto start = Clock::now();
@@ -176,6 +180,7 @@ Json Measure(const Flags& flags, bool plain) {
     const auto evaluated = Clock::now();
     loss.backward();
     const auto differentiated = Clock::now();
+    if (step == 0) first_loss = loss.item<double>();
     optimizer.Step(1e-4);
     const auto end = Clock::now();
     if (step == 0) continue;  // the first step allocates
@@ -197,6 +202,7 @@ Json Measure(const Flags& flags, bool plain) {
     json["best_product_gflops"] = *std::max_element(products.begin(), products.end());
   }
   json["positions"] = problem.batch.positions();
+  json["loss"] = first_loss;
   return json;
 }
 
@@ -237,7 +243,8 @@ int Main(int argc, char** argv) {
   app.add_option("--steps", flags.steps, "Steps measured")->capture_default_str();
   app.add_option("--plain-steps", flags.plain_steps, "Plain steps measured")->capture_default_str();
   app.add_option("--threads", flags.threads, "0: all cores")->capture_default_str();
-  app.add_option("--only", flags.only, "One part: compare, plain or nestrec; prints JSON");
+  app.add_option("--only", flags.only,
+                 "One part: compare, plain, nestrec or bfloat16; prints JSON");
   app.add_flag("--json", flags.json, "One object per row");
   CLI11_PARSE(app, argc, argv);
   at::set_num_threads(flags.threads > 0
@@ -254,7 +261,9 @@ int Main(int argc, char** argv) {
   const absl::StatusOr<Json> agreement = RunPart("compare", flags);
   const absl::StatusOr<Json> ours = RunPart("nestrec", flags);
   const absl::StatusOr<Json> plain = RunPart("plain", flags);
-  for (const auto* part : {&agreement, &ours, &plain}) {
+  const absl::StatusOr<Json> rounded =
+      HasBfloat16() ? RunPart("bfloat16", flags) : absl::StatusOr<Json>(Json());
+  for (const auto* part : {&agreement, &ours, &plain, &rounded}) {
     if (!part->ok()) {
       std::fprintf(stderr, "error: %s\n", std::string(part->status().message()).c_str());
       return 1;
@@ -272,6 +281,7 @@ int Main(int argc, char** argv) {
     row["agreement"] = *agreement;
     row["nestrec"] = *ours;
     row["plain"] = *plain;
+    row["bfloat16"] = *rounded;
     row["speedup"] = speedup;
     row["memory_ratio"] = memory;
     row["share_of_peak"] = gflops / product;
@@ -289,8 +299,18 @@ int Main(int argc, char** argv) {
   std::printf("%-10s %10s %12s %12s\n", "", "s a step", "of plain", "scratch MiB");
   std::printf("%-10s %10.3f %12s %12.0f\n", "plain", (*plain)["step_seconds"].get<double>(), "1",
               (*plain)["memory_bytes"].get<double>() / (1 << 20));
-  std::printf("%-10s %10.3f %11.1fx %12.0f (1/%.0f)\n\n", "nestrec", seconds, speedup,
+  std::printf("%-10s %10.3f %11.1fx %12.0f   1/%.0f\n", "nestrec", seconds, speedup,
               (*ours)["memory_bytes"].get<double>() / (1 << 20), 1 / memory);
+  if (!rounded->is_null()) {
+    const double rounded_seconds = (*rounded)["step_seconds"];
+    std::printf("%-10s %10.3f %11.1fx %12.0f   loss off by %.1e\n", "bfloat16", rounded_seconds,
+                (*plain)["step_seconds"].get<double>() / rounded_seconds,
+                (*rounded)["memory_bytes"].get<double>() / (1 << 20),
+                std::abs((*rounded)["loss"].get<double>() / (*ours)["loss"].get<double>() - 1));
+  } else {
+    std::printf("bfloat16: this processor does not multiply it\n");
+  }
+  std::printf("\n");
   std::printf(
       "nestrec's step: network forward %.0f ms, loss and its gradients %.0f, network "
       "backward %.0f, optimizer %.0f\n",

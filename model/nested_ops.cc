@@ -22,7 +22,9 @@ Tensor Columns(const Tensor& x, int64_t begin, int64_t end) {
 }
 
 // out [m, n] = op(a) op(b) + beta out, into a view whose rows may lie apart.
-void MultiplyInto(Tensor out, const Tensor& a, Op op_a, const Tensor& b, Op op_b, double beta) {
+// kBfloat16 takes effect on the CPU, in float.
+void MultiplyInto(Tensor out, const Tensor& a, Op op_a, const Tensor& b, Op op_b, double beta,
+                  Precision precision) {
   if (!out.device().is_cpu()) {
     const Tensor left = op_a == Op::kTranspose ? a.t() : a;
     const Tensor right = op_b == Op::kTranspose ? b.t() : b;
@@ -35,6 +37,13 @@ void MultiplyInto(Tensor out, const Tensor& a, Op op_a, const Tensor& b, Op op_b
   }
   TORCH_CHECK(a.stride(1) == 1 && b.stride(1) == 1 && out.stride(1) == 1,
               "MultiplyInto: rows must be contiguous");
+  if (precision == Precision::kBfloat16 && out.scalar_type() == torch::kFloat32) {
+    return GemmBfloat16(op_a, op_b, out.size(0), out.size(1),
+                        a.size(op_a == Op::kTranspose ? 0 : 1),
+                        {.values = a.data_ptr<float>(), .stride = a.stride(0)},
+                        {.values = b.data_ptr<float>(), .stride = b.stride(0)},
+                        static_cast<float>(beta), out.data_ptr<float>(), out.stride(0));
+  }
   AT_DISPATCH_FLOATING_TYPES(out.scalar_type(), "MultiplyInto", [&] {
     Gemm(op_a, op_b, out.size(0), out.size(1), a.size(op_a == Op::kTranspose ? 0 : 1),
          a.data_ptr<scalar_t>(), a.stride(0), b.data_ptr<scalar_t>(), b.stride(0),
@@ -44,16 +53,18 @@ void MultiplyInto(Tensor out, const Tensor& a, Op op_a, const Tensor& b, Op op_b
 
 struct NestedLinearFunction : torch::autograd::Function<NestedLinearFunction> {
   static Tensor forward(AutogradContext* ctx, const Tensor& x, const Tensor& weight,
-                        const c10::optional<Tensor>& bias, const NestedSizes& sizes) {
+                        const c10::optional<Tensor>& bias, const NestedSizes& sizes,
+                        Precision precision) {
     ctx->save_for_backward({x, weight});
     ctx->saved_data["sizes"] = std::vector<int64_t>(sizes.values().begin(), sizes.values().end());
     ctx->saved_data["has_bias"] = bias.has_value();
+    ctx->saved_data["precision"] = static_cast<int64_t>(precision);
     Tensor y = bias.has_value() ? bias->repeat({x.size(0), 1})
                                 : torch::empty({x.size(0), sizes.max_dim()}, x.options());
     for (int level = 0; level < sizes.levels(); ++level) {
       MultiplyInto(Columns(y, sizes.begin(level), sizes.end(level)),  // [P, w_j]
                    Columns(x, 0, sizes.end(level)), Op::kNone, RaggedLevel(weight, sizes, level),
-                   Op::kTranspose, bias.has_value() ? 1 : 0);
+                   Op::kTranspose, bias.has_value() ? 1 : 0, precision);
     }
     return y;
   }
@@ -63,6 +74,7 @@ struct NestedLinearFunction : torch::autograd::Function<NestedLinearFunction> {
     const Tensor& x = saved[0];
     const Tensor& weight = saved[1];
     const std::vector<int64_t> sizes = ctx->saved_data["sizes"].toIntVector();
+    const auto precision = static_cast<Precision>(ctx->saved_data["precision"].toInt());
     const Tensor dy = grads[0].contiguous();  // [P, D]
     Tensor dx = torch::zeros_like(x);
     Tensor dweight = torch::empty_like(weight);
@@ -72,23 +84,24 @@ struct NestedLinearFunction : torch::autograd::Function<NestedLinearFunction> {
       const int64_t width = end - begin;
       const Tensor dy_level = Columns(dy, begin, end);                        // [P, w_j]
       const Tensor w = weight.narrow(0, at, width * end).view({width, end});  // [w_j, s_j]
-      MultiplyInto(Columns(dx, 0, end), dy_level, Op::kNone, w, Op::kNone, 1);
+      MultiplyInto(Columns(dx, 0, end), dy_level, Op::kNone, w, Op::kNone, 1, precision);
       MultiplyInto(dweight.narrow(0, at, width * end).view({width, end}), dy_level, Op::kTranspose,
-                   Columns(x, 0, end), Op::kNone, 0);
+                   Columns(x, 0, end), Op::kNone, 0, precision);
       begin = end;
       at += width * end;
     }
     const bool has_bias = ctx->saved_data["has_bias"].toBool();
-    return {dx, dweight, has_bias ? dy.sum(0) : Tensor(), Tensor()};
+    return {dx, dweight, has_bias ? dy.sum(0) : Tensor(), Tensor(), Tensor()};
   }
 };
 
 struct FrozenInputLinearFunction : torch::autograd::Function<FrozenInputLinearFunction> {
   static Tensor forward(AutogradContext* ctx, const Tensor& x, const Tensor& weight,
-                        const Tensor& bias) {
+                        const Tensor& bias, Precision precision) {
     ctx->save_for_backward({x, weight});
+    ctx->saved_data["precision"] = static_cast<int64_t>(precision);
     Tensor y = bias.repeat({x.size(0), 1});
-    MultiplyInto(y, x, Op::kNone, weight, Op::kTranspose, 1);
+    MultiplyInto(y, x, Op::kNone, weight, Op::kTranspose, 1, precision);
     return y;
   }
 
@@ -96,8 +109,9 @@ struct FrozenInputLinearFunction : torch::autograd::Function<FrozenInputLinearFu
     const variable_list saved = ctx->get_saved_variables();
     const Tensor dy = grads[0].contiguous();  // [P, D]
     Tensor dweight = torch::empty_like(saved[1]);
-    MultiplyInto(dweight, dy, Op::kTranspose, saved[0], Op::kNone, 0);
-    return {Tensor(), dweight, dy.sum(0)};
+    MultiplyInto(dweight, dy, Op::kTranspose, saved[0], Op::kNone, 0,
+                 static_cast<Precision>(ctx->saved_data["precision"].toInt()));
+    return {Tensor(), dweight, dy.sum(0), Tensor()};
   }
 };
 
@@ -378,10 +392,10 @@ Tensor RaggedLevel(const Tensor& weight, const NestedSizes& sizes, int level) {
 }
 
 Tensor NestedLinear(const Tensor& x, const Tensor& weight, const Tensor& bias,
-                    const NestedSizes& sizes) {
+                    const NestedSizes& sizes, Precision precision) {
   // An undefined tensor is not a legal argument of apply.
   return NestedLinearFunction::apply(
-      x, weight, bias.defined() ? c10::optional<Tensor>(bias) : c10::nullopt, sizes);
+      x, weight, bias.defined() ? c10::optional<Tensor>(bias) : c10::nullopt, sizes, precision);
 }
 
 Tensor NestedLayerNorm(const Tensor& x, const Tensor& scale, const Tensor& shift,
@@ -406,8 +420,9 @@ std::pair<Tensor, Tensor> LinearRecurrence(const Tensor& u_re, const Tensor& u_i
   return {h[0], h[1]};
 }
 
-Tensor FrozenInputLinear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
-  return FrozenInputLinearFunction::apply(x.contiguous(), weight, bias);
+Tensor FrozenInputLinear(const Tensor& x, const Tensor& weight, const Tensor& bias,
+                         Precision precision) {
+  return FrozenInputLinearFunction::apply(x.contiguous(), weight, bias, precision);
 }
 
 Tensor ItemEmbeddings(const ItemTensors& items) {

@@ -29,12 +29,14 @@ torch::Tensor RaggedLevel(const torch::Tensor& weight, const NestedSizes& sizes,
 // y[:, level j] = x[:, :s_j] W_j^T + b_j.
 // x [P, D], weight [RaggedWeights], bias [D] or undefined -> [P, D].
 torch::Tensor NestedLinear(const torch::Tensor& x, const torch::Tensor& weight,
-                           const torch::Tensor& bias, const NestedSizes& sizes);
+                           const torch::Tensor& bias, const NestedSizes& sizes,
+                           Precision precision = Precision::kFloat32);
 
 // y = x W^T + b for an x that gets no gradient: frozen features.
 // x [P, F], weight [D, F], bias [D] -> [P, D].
 torch::Tensor FrozenInputLinear(const torch::Tensor& x, const torch::Tensor& weight,
-                                const torch::Tensor& bias);
+                                const torch::Tensor& bias,
+                                Precision precision = Precision::kFloat32);
 
 // Every level normalised on its own (eps 1e-5). x [P, D], scale [D], shift [D] -> [P, D].
 torch::Tensor NestedLayerNorm(const torch::Tensor& x, const torch::Tensor& scale,

@@ -25,11 +25,13 @@
 //   that would not fit into `memory_bytes`, for a block of items at a time, in two passes: the
 //   first for the normalisers, the second, which computes the logits again, for the gradients.
 //
-// Thread safety: one call at a time on an object. Runs on OpenMP's threads. Scratch memory is
-// freed before the call returns, so that what follows in a training step can have it.
+// Thread safety: one call at a time on an object. Runs on OpenMP's threads. Keeps the
+// memory of the logits from call to call; that of the item embeddings is freed, so that the
+// gradients that follow in a training step have room in it.
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -54,6 +56,7 @@ template <typename T>
 class NestedSoftmax {
  public:
   explicit NestedSoftmax(NestedSoftmaxOptions options);
+  ~NestedSoftmax();
 
   // Row 0, the padding row, is a class as any other.
   struct Items {
@@ -89,6 +92,7 @@ class NestedSoftmax {
 
   NestedSoftmaxOptions options_;
   int64_t flops_ = 0;
+  std::unique_ptr<Scratch> scratch_;
 };
 
 extern template class NestedSoftmax<float>;

@@ -81,6 +81,12 @@ BlockParameters MakeBlock(const NetworkOptions& options, Random& random) {
   return block;
 }
 
+std::vector<double> SizeWeights(const NetworkOptions& options) {
+  if (!options.size_weights.empty()) return options.size_weights;
+  const int levels = options.sizes.levels();
+  return std::vector<double>(static_cast<size_t>(levels), 1.0 / levels);
+}
+
 std::span<const float> SpanOf(const Tensor& tensor) {
   TORCH_CHECK(
       tensor.is_contiguous() && tensor.scalar_type() == torch::kFloat32 && tensor.device().is_cpu(),
@@ -120,13 +126,15 @@ std::vector<NetworkParameters::Named> NetworkParameters::All() {
 
 Network::Network(const NetworkOptions& options, Random random)
     : options_(options),
-      cross_entropy_(
-          {.sizes = options.sizes,
-           .size_weights = std::vector<double>(static_cast<size_t>(options.sizes.levels()),
-                                               1.0 / options.sizes.levels())}) {
+      cross_entropy_({.sizes = options.sizes,
+                      .size_weights = SizeWeights(options),
+                      .inverse_temperatures = options.inverse_temperatures,
+                      .distillation = options.distillation,
+                      .precision = options.precision}) {
   parameters_.projector = torch::empty({options.sizes.max_dim(), options.feature_width});
   parameters_.projector_bias = torch::empty({options.sizes.max_dim()});
-  const double bound = 1.0 / std::sqrt(static_cast<double>(options.feature_width));
+  const double bound =
+      options.projector_scale / std::sqrt(static_cast<double>(options.feature_width));
   FillUniform(parameters_.projector, bound, random);
   FillUniform(parameters_.projector_bias, bound, random);
   if (options.item_residual) {
@@ -158,7 +166,7 @@ Tensor Network::ItemEmbeddings(const Tensor& features) const {
 Tensor Network::EmbedTokens(const PackedBatch& batch, const Tensor& features) const {
   const Tensor tokens = torch::tensor(batch.tokens, torch::kInt64).to(features.device());
   const Tensor content = FrozenInputLinear(features.index_select(0, tokens), parameters_.projector,
-                                           parameters_.projector_bias);
+                                           parameters_.projector_bias, options_.precision);
   return parameters_.item_residual.defined()
              ? content + parameters_.item_residual.index_select(0, tokens)
              : content;
@@ -170,6 +178,9 @@ Network::Activations Network::Run(const PackedBatch& batch, const Tensor& featur
   const auto drop = [&](const Tensor& x) {
     return training && options_.dropout > 0 ? torch::dropout(x, options_.dropout, true) : x;
   };
+  const auto linear = [&](const Tensor& x, const Tensor& weight, const Tensor& bias) {
+    return NestedLinear(x, weight, bias, sizes, options_.precision);
+  };
   Tensor x = drop(EmbedTokens(batch, features));  // [P, D]
   Activations activations;
   for (const BlockParameters& b : parameters_.blocks) {
@@ -178,29 +189,47 @@ Network::Activations Network::Run(const PackedBatch& batch, const Tensor& featur
     const Tensor gamma = torch::exp(b.gamma_log);
     const Tensor n = NestedLayerNorm(x, b.norm1_scale, b.norm1_shift, sizes);
     const auto [h_re, h_im] =
-        LinearRecurrence(gamma * NestedLinear(n, b.b_re, b.b_re_bias, sizes),
-                         gamma * NestedLinear(n, b.b_im, b.b_im_bias, sizes),
+        LinearRecurrence(gamma * linear(n, b.b_re, b.b_re_bias),
+                         gamma * linear(n, b.b_im, b.b_im_bias),
                          radius * torch::cos(phase), radius * torch::sin(phase), batch.run_begins);
     activations.h_re.push_back(h_re);
     activations.h_im.push_back(h_im);
-    const Tensor y = NestedLinear(h_re, b.c_re, b.c_re_bias, sizes) -
-                     NestedLinear(h_im, b.c_im, Tensor(), sizes);
+    const Tensor y = linear(h_re, b.c_re, b.c_re_bias) -
+                     linear(h_im, b.c_im, Tensor());
     x = x + drop(y);
     const Tensor u = NestedLayerNorm(x, b.norm2_scale, b.norm2_shift, sizes);
-    const Tensor gate = torch::silu(NestedLinear(u, b.wg, b.wg_bias, sizes));
-    const Tensor value = drop(NestedLinear(u, b.w1, b.w1_bias, sizes));
-    x = x + drop(NestedLinear(gate * value, b.w2, b.w2_bias, sizes));
+    const Tensor gate = torch::silu(linear(u, b.wg, b.wg_bias));
+    const Tensor value = drop(linear(u, b.w1, b.w1_bias));
+    x = x + drop(linear(gate * value, b.w2, b.w2_bias));
   }
   activations.z = x;
   return activations;
 }
 
-Tensor Network::Loss(const PackedBatch& batch, const Tensor& z, const Tensor& features) {
-  const Tensor labels = torch::tensor(batch.labels, torch::kInt64);
-  if (batch.labelled() == batch.positions()) return cross_entropy_(z, Items(features), labels);
-  const Tensor rows = labels.nonzero().squeeze(1);
-  return cross_entropy_(z.index_select(0, rows.to(z.device())), Items(features),
-                        labels.index_select(0, rows));
+Tensor Network::Loss(const PackedBatch& batch, const Tensor& z, const Tensor& features,
+                     const std::optional<ItemSample>& sample) {
+  Tensor labels = torch::tensor(batch.labels, torch::kInt64);
+  Tensor labelled_z = z;
+  if (batch.labelled() != batch.positions()) {
+    const Tensor rows = labels.nonzero().squeeze(1);
+    labelled_z = z.index_select(0, rows.to(z.device()));
+    labels = labels.index_select(0, rows);
+  }
+  ItemTensors items = Items(features);
+  if (sample.has_value()) {
+    const Tensor chosen = torch::tensor(sample->items, torch::kInt64).to(features.device());
+    items.features = features.index_select(0, chosen);
+    if (items.residual.defined()) items.residual = items.residual.index_select(0, chosen);
+    items.offset = torch::tensor(sample->offsets, features.options());
+    labels = torch::tensor(sample->labels, torch::kInt64);
+  } else if (options_.precision == Precision::kBfloat16 && features.device().is_cpu()) {
+    if (!rounded_features_.is_same(features)) {
+      half_features_ = features.to(torch::kBFloat16);
+      rounded_features_ = features;
+    }
+    items.half_features = half_features_;
+  }
+  return cross_entropy_(labelled_z, items, labels);
 }
 
 int64_t Network::StepFlops(int64_t positions) const {

@@ -9,6 +9,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,6 +17,7 @@
 #include "base/random.h"
 #include "model/batch.h"
 #include "model/checkpoint.h"
+#include "model/item_sample.h"
 #include "model/nested_ops.h"
 
 namespace nestrec {
@@ -58,6 +60,15 @@ struct NetworkOptions {
   // Ring initialisation: |lambda|^2 uniform in [r_min^2, r_max^2].
   double r_min = 0.0;
   double r_max = 0.1;
+  // The projector starts uniform in +- projector_scale / sqrt(F); the published model has 1.
+  double projector_scale = 1.0;
+
+  // Of the loss; see nested_softmax.h. Empty size_weights: all equal, adding up to 1.
+  std::vector<double> size_weights = {};
+  std::vector<double> inverse_temperatures = {};
+  double distillation = 0;
+  // Of the matrix products in training; weights, sums and the optimizer stay float32.
+  Precision precision = Precision::kFloat32;
 };
 
 class Network {
@@ -82,10 +93,15 @@ class Network {
                         bool training) const {
     return Run(batch, features, training).z;
   }
-  // The training loss of `z`: the mean over sizes of the mean cross-entropy over the labelled
+  // The training loss of `z`: over sizes and over the mean of the cross-entropy over the labelled
   // positions, of which there is at least one. One thread at a time.
   torch::Tensor Loss(const PackedBatch& batch, const torch::Tensor& z,
-                     const torch::Tensor& features);
+                     const torch::Tensor& features) {
+    return Loss(batch, z, features, {});
+  }
+  // The same over a sample of the items, when there is one.
+  torch::Tensor Loss(const PackedBatch& batch, const torch::Tensor& z,
+                     const torch::Tensor& features, const std::optional<ItemSample>& sample);
 
   // Multiplications and additions in the matrix products of the last training step, gradients
   // included; `positions` as in its batch.
@@ -106,6 +122,8 @@ class Network {
   NetworkOptions options_;
   NetworkParameters parameters_;
   NestedCrossEntropy cross_entropy_;
+  // The features in bfloat16 and what they were rounded from.
+  torch::Tensor half_features_, rounded_features_;
 };
 
 }  // namespace nestrec
