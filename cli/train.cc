@@ -1,6 +1,7 @@
 // nestrec train: data folder in, one nested checkpoint out.
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <memory>
@@ -10,6 +11,7 @@
 #include <thread>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
@@ -23,6 +25,8 @@
 #include "cli/interrupt.h"
 #include "cli/metrics_table.h"
 #include "model/dataset.h"
+#include "model/distributed.h"
+#include "model/group_options.h"
 #include "model/metrics_json.h"
 #include "model/trainer.h"
 
@@ -44,6 +48,7 @@ struct TrainFlags {
   bool resume = false;
   bool overwrite = false;
   int threads = 0;
+  std::string group_timeout = "10m";
 };
 
 // Appends a line per epoch, flushed, so that a killed run leaves a readable log.
@@ -116,17 +121,41 @@ std::string DescribeRun(const Dataset& dataset, const TrainFlags& flags, const N
       flags.recipe.item_residual ? ", item residual" : "", flags.recipe.seed);
 }
 
-absl::Status RunTrain(TrainFlags flags) {
-  absl::StatusOr<NestedSizes> sizes =
-      flags.sizes ? NestedSizes::Parse(*flags.sizes) : NestedSizes::Doubling(flags.dim);
-  if (!sizes.ok()) {
+// Waits for the other processes that the environment speaks of; null when there are none.
+absl::StatusOr<std::unique_ptr<ProcessGroup>> JoinGroup(const TrainFlags& flags) {
+  constexpr absl::Duration kLongest = absl::Hours(24);
+  absl::Duration timeout;
+  if (!absl::ParseDuration(flags.group_timeout, &timeout) || timeout < absl::Seconds(1) ||
+      timeout > kLongest) {
     return UsageError(absl::InvalidArgumentError(
-        absl::StrCat(flags.sizes ? "--sizes: " : "--dim: ",
-                     absl::StripPrefix(sizes.status().message(), "sizes: "))));
+        absl::StrCat("--group-timeout: '", flags.group_timeout, "' is not a duration from 1s to ",
+                     absl::FormatDuration(kLongest), ", such as 90s or 10m")));
   }
-  flags.recipe.windows = flags.windows == "all" ? Windows::kAll : Windows::kLast;
-  NESTREC_RETURN_IF_ERROR(UsageError(CheckRecipe(flags.recipe)));
-  NESTREC_RETURN_IF_ERROR(UsageError(CheckText("--name", flags.name)));
+  NESTREC_ASSIGN_OR_RETURN(
+      GroupOptions options,
+      GroupFromEnvironment([](const char* name) -> const char* { return std::getenv(name); }));
+  if (options.size == 1) return nullptr;
+  options.timeout = timeout;
+  return ProcessGroup::Join(options);
+}
+
+// Says which rank an error is of, where several write to one terminal.
+absl::Status OfRank(const ProcessGroup* group, const absl::Status& status) {
+  if (group == nullptr || status.ok() || IsUsageError(status) ||
+      absl::StartsWith(status.message(), "rank ")) {
+    return status;
+  }
+  return absl::Status(status.code(), absl::StrCat("rank ", group->rank(), " of ", group->size(),
+                                                  ": ", status.message()));
+}
+
+// A run that ends because of SIGTERM, or because another rank was told to stop, ends well.
+absl::Status Stopped(const absl::Status& status) {
+  const bool orderly = absl::IsCancelled(status) && (Terminated() || !Interrupted());
+  return orderly ? absl::OkStatus() : status;
+}
+
+absl::Status TrainInGroup(TrainFlags flags, const NestedSizes& sizes, ProcessGroup* group) {
   Dataset::Options dataset_options;
   dataset_options.modalities = flags.modalities;
   NESTREC_ASSIGN_OR_RETURN(const auto dataset, Dataset::Load(flags.data, dataset_options));
@@ -135,18 +164,26 @@ absl::Status RunTrain(TrainFlags flags) {
     flags.name = Printable(folder.filename().empty() ? folder.parent_path().filename().string()
                                                      : folder.filename().string());
   }
-  const TrainerOptions options{.sizes = *sizes,
+  const TrainerOptions options{.sizes = sizes,
                                .recipe = flags.recipe,
                                .name = flags.name,
                                .program_version = kVersion,
                                .output = flags.output,
                                .resume = flags.resume,
                                .overwrite = flags.overwrite,
-                               .threads = flags.threads};
+                               .threads = flags.threads,
+                               .group = group};
+  if (group != nullptr && group->rank() != 0) {
+    // Rank 0 speaks, writes and evaluates for all.
+    CatchInterrupts();
+    TrainingObserver silent;
+    silent.should_stop = Interrupted;
+    return Stopped(Train(*dataset, options, silent).status());
+  }
   // Before the log: a run that is refused must not empty the log of the one before.
   NESTREC_RETURN_IF_ERROR(CheckOutput(options));
   NESTREC_ASSIGN_OR_RETURN(const auto log, JsonLog::Open(flags.json_path, flags.resume));
-  std::printf("%s\n", DescribeRun(*dataset, flags, *sizes).c_str());
+  std::printf("%s\n", DescribeRun(*dataset, flags, sizes).c_str());
 
   CatchInterrupts();
   ProgressBar bar(stderr);
@@ -175,7 +212,7 @@ absl::Status RunTrain(TrainFlags flags) {
   };
   absl::StatusOr<TrainingResult> result = Train(*dataset, options, observer);
   bar.Clear();
-  if (absl::IsCancelled(result.status()) && Terminated()) {
+  if (absl::IsCancelled(result.status()) && Stopped(result.status()).ok()) {
     std::printf("%s\n", std::string(result.status().message()).c_str());
     return log->Check();
   }
@@ -195,6 +232,21 @@ absl::Status RunTrain(TrainFlags flags) {
       static_cast<int>(dataset->items()), FormatMetricsTable("dim", RowsOf(result->test)).c_str(),
       flags.output.c_str());
   return log->Check();
+}
+
+absl::Status RunTrain(TrainFlags flags) {
+  absl::StatusOr<NestedSizes> sizes =
+      flags.sizes ? NestedSizes::Parse(*flags.sizes) : NestedSizes::Doubling(flags.dim);
+  if (!sizes.ok()) {
+    return UsageError(absl::InvalidArgumentError(
+        absl::StrCat(flags.sizes ? "--sizes: " : "--dim: ",
+                     absl::StripPrefix(sizes.status().message(), "sizes: "))));
+  }
+  flags.recipe.windows = flags.windows == "all" ? Windows::kAll : Windows::kLast;
+  NESTREC_RETURN_IF_ERROR(UsageError(CheckRecipe(flags.recipe)));
+  NESTREC_RETURN_IF_ERROR(UsageError(CheckText("--name", flags.name)));
+  NESTREC_ASSIGN_OR_RETURN(const auto group, JoinGroup(flags));
+  return OfRank(group.get(), TrainInGroup(std::move(flags), *sizes, group.get()));
 }
 
 }  // namespace
@@ -230,7 +282,9 @@ void AddTrainCommand(CLI::App& app, Command* selected) {
       ->add_option("--patience", recipe.patience,
                    "Epochs without a better val NDCG@10 at the widest size")
       ->capture_default_str();
-  command->add_option("--batch-size", recipe.batch_size, "Sequences per step")
+  command
+      ->add_option("--batch-size", recipe.batch_size,
+                   "Sequences per step, of all processes together")
       ->capture_default_str();
   command->add_option("--lr", recipe.learning_rate, "Learning rate after warm-up")
       ->capture_default_str();
@@ -264,6 +318,10 @@ void AddTrainCommand(CLI::App& app, Command* selected) {
   command->add_option("--json", flags->json_path, "Also write a JSON line per epoch to this file");
   command->add_option("--threads", flags->threads, "Threads (default: all cores)")
       ->check(CLI::Range(0, 4096));
+  command
+      ->add_option("--group-timeout", flags->group_timeout,
+                   "With WORLD_SIZE processes: the longest wait for another one")
+      ->capture_default_str();
   command->add_flag("--resume", flags->resume, "Go on with an interrupted run");
   command->add_flag("--overwrite", flags->overwrite, "Start anew although the checkpoint exists")
       ->excludes("--resume");

@@ -2,6 +2,7 @@
 # other CMake file knows where a library comes from. Nothing is downloaded here.
 #
 #   nestrec::torch     libtorch, with OpenMP (at::parallel_for is compiled into its callers)
+#   nestrec::c10d      torch's distributed package, with Gloo's headers where they are
 #   nestrec::faiss     FAISS; defines NESTREC_FAISS_ISA as "avx512", "avx2" or "generic"
 #   nestrec::blas      OpenBLAS and <cblas.h>: at run time the same library that libtorch calls
 #   nestrec::openmp    OpenMP
@@ -151,7 +152,7 @@ endif()
 
 # One line per library that has more than one possible origin.
 function(nestrec_print_summary)
-  message(STATUS "libtorch ${nestrec_torch_version} (${nestrec_torch_origin})")
+  message(STATUS "libtorch ${nestrec_torch_version} (${nestrec_torch_origin}) ${nestrec_gloo}")
   message(STATUS "FAISS ${nestrec_faiss_isa} (${nestrec_faiss_origin})")
   if(nestrec_faiss_isa STREQUAL "generic" AND CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
     message(STATUS "  built without AVX2: flat search is about 4x slower; cure: tools/build_faiss.sh, then configure again")

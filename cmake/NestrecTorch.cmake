@@ -43,6 +43,23 @@ else()
   endif()
 endif()
 
+# nestrec::c10d: torch's distributed package, for the one target that includes it. Its headers want those of
+# Gloo, which Debian packages apart; without them nestrec trains with one process. A libtorch of one's own says
+# by itself what it was built with (USE_C10D_GLOO, USE_C10D_NCCL); Debian's has Gloo.
+find_path(NESTREC_GLOO_INCLUDE_DIR gloo/rendezvous/store.h)
+mark_as_advanced(NESTREC_GLOO_INCLUDE_DIR)
+add_library(nestrec_c10d_headers INTERFACE)
+if(NESTREC_GLOO_INCLUDE_DIR)
+  target_include_directories(nestrec_c10d_headers SYSTEM INTERFACE "${NESTREC_GLOO_INCLUDE_DIR}")
+  if(NOT Torch_FOUND)
+    target_compile_definitions(nestrec_c10d_headers INTERFACE USE_C10D_GLOO)
+  endif()
+  set(nestrec_gloo "with Gloo")
+else()
+  set(nestrec_gloo "without Gloo: trains with one process; cure: tools/setup.sh, then configure again")
+endif()
+nestrec_alias(c10d nestrec_c10d_headers nestrec::torch)
+
 # libtorch 1.13 has std::vector<IValue> members of an incomplete IValue, which GCC lets pass in C++20 and
 # Clang does not. clang-tidy therefore leaves out the targets that see its headers.
 if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang" AND nestrec_torch_version AND nestrec_torch_version VERSION_LESS 2)

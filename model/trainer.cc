@@ -24,6 +24,7 @@
 #include "model/features.h"
 #include "model/network.h"
 #include "model/optimizer.h"
+#include "model/replicas.h"
 #include "model/scorer.h"
 #include "model/training_state.h"
 #include "model/whitening.h"
@@ -104,6 +105,11 @@ std::vector<int64_t> ModalityWidths(const Dataset& dataset) {
   return widths;
 }
 
+// Apart from every other stream; rank 0 draws what a single process draws.
+uint64_t DropoutStream(int epoch, int rank) {
+  return kDropoutStream + static_cast<uint64_t>(epoch) + (static_cast<uint64_t>(rank) << 48);
+}
+
 // libtorch's generator of the CPU, which draws the dropout masks.
 std::string GeneratorState() {
   const torch::Tensor state = at::detail::getDefaultCPUGenerator().get_state().contiguous();
@@ -124,6 +130,7 @@ class Run {
       : dataset_(dataset),
         options_(options),
         observer_(observer),
+        group_(options.group),
         state_path_(options.output + kStateSuffix),
         identity_(IdentityJson(dataset, options)),
         windows_(MakeTrainingWindows(dataset, options.recipe.max_len, options.recipe.windows)),
@@ -151,14 +158,8 @@ class Run {
   }
 
   absl::StatusOr<TrainingResult> Execute() {
-    if (options_.resume && FileExists(state_path_)) {
-      NESTREC_ASSIGN_OR_RETURN(progress_,
-                               LoadTrainingState(state_path_, identity_, network_, optimizer_));
-      Note(progress_.partial.steps > 0
-               ? absl::StrFormat("resumed in epoch %d after %d of %d steps", progress_.epoch + 1,
-                                 progress_.partial.steps, steps_per_epoch_)
-               : absl::StrFormat("resumed after epoch %d", progress_.epoch));
-    }
+    if (group_ != nullptr) NESTREC_RETURN_IF_ERROR(AgreeOnStart());
+    NESTREC_RETURN_IF_ERROR(Resume());
     while (progress_.epoch < options_.recipe.epochs &&
            progress_.epoch - progress_.best_epoch < options_.recipe.patience) {
       NESTREC_RETURN_IF_ERROR(RunEpoch());
@@ -171,24 +172,69 @@ class Run {
     if (observer_.on_note) observer_.on_note(text);
   }
 
+  int Rank() const { return group_ == nullptr ? 0 : group_->rank(); }
+  size_t Processes() const { return group_ == nullptr ? 1 : static_cast<size_t>(group_->size()); }
+  bool ToldToStop() const { return observer_.should_stop && observer_.should_stop(); }
+
+  absl::Status AgreeOnStart() {
+    NESTREC_RETURN_IF_ERROR(CheckReplicas(*group_, identity_, network_));
+    // Eigenvectors that processors of two kinds compute may differ by more than rounding.
+    if (whitening_) {
+      NESTREC_RETURN_IF_ERROR(
+          group_->Broadcast("whitened features", std::span(&std::as_const(features_), 1)));
+    }
+    Note(absl::StrFormat("%d processes, each with its share of every batch", group_->size()));
+    return absl::OkStatus();
+  }
+
+  // Goes on from the state file, if it is to; rank 0 alone needs it.
+  absl::Status Resume() {
+    const bool resumes = options_.resume && Rank() == 0 && FileExists(state_path_);
+    if (resumes) {
+      NESTREC_ASSIGN_OR_RETURN(progress_,
+                               LoadTrainingState(state_path_, identity_, network_, optimizer_));
+      const PartialEpoch& partial = progress_.partial;
+      if (partial.steps > 0 && partial.generators.size() != Processes()) {
+        return absl::FailedPreconditionError(absl::StrFormat(
+            "%s was stopped in the middle of an epoch with %d processes, and cannot go on with %d; "
+            "start %d (WORLD_SIZE), or --overwrite to start anew",
+            state_path_, partial.generators.size(), Processes(), partial.generators.size()));
+      }
+      Note(partial.steps > 0 ? absl::StrFormat("resumed in epoch %d after %d of %d steps",
+                                               progress_.epoch + 1, partial.steps, steps_per_epoch_)
+                             : absl::StrFormat("resumed after epoch %d", progress_.epoch));
+    }
+    if (group_ == nullptr) return absl::OkStatus();
+    std::string from_rank_0 = resumes ? "resumes" : "";
+    NESTREC_RETURN_IF_ERROR(group_->Broadcast("whether the run resumes", from_rank_0));
+    if (from_rank_0.empty()) return absl::OkStatus();
+    return ShareTrainingState(*group_, network_, optimizer_, progress_);
+  }
+
+  // Rank 0 does `work`; `result` is then known to all.
+  absl::Status OnRankZero(absl::string_view what, absl::FunctionRef<absl::Status()> work,
+                          double& result) {
+    return group_ == nullptr ? work() : group_->OnRankZero(what, work, result);
+  }
+
   absl::Status RunEpoch() {
     const int epoch = progress_.epoch + 1;
-    // Both depend on (seed, epoch) alone, so that a resumed run draws the same numbers.
-    torch::manual_seed(
-        Random(options_.recipe.seed, kDropoutStream + static_cast<uint64_t>(epoch)).Next());
+    // Both depend on seed, epoch and rank alone, so that a resumed run draws the same numbers.
+    torch::manual_seed(Random(options_.recipe.seed, DropoutStream(epoch, Rank())).Next());
     Random(options_.recipe.seed, kShuffleStream + static_cast<uint64_t>(epoch))
         .Shuffle(std::span(Order()));
 
     PartialEpoch& done = progress_.partial;
     if (done.steps > 0) {
       NESTREC_RETURN_IF_ERROR(Guard("restore the random generator", [&]() -> absl::Status {
-        SetGeneratorState(done.generator);
+        SetGeneratorState(done.generators.at(static_cast<size_t>(Rank())));
         return absl::OkStatus();
       }));
     }
     const absl::Time start = absl::Now() - done.training_time;
     while (done.steps < steps_per_epoch_) {
-      if (observer_.should_stop && observer_.should_stop()) return Stop(absl::Now() - start);
+      // Of several ranks, all stop after the same step: the one that tells them.
+      if (group_ == nullptr ? ToldToStop() : stop_agreed_) return Stop(absl::Now() - start);
       NESTREC_ASSIGN_OR_RETURN(const double loss,
                                Guard("training step", [&] { return Step(done); }));
       if (observer_.on_step) {
@@ -202,23 +248,31 @@ class Run {
       }
     }
     const absl::Time trained = absl::Now();
-    absl::StatusOr<std::vector<SizeMetrics>> validated =
-        Guard("validation", [&] { return Validate(); });
-    if (absl::IsCancelled(validated.status())) return Stop(trained - start);
-    NESTREC_ASSIGN_OR_RETURN(std::vector<SizeMetrics> validation, std::move(validated));
+    std::vector<SizeMetrics> validation;
+    double ndcg = 0;
+    const absl::Status validated = OnRankZero(
+        "validation",
+        [&]() -> absl::Status {
+          NESTREC_ASSIGN_OR_RETURN(validation, Guard("validation", [&] { return Validate(); }));
+          ndcg = validation.back().metrics.ndcg[kRankingCutoff];
+          return absl::OkStatus();
+        },
+        ndcg);
+    if (absl::IsCancelled(validated)) return Stop(trained - start);
+    NESTREC_RETURN_IF_ERROR(validated);
     const absl::Time evaluated = absl::Now();
 
     const PartialEpoch totals = std::exchange(done, PartialEpoch());
     progress_.epoch = epoch;
     progress_.training_time += trained - start;
-    const double ndcg = validation.back().metrics.ndcg[kRankingCutoff];
     const bool best = ndcg > progress_.best_ndcg;
     if (best) {
       progress_.best_ndcg = ndcg;
       progress_.best_epoch = epoch;
       progress_.best_validation = validation;
-      NESTREC_RETURN_IF_ERROR(Guard("write checkpoint", [&] { return WriteModel(); }));
     }
+    if (Rank() != 0) return absl::OkStatus();
+    if (best) NESTREC_RETURN_IF_ERROR(Guard("write checkpoint", [&] { return WriteModel(); }));
     NESTREC_RETURN_IF_ERROR(
         SaveTrainingState(state_path_, identity_, progress_, network_, optimizer_));
     if (observer_.on_epoch) {
@@ -242,12 +296,19 @@ class Run {
   absl::Status Stop(absl::Duration training_time) {
     progress_.partial.training_time = training_time;
     if (progress_.partial.steps > 0) {
-      NESTREC_RETURN_IF_ERROR(Guard("save the random generator", [&]() -> absl::Status {
-        progress_.partial.generator = GeneratorState();
-        return absl::OkStatus();
-      }));
-      NESTREC_RETURN_IF_ERROR(
-          SaveTrainingState(state_path_, identity_, progress_, network_, optimizer_));
+      NESTREC_ASSIGN_OR_RETURN(
+          const std::string generator,
+          Guard("save the random generator",
+                []() -> absl::StatusOr<std::string> { return GeneratorState(); }));
+      progress_.partial.generators = {generator};
+      if (group_ != nullptr) {
+        NESTREC_ASSIGN_OR_RETURN(progress_.partial.generators,
+                                 group_->Gather("random generators", generator));
+      }
+      if (Rank() == 0) {
+        NESTREC_RETURN_IF_ERROR(
+            SaveTrainingState(state_path_, identity_, progress_, network_, optimizer_));
+      }
     }
     const std::string where =
         absl::StrFormat("stopped in epoch %d after %d of %d steps", progress_.epoch + 1,
@@ -297,12 +358,23 @@ class Run {
     const size_t begin = static_cast<size_t>(done.steps * options_.recipe.batch_size);
     const size_t count =
         std::min(static_cast<size_t>(options_.recipe.batch_size), shuffled_.size() - begin);
-    const PackedBatch batch = PackWindows(dataset_, std::span(shuffled_).subspan(begin, count));
+    const auto windows = std::span(shuffled_).subspan(begin, count);
+    const PackedBatch batch = PackWindows(dataset_, OwnShare(windows));
     optimizer_.ZeroGradients();  // frees them before the loss takes its scratch
-    const torch::Tensor loss =
-        network_.Loss(batch, network_.Forward(batch, features_, /*training=*/true), features_);
-    const double value = loss.item<double>();
-    loss.backward();
+    StepTotals totals = {
+        .labelled = batch.labelled(), .positions = batch.positions(), .stop = ToldToStop()};
+    if (totals.labelled > 0) {
+      const torch::Tensor loss =
+          network_.Loss(batch, network_.Forward(batch, features_, /*training=*/true), features_);
+      totals.loss = loss.item<double>();
+      loss.backward();
+      totals.flops = network_.StepFlops(batch.positions());
+    }
+    if (group_ != nullptr) {
+      NESTREC_RETURN_IF_ERROR(group_->ReduceStep(Parameters(), totals));
+      stop_agreed_ = totals.stop;
+    }
+    const double value = totals.loss;
     const double norm =
         optimizer_.Step(LearningRate(options_.recipe, progress_.steps, TotalSteps()));
     if (!std::isfinite(value) || !std::isfinite(norm)) {
@@ -313,9 +385,24 @@ class Run {
     ++done.steps;
     done.loss += value;
     done.gradient_norm += norm;
-    done.positions += batch.positions();
-    done.flops += network_.StepFlops(batch.positions());
+    done.positions += totals.positions;
+    done.flops += totals.flops;
     return value;
+  }
+
+  // This rank's part of a batch's windows; empty for some ranks where they are few.
+  std::span<const TrainingWindow> OwnShare(std::span<const TrainingWindow> windows) const {
+    if (group_ == nullptr) return windows;
+    const auto [begin, end] = group_->Share(static_cast<int64_t>(windows.size()));
+    return windows.subspan(static_cast<size_t>(begin), static_cast<size_t>(end - begin));
+  }
+
+  std::vector<torch::Tensor> Parameters() {
+    std::vector<torch::Tensor> parameters;
+    for (const NetworkParameters::Named& parameter : network_.parameters().All()) {
+      parameters.push_back(*parameter.tensor);
+    }
+    return parameters;
   }
 
   absl::StatusOr<std::vector<SizeMetrics>> Validate() {
@@ -332,7 +419,7 @@ class Run {
     EvaluationOptions evaluation{
         .split = split, .threads = options_.threads, .users_per_chunk = 64, .progress = nullptr};
     evaluation.progress = [this](int64_t, int64_t) {
-      return !observer_.should_stop || !observer_.should_stop();
+      return !ToldToStop() && !stop_agreed_ && !(group_ != nullptr && group_->broken());
     };
     return Evaluate(ModelScorer(&encoder), dataset_, evaluation);
   }
@@ -377,6 +464,22 @@ class Run {
 
   // Evaluates the best epoch on the test items and stores the result in the checkpoint.
   absl::StatusOr<TrainingResult> Finish() {
+    TrainingResult result{.epochs = progress_.epoch,
+                          .best_epoch = progress_.best_epoch,
+                          .validation = progress_.best_validation,
+                          .training_time = progress_.training_time};
+    double nothing = 0;
+    NESTREC_RETURN_IF_ERROR(OnRankZero(
+        "test",
+        [&]() -> absl::Status {
+          NESTREC_ASSIGN_OR_RETURN(result.test, Test());
+          return absl::OkStatus();
+        },
+        nothing));
+    return result;
+  }
+
+  absl::StatusOr<std::vector<SizeMetrics>> Test() {
     NESTREC_ASSIGN_OR_RETURN(const auto checkpoint, Checkpoint::Open(options_.output, {}));
     NESTREC_ASSIGN_OR_RETURN(const auto encoder, Encoder::Create(checkpoint->view(), checkpoint));
     NESTREC_ASSIGN_OR_RETURN(Evaluation evaluation, EvaluateSplit(*encoder, Split::kTest));
@@ -386,16 +489,13 @@ class Run {
     NESTREC_RETURN_IF_ERROR(WriteCheckpoint(options_.output, checkpoint->view(), info,
                                             *checkpoint->catalogue(), text_encoder.get())
                                 .status());
-    return TrainingResult{.epochs = progress_.epoch,
-                          .best_epoch = progress_.best_epoch,
-                          .validation = progress_.best_validation,
-                          .test = std::move(evaluation.sizes),
-                          .training_time = progress_.training_time};
+    return std::move(evaluation.sizes);
   }
 
   const Dataset& dataset_;
   const TrainerOptions& options_;
   const TrainingObserver& observer_;
+  ProcessGroup* const group_;  // null: alone
   const std::string state_path_;
   const std::string identity_;
   const std::vector<TrainingWindow> windows_;
@@ -406,6 +506,7 @@ class Run {
   Network network_;
   Optimizer optimizer_;
   TrainingProgress progress_;
+  bool stop_agreed_ = false;  // by all ranks, in the last step
 };
 
 }  // namespace
@@ -476,13 +577,15 @@ absl::Status CheckOutput(const TrainerOptions& options) {
 absl::StatusOr<TrainingResult> Train(const Dataset& dataset, const TrainerOptions& options,
                                      const TrainingObserver& observer) {
   NESTREC_RETURN_IF_ERROR(CheckRecipe(options.recipe));
-  NESTREC_RETURN_IF_ERROR(CheckOutput(options));
+  if (options.group == nullptr || options.group->rank() == 0) {
+    NESTREC_RETURN_IF_ERROR(CheckOutput(options));
+  }
   NESTREC_ASSIGN_OR_RETURN(Matrix features,
                            ConcatenateFeatures(dataset, options.recipe.feature_scaling));
   return Guard("train", [&]() -> absl::StatusOr<TrainingResult> {
-    at::set_num_threads(options.threads > 0
-                            ? options.threads
-                            : static_cast<int>(std::max(1u, std::thread::hardware_concurrency())));
+    const int cores = static_cast<int>(std::thread::hardware_concurrency()) /
+                      (options.group == nullptr ? 1 : options.group->local_size());
+    at::set_num_threads(options.threads > 0 ? options.threads : std::max(1, cores));
     Run run(dataset, options, observer, std::move(features));
     return run.Execute();
   });

@@ -11,6 +11,10 @@
 // writes its state in the middle of an epoch; one that is killed loses the epoch. Both files are
 // replaced atomically.
 //
+// Several processes train as one when TrainerOptions::group is set (model/distributed.h): each
+// takes its share of every batch and all make the same step, as one process would but for rounding
+// and dropout. Rank 0 alone reads the state, evaluates, writes and has an on_epoch and metrics.
+//
 // Thread safety: one Train at a time per process (libtorch's thread count and random generator are
 // global).
 #pragma once
@@ -26,6 +30,7 @@
 #include "base/nested_sizes.h"
 #include "model/batch.h"
 #include "model/dataset.h"
+#include "model/distributed.h"
 #include "model/metrics.h"
 
 namespace nestrec {
@@ -33,7 +38,7 @@ namespace nestrec {
 // What the model learns depends on.
 struct Recipe {
   double learning_rate = 1e-4;
-  int64_t batch_size = 32;  // training sequences per step
+  int64_t batch_size = 32;  // training sequences per step, of all ranks together
   int max_len = 50;
   int blocks = 1;
   double dropout = 0.6;
@@ -63,7 +68,9 @@ struct TrainerOptions {
   std::string output;      // the checkpoint; "<output>.state" beside it
   bool resume = false;     // go on from the state file when there is one
   bool overwrite = false;  // start anew although output exists
-  int threads = 0;         // 0: all cores
+  int threads = 0;         // 0: all cores; those of a machine are shared by its ranks
+  // Of a data-parallel run; outlives Train. Null: this process trains alone.
+  ProcessGroup* group = nullptr;
 };
 
 struct StepReport {
@@ -92,14 +99,15 @@ struct TrainingObserver {
   std::function<void(const EpochReport&)> on_epoch;
   // Facts worth a line: resumed from epoch 3, features scaled, ...
   std::function<void(const std::string&)> on_note;
-  // Polled every step; true saves the run as it is, and ends it with kCancelled.
+  // Polled every step; true saves the run as it is, and ends it with kCancelled. In a data-parallel
+  // run one rank's is enough for all.
   std::function<bool()> should_stop;
 };
 
 struct TrainingResult {
   int epochs = 0;  // trained in all
   int best_epoch = 0;
-  std::vector<SizeMetrics> validation, test;  // of the best epoch
+  std::vector<SizeMetrics> validation, test;  // of the best epoch; on rank 0 alone
   absl::Duration training_time;  // without evaluation, over all sessions of a resumed run
 };
 
@@ -116,7 +124,7 @@ absl::Status CheckOutput(const TrainerOptions& options);
 // resume nor overwrite is set; kFailedPrecondition when the state belongs to other data, sizes or
 // recipe (the differences are named); kAborted, naming step and cure, when the loss stops being a
 // number: features that are too large to train on are named with their place; kCancelled; errors of
-// base/file.h.
+// base/file.h; with a group those of model/distributed.h and model/replicas.h.
 absl::StatusOr<TrainingResult> Train(const Dataset& dataset, const TrainerOptions& options,
                                      const TrainingObserver& observer);
 

@@ -17,24 +17,32 @@ using Json = nlohmann::ordered_json;
 
 constexpr char kGenerator[] = "generator";
 
-// "batch_size: 32 in the saved run, 64 now"
-std::vector<std::string> Differences(const Json& saved, const Json& now) {
+// Rank 0's, and that of a single process, goes by the plain name.
+std::string GeneratorName(size_t rank) {
+  return rank == 0 ? std::string(kGenerator) : absl::StrCat(kGenerator, ".", rank);
+}
+
+}  // namespace
+
+std::vector<std::string> IdentityDifferences(const std::string& one_json, absl::string_view one,
+                                             const std::string& other_json,
+                                             absl::string_view other) {
+  const Json first = Json::parse(one_json, nullptr, /*allow_exceptions=*/false);
+  const Json second = Json::parse(other_json, nullptr, /*allow_exceptions=*/false);
   const auto text = [](const Json& json, const std::string& key) {
     return json.contains(key) ? json[key].dump() : std::string("nothing");
   };
-  Json keys = now;
-  keys.update(saved);
+  Json keys = second;
+  keys.update(first);
   std::vector<std::string> differences;
   for (const auto& [key, unused] : keys.items()) {
-    if (text(saved, key) != text(now, key)) {
+    if (text(first, key) != text(second, key)) {
       differences.push_back(
-          absl::StrCat(key, ": ", text(saved, key), " in the saved run, ", text(now, key), " now"));
+          absl::StrCat(key, ": ", text(first, key), " ", one, ", ", text(second, key), " ", other));
     }
   }
   return differences;
 }
-
-}  // namespace
 
 absl::Status SaveTrainingState(const std::string& path, const std::string& identity_json,
                                const TrainingProgress& progress, Network& network,
@@ -68,7 +76,10 @@ absl::Status SaveTrainingState(const std::string& path, const std::string& ident
                        {"positions", partial.positions},
                        {"flops", partial.flops},
                        {"training_seconds", absl::ToDoubleSeconds(partial.training_time)}};
-    writer.AddText(kGenerator, partial.generator);
+    json["processes"] = partial.generators.size();
+    for (size_t rank = 0; rank < partial.generators.size(); ++rank) {
+      writer.AddText(GeneratorName(rank), partial.generators[rank]);
+    }
   }
   writer.SetMetadata("format", "nestrec training state");
   writer.SetMetadata("identity", identity_json);
@@ -90,7 +101,8 @@ absl::StatusOr<TrainingProgress> LoadTrainingState(const std::string& path,
   if (!saved.is_object() || !json.is_object()) {
     return absl::DataLossError(absl::StrCat(path, " is not the state of a training run"));
   }
-  const std::vector<std::string> differences = Differences(saved, Json::parse(identity_json));
+  const std::vector<std::string> differences =
+      IdentityDifferences(saved.dump(), "in the saved run", identity_json, "now");
   if (!differences.empty()) {
     return absl::FailedPreconditionError(
         absl::StrCat(path, " belongs to another run (", absl::StrJoin(differences, "; "),
@@ -124,14 +136,17 @@ absl::StatusOr<TrainingProgress> LoadTrainingState(const std::string& path,
   NESTREC_ASSIGN_OR_RETURN(progress.best_validation,
                            MetricsFromJson(json.value("best_validation", Json::array())));
   if (const Json partial = json.value("partial", Json()); partial.is_object()) {
-    NESTREC_ASSIGN_OR_RETURN(const absl::string_view generator, file->Text(kGenerator));
     progress.partial = {.steps = partial.value("steps", int64_t{0}),
                         .loss = partial.value("loss", 0.0),
                         .gradient_norm = partial.value("gradient_norm", 0.0),
                         .positions = partial.value("positions", int64_t{0}),
                         .flops = partial.value("flops", int64_t{0}),
-                        .training_time = absl::Seconds(partial.value("training_seconds", 0.0)),
-                        .generator = std::string(generator)};
+                        .training_time = absl::Seconds(partial.value("training_seconds", 0.0))};
+    const size_t processes = json.value("processes", size_t{1});
+    for (size_t rank = 0; rank < processes; ++rank) {
+      NESTREC_ASSIGN_OR_RETURN(const absl::string_view generator, file->Text(GeneratorName(rank)));
+      progress.partial.generators.emplace_back(generator);
+    }
   }
   return progress;
 }

@@ -10,6 +10,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "model/metrics.h"
 #include "model/network.h"
@@ -25,7 +26,8 @@ struct PartialEpoch {
   int64_t positions = 0;
   int64_t flops = 0;
   absl::Duration training_time;
-  std::string generator;  // libtorch's random generator: dropout goes on where it was
+  // libtorch's random generator on every rank of a data-parallel run: dropout goes on where it was.
+  std::vector<std::string> generators;
 };
 
 struct TrainingProgress {
@@ -37,6 +39,12 @@ struct TrainingProgress {
   absl::Duration training_time;  // of the whole epochs
   PartialEpoch partial;
 };
+
+// How two runs' identities (JSON objects, see below) differ, key by key: "batch_size: 32 in the
+// saved run, 64 now", where `one` and `other` name the runs. Empty when they do not.
+std::vector<std::string> IdentityDifferences(const std::string& one_json, absl::string_view one,
+                                             const std::string& other_json,
+                                             absl::string_view other);
 
 // What must be the same for a resumed run; compared key by key. A JSON object.
 absl::Status SaveTrainingState(const std::string& path, const std::string& identity_json,
