@@ -413,9 +413,47 @@ Tensor NestedLayerNorm(const Tensor& x, const Tensor& scale, const Tensor& shift
   return torch::cat(outputs, 1);
 }
 
+std::pair<Tensor, Tensor> LinearRecurrenceByDoubling(const Tensor& u_re, const Tensor& u_im,
+                                                     const Tensor& lambda_re,
+                                                     const Tensor& lambda_im,
+                                                     const std::vector<int64_t>& run_begins) {
+  // How far each position is into its run.
+  std::vector<int64_t> depths;
+  int64_t longest = 0;
+  for (size_t run = 0; run + 1 < run_begins.size(); ++run) {
+    const int64_t length = run_begins[run + 1] - run_begins[run];
+    longest = std::max(longest, length);
+    for (int64_t depth = 0; depth < length; ++depth) depths.push_back(depth);
+  }
+  const Tensor depth = torch::tensor(depths, torch::kInt64).to(u_re.device()).unsqueeze(1);
+  Tensor h_re = u_re;
+  Tensor h_im = u_im;
+  Tensor power_re = lambda_re;  // lambda^reach
+  Tensor power_im = lambda_im;
+  // Before each round, h_t holds the sum over the last `reach` inputs of its run.
+  for (int64_t reach = 1; reach < longest; reach *= 2) {
+    const auto shifted = [&](const Tensor& h) {
+      const Tensor earlier =
+          torch::constant_pad_nd(h.narrow(0, 0, h.size(0) - reach), {0, 0, reach, 0});
+      return torch::where(depth >= reach, earlier, torch::zeros_like(earlier));
+    };
+    const Tensor earlier_re = shifted(h_re);
+    const Tensor earlier_im = shifted(h_im);
+    h_re = h_re + power_re * earlier_re - power_im * earlier_im;
+    h_im = h_im + power_re * earlier_im + power_im * earlier_re;
+    const Tensor squared_re = power_re * power_re - power_im * power_im;
+    power_im = 2 * power_re * power_im;
+    power_re = squared_re;
+  }
+  return {h_re, h_im};
+}
+
 std::pair<Tensor, Tensor> LinearRecurrence(const Tensor& u_re, const Tensor& u_im,
                                            const Tensor& lambda_re, const Tensor& lambda_im,
                                            const std::vector<int64_t>& run_begins) {
+  if (!u_re.device().is_cpu()) {
+    return LinearRecurrenceByDoubling(u_re, u_im, lambda_re, lambda_im, run_begins);
+  }
   variable_list h = LinearRecurrenceFunction::apply(u_re, u_im, lambda_re, lambda_im, run_begins);
   return {h[0], h[1]};
 }

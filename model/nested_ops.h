@@ -44,12 +44,17 @@ torch::Tensor NestedLayerNorm(const torch::Tensor& x, const torch::Tensor& scale
 
 // h_t = lambda * h_{t-1} + u_t (complex, elementwise) over each run of rows; h before a run is 0.
 // u_re, u_im [P, D]; lambda_re, lambda_im [D]; run_begins int64 [runs + 1], ascending from 0 to P
-// -> h_re, h_im [P, D]. CPU only.
+// -> h_re, h_im [P, D]. On the CPU one pass over the rows, elsewhere by doubling.
 std::pair<torch::Tensor, torch::Tensor> LinearRecurrence(const torch::Tensor& u_re,
                                                          const torch::Tensor& u_im,
                                                          const torch::Tensor& lambda_re,
                                                          const torch::Tensor& lambda_im,
                                                          const std::vector<int64_t>& run_begins);
+
+// The same by libtorch's own operations, in log2 of the longest run rounds. Any device.
+std::pair<torch::Tensor, torch::Tensor> LinearRecurrenceByDoubling(
+    const torch::Tensor& u_re, const torch::Tensor& u_im, const torch::Tensor& lambda_re,
+    const torch::Tensor& lambda_im, const std::vector<int64_t>& run_begins);
 
 // What the nested softmax scores: item i's embedding is e_i = W f_i + b + r_i.
 struct ItemTensors {

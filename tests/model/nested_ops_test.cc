@@ -107,6 +107,14 @@ TEST_F(NestedOpsTest, LinearRecurrenceMatchesTheComplexFormula) {
     }
     return torch::cat({torch::real(torch::stack(rows)), torch::imag(torch::stack(rows))}, 1);
   };
+  CompareWithAutograd(
+      {u_re, u_im, lambda_re, lambda_im},
+      [&] {
+        const auto [h_re, h_im] =
+            LinearRecurrenceByDoubling(u_re, u_im, lambda_re, lambda_im, run_begins);
+        return torch::cat({h_re, h_im}, 1);
+      },
+      plain);
   for (const int threads : {1, 2, 3}) {
     at::set_num_threads(threads);
     CompareWithAutograd(
