@@ -311,6 +311,33 @@ void AddTrainCommand(CLI::App& app, Command* selected) {
       ->capture_default_str();
   command->add_flag("--item-residual", recipe.item_residual,
                     "Learn a vector per item beside its content (not in the paper)");
+  command
+      ->add_option("--projector-scale", recipe.projector_scale,
+                   "Times the published range of the projector's initial weights")
+      ->capture_default_str();
+  command
+      ->add_option("--size-weights", recipe.size_weights,
+                   "How much each size counts in the loss, narrow to wide (default: all alike)")
+      ->delimiter(',');
+  command
+      ->add_option("--temperature", recipe.temperature,
+                   "In the loss, scores at size s are divided by this times (s / dim)^power")
+      ->capture_default_str();
+  command->add_option("--temperature-power", recipe.temperature_power, "That power")
+      ->capture_default_str();
+  command
+      ->add_option("--distillation", recipe.distillation,
+                   "Share of the widest size's softmax in the target of the narrower ones")
+      ->capture_default_str();
+  command
+      ->add_option(
+          "--sampled-items", recipe.sampled_items,
+          "Softmax over a sample of about so many items, with logQ correction; 0: over all")
+      ->capture_default_str();
+  command
+      ->add_option("--precision", recipe.precision,
+                   "Operands of the matrix products in training: float32 or bfloat16")
+      ->capture_default_str();
   command->add_option("--seed", recipe.seed, "Seed of weights, order and dropout")
       ->check(WholeNumber(0, UINT64_MAX))
       ->capture_default_str();

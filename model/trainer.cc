@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <iterator>
 #include <nlohmann/json.hpp>
 #include <numeric>
 #include <optional>
@@ -22,6 +23,7 @@
 #include "model/encoder.h"
 #include "model/evaluator.h"
 #include "model/features.h"
+#include "model/item_sample.h"
 #include "model/network.h"
 #include "model/optimizer.h"
 #include "model/replicas.h"
@@ -38,6 +40,10 @@ using Json = nlohmann::ordered_json;
 constexpr uint64_t kWeightStream = 0;
 constexpr uint64_t kShuffleStream = 1 << 20;
 constexpr uint64_t kDropoutStream = 2 << 20;
+constexpr uint64_t kSampleStream = uint64_t{1} << 32;
+
+constexpr char kFloat32[] = "float32";
+constexpr char kBfloat16[] = "bfloat16";
 
 constexpr char kStateSuffix[] = ".state";
 
@@ -105,6 +111,43 @@ std::vector<int64_t> ModalityWidths(const Dataset& dataset) {
   return widths;
 }
 
+std::vector<double> NormalisedWeights(std::vector<double> weights) {
+  const double sum = std::accumulate(weights.begin(), weights.end(), 0.0);
+  for (double& weight : weights) weight /= sum;
+  return weights;
+}
+
+std::vector<double> InverseTemperatures(const TrainerOptions& options) {
+  const Recipe& recipe = options.recipe;
+  if (recipe.temperature == 1.0 && recipe.temperature_power == 0.0) return {};
+  std::vector<double> inverse;
+  for (const int size : options.sizes.values()) {
+    const double share = static_cast<double>(size) / options.sizes.max_dim();
+    inverse.push_back(1.0 / (recipe.temperature * std::pow(share, recipe.temperature_power)));
+  }
+  return inverse;
+}
+
+// How often each item is a label of the windows, [items + 1].
+std::vector<int64_t> LabelCounts(const Dataset& dataset,
+                                 const std::vector<TrainingWindow>& windows) {
+  std::vector<int64_t> counts(static_cast<size_t>(dataset.items()) + 1, 0);
+  for (const TrainingWindow& window : windows) {
+    const auto sequence = dataset.sequence(window.user);
+    for (int32_t i = window.begin; i < window.end; ++i) {
+      ++counts[static_cast<size_t>(sequence[static_cast<size_t>(i)])];
+    }
+  }
+  return counts;
+}
+
+std::vector<int64_t> LabelledOf(const PackedBatch& batch) {
+  std::vector<int64_t> labels;
+  std::copy_if(batch.labels.begin(), batch.labels.end(), std::back_inserter(labels),
+               [](int64_t label) { return label != 0; });
+  return labels;
+}
+
 // Apart from every other stream; rank 0 draws what a single process draws.
 uint64_t DropoutStream(int epoch, int rank) {
   return kDropoutStream + static_cast<uint64_t>(epoch) + (static_cast<uint64_t>(rank) << 48);
@@ -149,12 +192,21 @@ class Run {
                   .item_residual = options.recipe.item_residual,
                   .items = dataset.items(),
                   .r_min = options.recipe.r_min,
-                  .r_max = options.recipe.r_max},
+                  .r_max = options.recipe.r_max,
+                  .projector_scale = options.recipe.projector_scale,
+                  .size_weights = NormalisedWeights(options.recipe.size_weights),
+                  .inverse_temperatures = InverseTemperatures(options),
+                  .distillation = options.recipe.distillation,
+                  .precision = options.recipe.precision == kBfloat16 ? Precision::kBfloat16
+                                                                     : Precision::kFloat32},
                  Random(options.recipe.seed, kWeightStream)),
         optimizer_(network_.parameters(), {.weight_decay = options.recipe.weight_decay,
                                            .epsilon = options.recipe.adam_epsilon,
                                            .clip_norm = options.recipe.clip_norm}) {
     if (whitening_) features_ = whitening_->Apply(features_);
+    if (options.recipe.sampled_items > 0) {
+      sampler_.emplace(LabelCounts(dataset, windows_), options.recipe.sampled_items);
+    }
   }
 
   absl::StatusOr<TrainingResult> Execute() {
@@ -361,11 +413,17 @@ class Run {
     const auto windows = std::span(shuffled_).subspan(begin, count);
     const PackedBatch batch = PackWindows(dataset_, OwnShare(windows));
     optimizer_.ZeroGradients();  // frees them before the loss takes its scratch
+    std::optional<ItemSample> sample;
+    if (sampler_) {
+      // Of the step and the whole batch alone: the same in a resumed run, and on every rank.
+      Random random(options_.recipe.seed, kSampleStream + static_cast<uint64_t>(progress_.steps));
+      sample = sampler_->Draw(LabelledOf(PackWindows(dataset_, windows)), random);
+    }
     StepTotals totals = {
         .labelled = batch.labelled(), .positions = batch.positions(), .stop = ToldToStop()};
     if (totals.labelled > 0) {
-      const torch::Tensor loss =
-          network_.Loss(batch, network_.Forward(batch, features_, /*training=*/true), features_);
+      const torch::Tensor loss = network_.Loss(
+          batch, network_.Forward(batch, features_, /*training=*/true), features_, sample);
       totals.loss = loss.item<double>();
       loss.backward();
       totals.flops = network_.StepFlops(batch.positions());
@@ -503,6 +561,7 @@ class Run {
   const int64_t steps_per_epoch_;
   torch::Tensor features_;  // [items + 1, F], as the network reads them
   const std::optional<Whitening> whitening_;
+  std::optional<ItemSampler> sampler_;
   Network network_;
   Optimizer optimizer_;
   TrainingProgress progress_;
@@ -529,6 +588,18 @@ std::string Recipe::ToJson() const {
   json["windows"] = windows == Windows::kLast ? "last" : "all";
   json["feature_scaling"] = feature_scaling;
   json["item_residual"] = item_residual;
+  // What the published recipe does not have is named only where it differs from it.
+  const Recipe published;
+  const auto add = [&](const char* name, const auto& value, const auto& usual) {
+    if (value != usual) json[name] = value;
+  };
+  add("projector_scale", projector_scale, published.projector_scale);
+  add("size_weights", size_weights, published.size_weights);
+  add("temperature", temperature, published.temperature);
+  add("temperature_power", temperature_power, published.temperature_power);
+  add("distillation", distillation, published.distillation);
+  add("sampled_items", sampled_items, published.sampled_items);
+  add("precision", precision, published.precision);
   json["seed"] = seed;
   return json.dump();
 }
@@ -551,8 +622,39 @@ absl::Status CheckRecipe(const Recipe& recipe) {
     return absl::InvalidArgumentError(
         absl::StrFormat("--r-max: %.12g is not above --r-min, %.12g", recipe.r_max, recipe.r_min));
   }
+  NESTREC_RETURN_IF_ERROR(CheckReal("--projector-scale", recipe.projector_scale, 1e-6, 1e6));
+  NESTREC_RETURN_IF_ERROR(CheckReal("--temperature", recipe.temperature, 1e-6, 1e6));
+  NESTREC_RETURN_IF_ERROR(CheckReal("--temperature-power", recipe.temperature_power, -4, 4));
+  NESTREC_RETURN_IF_ERROR(CheckReal("--distillation", recipe.distillation, 0, 1));
+  NESTREC_RETURN_IF_ERROR(CheckWhole("--sampled-items", recipe.sampled_items, 0, 1'000'000'000));
+  for (const double weight : recipe.size_weights) {
+    NESTREC_RETURN_IF_ERROR(CheckReal("--size-weights", weight, 1e-9, 1e9));
+  }
+  if (recipe.precision != kFloat32 && recipe.precision != kBfloat16) {
+    return absl::InvalidArgumentError(absl::StrCat("--precision: \"", recipe.precision,
+                                                   "\" is neither ", kFloat32, " nor ", kBfloat16));
+  }
+  if (recipe.precision == kBfloat16 && !HasBfloat16()) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("--precision ", kBfloat16, ": this processor does not multiply it ",
+                     "(AVX-512 BF16 is needed); use --precision ", kFloat32));
+  }
   return CheckFeatureScaling(recipe.feature_scaling);
 }
+
+namespace {
+
+absl::Status CheckSizeWeights(const TrainerOptions& options) {
+  const size_t weights = options.recipe.size_weights.size();
+  if (weights == 0 || weights == static_cast<size_t>(options.sizes.levels())) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(
+      absl::StrFormat("--size-weights: %d weights for the %d sizes %s; give one for each", weights,
+                      options.sizes.levels(), options.sizes.ToString()));
+}
+
+}  // namespace
 
 absl::Status CheckOutput(const TrainerOptions& options) {
   NESTREC_RETURN_IF_ERROR(CheckWritable(options.output));
@@ -577,6 +679,7 @@ absl::Status CheckOutput(const TrainerOptions& options) {
 absl::StatusOr<TrainingResult> Train(const Dataset& dataset, const TrainerOptions& options,
                                      const TrainingObserver& observer) {
   NESTREC_RETURN_IF_ERROR(CheckRecipe(options.recipe));
+  NESTREC_RETURN_IF_ERROR(CheckSizeWeights(options));
   if (options.group == nullptr || options.group->rank() == 0) {
     NESTREC_RETURN_IF_ERROR(CheckOutput(options));
   }

@@ -55,6 +55,20 @@ struct Recipe {
   std::string feature_scaling = "none";
   // Learn a vector per item beside its content; see NetworkOptions.
   bool item_residual = false;
+  // The projector starts uniform in +- projector_scale / sqrt(F); the published recipe has 1.
+  double projector_scale = 1.0;
+  // How much each size weighs in the loss, narrow to wide, scaled to sum 1; empty: all alike.
+  std::vector<double> size_weights;
+  // Scores at size s are divided by temperature * (s / D)^temperature_power before the softmax of
+  // the loss: without it, wide sizes begin with far larger logits than narrow ones.
+  double temperature = 1.0;
+  double temperature_power = 0.0;
+  // Share of the widest size's softmax in the target of the narrower ones.
+  double distillation = 0.0;
+  // About so many items stand for all in the softmax; 0: all.
+  int64_t sampled_items = 0;
+  // "float32" or "bfloat16": what the operands of training's matrix products are rounded to.
+  std::string precision = "float32";
   uint64_t seed = 1;
 
   std::string ToJson() const;

@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "model/checkpoint.h"
 #include "model/features.h"
+#include "model/gemm.h"
 #include "model/model_view.h"
 #include "tests/testing/cycle_dataset.h"
 #include "tests/testing/temp_folder.h"
@@ -260,7 +261,72 @@ TEST_F(TrainerTest, SettingsOutsideTheirLimitsAreNamed) {
   EXPECT_EQ(error([](Recipe& r) { r.r_max = 0; }), "--r-max: 0 is not above --r-min, 0");
   EXPECT_EQ(error([](Recipe& r) { r.blocks = 0; }), "--blocks: 0 is outside 1 to 256");
   EXPECT_THAT(error([](Recipe& r) { r.feature_scaling = "x"; }), HasSubstr("sqrt_width"));
+  EXPECT_EQ(error([](Recipe& r) { r.distillation = 1.5; }),
+            "--distillation: 1.5 is outside 0 to 1");
+  EXPECT_THAT(error([](Recipe& r) { r.temperature = 0; }),
+              HasSubstr("--temperature: 0 is outside"));
+  EXPECT_THAT(error([](Recipe& r) { r.size_weights = {1, 2, 3, 4, 5, 6, 7, 8, 9}; }),
+              HasSubstr("--size-weights: 9 weights for the"));
+  EXPECT_THAT(error([](Recipe& r) { r.precision = "half"; }),
+              HasSubstr("\"half\" is neither float32 nor bfloat16"));
 }
+
+// Each option beyond the published recipe, on data that a model can learn.
+class TrainerOptionTest
+    : public TrainerTest,
+      public testing::WithParamInterface<std::pair<const char*, void (*)(Recipe&)>> {};
+
+TEST_P(TrainerOptionTest, LearnsAndResumesExactly) {
+  TrainerOptions options = Options("whole", 8);
+  GetParam().second(options.recipe);
+  if (options.recipe.precision == "bfloat16" && !HasBfloat16()) {
+    const auto refused = Train(*dataset_, options, {});
+    EXPECT_THAT(refused.status().message(), HasSubstr("use --precision float32"));
+    return;
+  }
+  const auto whole = Train(*dataset_, options, {});
+  ASSERT_TRUE(whole.ok()) << whole.status();
+  // Chance is 5/30 for Recall@5.
+  EXPECT_GT(whole->validation.back().metrics.recall[0], 0.4);
+
+  TrainerOptions parts = Options("parts", 8);
+  GetParam().second(parts.recipe);
+  int steps = 0;
+  TrainingObserver observer;
+  observer.on_step = [&](const StepReport&) { ++steps; };
+  observer.should_stop = [&] { return steps == 7; };
+  ASSERT_EQ(Train(*dataset_, parts, observer).status().code(), absl::StatusCode::kCancelled);
+  parts.resume = true;
+  ASSERT_TRUE(Train(*dataset_, parts, {}).ok());
+  EXPECT_EQ(Weights(folder_.File("whole")), Weights(folder_.File("parts")));
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Options, TrainerOptionTest,
+    testing::Values(std::pair(
+                        "Temperature",
+                        +[](Recipe& r) {
+                          r.temperature = 2;
+                          r.temperature_power = 0.5;
+                        }),
+                    std::pair(
+                        "SizeWeights",
+                        +[](Recipe& r) {
+                          r.size_weights = {2, 1};
+                        }),
+                    std::pair(
+                        "Distillation", +[](Recipe& r) { r.distillation = 0.5; }),
+                    std::pair(
+                        "SampledItems", +[](Recipe& r) { r.sampled_items = 10; }),
+                    std::pair(
+                        "SampledItemsWithResidual",
+                        +[](Recipe& r) {
+                          r.sampled_items = 10;
+                          r.item_residual = true;
+                        }),
+                    std::pair(
+                        "Bfloat16", +[](Recipe& r) { r.precision = "bfloat16"; })),
+    [](const auto& info) { return std::string(info.param.first); });
 
 TEST_F(TrainerTest, TwoItemsAndOneUserAreEnough) {
   auto dataset = MakeCycleDataset(/*users=*/1, /*items=*/2, /*events=*/3);
