@@ -80,8 +80,10 @@ bool IsLoopback(absl::string_view address) {
 absl::StatusOr<c10d_compat::StorePtr> OpenStore(const GroupOptions& options, absl::Time deadline) {
   const bool serve = options.rank == 0 && !options.agent_has_store;
   auto store = Guard("", [&]() -> absl::StatusOr<c10d_compat::StorePtr> {
-    return c10d_compat::ConnectStore(options.master_address, options.master_port, serve,
-                                     absl::ToChronoMilliseconds(deadline - absl::Now()));
+    // Rounded up: libtorch 1.13 counts whole seconds here.
+    return c10d_compat::ConnectStore(
+        options.master_address, options.master_port, serve,
+        absl::ToChronoSeconds(absl::Ceil(deadline - absl::Now(), absl::Seconds(1))));
   });
   if (store.ok()) return store;
   const std::string cause(absl::StripPrefix(store.status().message(), ": "));

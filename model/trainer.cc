@@ -411,14 +411,11 @@ class Run {
     const size_t count =
         std::min(static_cast<size_t>(options_.recipe.batch_size), shuffled_.size() - begin);
     const auto windows = std::span(shuffled_).subspan(begin, count);
-    const PackedBatch batch = PackWindows(dataset_, OwnShare(windows));
+    const auto own = OwnShare(windows);
+    const PackedBatch batch = PackWindows(dataset_, own);
     optimizer_.ZeroGradients();  // frees them before the loss takes its scratch
     std::optional<ItemSample> sample;
-    if (sampler_) {
-      // Of the step and the whole batch alone: the same in a resumed run, and on every rank.
-      Random random(options_.recipe.seed, kSampleStream + static_cast<uint64_t>(progress_.steps));
-      sample = sampler_->Draw(LabelledOf(PackWindows(dataset_, windows)), random);
-    }
+    if (sampler_) sample = Sample(windows, own);
     StepTotals totals = {
         .labelled = batch.labelled(), .positions = batch.positions(), .stop = ToldToStop()};
     if (totals.labelled > 0) {
@@ -453,6 +450,20 @@ class Run {
     if (group_ == nullptr) return windows;
     const auto [begin, end] = group_->Share(static_cast<int64_t>(windows.size()));
     return windows.subspan(static_cast<size_t>(begin), static_cast<size_t>(end - begin));
+  }
+
+  // Its items depend on the step and the whole batch alone: they are the same in a resumed run, and
+  // on every rank. Its labels are those of the rank's `own` part of `windows`.
+  ItemSample Sample(std::span<const TrainingWindow> windows,
+                    std::span<const TrainingWindow> own) const {
+    Random random(options_.recipe.seed, kSampleStream + static_cast<uint64_t>(progress_.steps));
+    const auto before = windows.first(static_cast<size_t>(own.data() - windows.data()));
+    const int64_t begin = PackWindows(dataset_, before).labelled();
+    const int64_t count = PackWindows(dataset_, own).labelled();
+    ItemSample sample = sampler_->Draw(LabelledOf(PackWindows(dataset_, windows)), random);
+    sample.labels =
+        std::vector<int64_t>(sample.labels.begin() + begin, sample.labels.begin() + begin + count);
+    return sample;
   }
 
   std::vector<torch::Tensor> Parameters() {

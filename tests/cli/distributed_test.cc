@@ -144,6 +144,28 @@ class DistributedTest : public testing::Test {
     return all;
   }
 
+  // That two processes with `flags`, three epochs without dropout, have one's losses and weights.
+  void ExpectAsOneProcess(const std::string& name, const Arguments& flags) {
+    const ProgramResult one = RunProgram(Training(name + "-one", flags));
+    ASSERT_EQ(one.exit_code, 0) << one.output;
+    const auto two = RunTwo(Training(name + "-two", flags));
+    ASSERT_EQ(two[0].exit_code, 0) << two[0].output;
+    ASSERT_EQ(two[1].exit_code, 0) << two[1].output;
+    EXPECT_THAT(two[0].output, HasSubstr("2 processes, each with its share of every batch"));
+
+    const std::vector<double> expected = Losses(name + "-one"), losses = Losses(name + "-two");
+    ASSERT_EQ(expected.size(), 3u);
+    ASSERT_EQ(losses.size(), 3u);
+    for (size_t i = 0; i < 3; ++i) EXPECT_NEAR(losses[i], expected[i], 1e-5 * expected[i]);
+    const std::vector<float> a = Weights(name + "-one"), b = Weights(name + "-two");
+    ASSERT_EQ(a.size(), b.size());
+    double largest = 0;
+    for (size_t i = 0; i < a.size(); ++i) {
+      largest = std::max(largest, std::abs(static_cast<double>(a[i]) - b[i]));
+    }
+    EXPECT_LT(largest, 1e-4);
+  }
+
   static TempFolder* folder_;
   ReservedPort port_;
 };
@@ -158,25 +180,11 @@ TEST_F(DistributedTest, TwoProcessesTrainWhatOneTrains) {
   size_t batch = 24;
   while (windows % batch != 1) ++batch;
   ASSERT_LT(batch, windows);
-  const Arguments flags = {"--epochs", "3", "--dropout", "0", "--batch-size", absl::StrCat(batch)};
-  const ProgramResult one = RunProgram(Training("one", flags));
-  ASSERT_EQ(one.exit_code, 0) << one.output;
-  const auto two = RunTwo(Training("two", flags));
-  ASSERT_EQ(two[0].exit_code, 0) << two[0].output;
-  ASSERT_EQ(two[1].exit_code, 0) << two[1].output;
-  EXPECT_THAT(two[0].output, HasSubstr("2 processes, each with its share of every batch"));
-
-  const std::vector<double> expected = Losses("one"), losses = Losses("two");
-  ASSERT_EQ(expected.size(), 3u);
-  ASSERT_EQ(losses.size(), 3u);
-  for (size_t i = 0; i < 3; ++i) EXPECT_NEAR(losses[i], expected[i], 1e-5 * expected[i]);
-  const std::vector<float> a = Weights("one"), b = Weights("two");
-  ASSERT_EQ(a.size(), b.size());
-  double largest = 0;
-  for (size_t i = 0; i < a.size(); ++i) {
-    largest = std::max(largest, std::abs(static_cast<double>(a[i]) - b[i]));
-  }
-  EXPECT_LT(largest, 1e-4);
+  const Arguments plain = {"--epochs", "3", "--dropout", "0", "--batch-size", absl::StrCat(batch)};
+  ExpectAsOneProcess("plain", plain);
+  Arguments sampled = plain;
+  for (const char* flag : {"--sampled-items", "30", "--item-residual"}) sampled.push_back(flag);
+  ExpectAsOneProcess("sampled", sampled);
 }
 
 TEST_F(DistributedTest, AStopOfOneRankStopsAllAndTheRunGoesOnExactly) {
@@ -245,9 +253,9 @@ TEST_F(DistributedTest, ASecondProcessOfOneRankIsRefused) {
 }
 
 TEST_F(DistributedTest, ABadEnvironmentIsNamedWithItsCure) {
-  const Arguments arguments = Training("bad", {"--epochs", "1", "--group-timeout", "1s"});
-  const auto error = [&](const Arguments& environment) {
-    const auto child = Start(environment, arguments);
+  const auto error = [&](const Arguments& environment, const std::string& timeout = "1s") {
+    const auto child =
+        Start(environment, Training("bad", {"--epochs", "1", "--group-timeout", timeout}));
     EXPECT_EQ(child->WaitForExit(kPatience).value_or(-1), 1);
     return child->output();
   };
@@ -257,7 +265,7 @@ TEST_F(DistributedTest, ABadEnvironmentIsNamedWithItsCure) {
   EXPECT_THAT(
       error({"RANK=1", "WORLD_SIZE=2", "MASTER_ADDR=127.0.0.1", port}),
       HasSubstr(absl::StrCat("rank 0 was not reached at 127.0.0.1:", port_.port(), " within 1s")));
-  EXPECT_THAT(error({"RANK=0", "WORLD_SIZE=2", "MASTER_ADDR=127.0.0.1", port}),
+  EXPECT_THAT(error({"RANK=0", "WORLD_SIZE=2", "MASTER_ADDR=127.0.0.1", port}, "10s"),
               HasSubstr("rank 1 did not join at 127.0.0.1:"));
   EXPECT_THAT(error({"RANK=0", "WORLD_SIZE=2", "MASTER_ADDR=no such host", port}),
               HasSubstr("MASTER_ADDR: 'no such host' is no address"));
