@@ -20,6 +20,10 @@ NestedSoftmax<T>::NestedSoftmax(NestedSoftmaxOptions options)
     : options_(std::move(options)), scratch_(std::make_unique<Scratch>()) {}
 
 template <typename T>
+NestedSoftmax<T>::NestedSoftmax(NestedSoftmax&&) noexcept = default;
+template <typename T>
+NestedSoftmax<T>& NestedSoftmax<T>::operator=(NestedSoftmax&&) noexcept = default;
+template <typename T>
 NestedSoftmax<T>::~NestedSoftmax() = default;
 
 template <typename T>

@@ -56,6 +56,8 @@ template <typename T>
 class NestedSoftmax {
  public:
   explicit NestedSoftmax(NestedSoftmaxOptions options);
+  NestedSoftmax(NestedSoftmax&&) noexcept;
+  NestedSoftmax& operator=(NestedSoftmax&&) noexcept;
   ~NestedSoftmax();
 
   // Row 0, the padding row, is a class as any other.
