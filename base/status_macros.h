@@ -23,9 +23,12 @@
 #define NESTREC_ASSIGN_OR_RETURN(lhs, expr) \
   NESTREC_ASSIGN_OR_RETURN_IMPL_(NESTREC_CONCAT_(nestrec_statusor_, __LINE__), lhs, expr)
 
+// A declaration cannot stand in parentheses.
+// NOLINTBEGIN(bugprone-macro-parentheses)
 #define NESTREC_ASSIGN_OR_RETURN_IMPL_(statusor, lhs, expr) \
   auto statusor = (expr);                                   \
   if (!statusor.ok()) {                                     \
     return std::move(statusor).status();                    \
   }                                                         \
   lhs = std::move(statusor).value()
+// NOLINTEND(bugprone-macro-parentheses)

@@ -89,6 +89,7 @@ void PrintJson(const std::vector<Row>& rows, const EvaluateFlags& flags) {
 void PrintTable(const std::vector<Row>& rows, const Evaluation& evaluation,
                 const EvaluateFlags& flags) {
   std::vector<MetricsRow> table;
+  table.reserve(rows.size());
   for (const Row& row : rows) {
     table.push_back({row.size.dim > 0 ? absl::StrCat(row.size.dim) : row.scorer, row.size.metrics});
   }

@@ -96,6 +96,7 @@ void ExpectAddsUp(const std::vector<DiagnosisRow>& rows,
 
 std::vector<std::string> Labels(const std::vector<DiagnosisRow>& rows) {
   std::vector<std::string> labels;
+  labels.reserve(rows.size());
   for (const DiagnosisRow& row : rows) labels.push_back(row.label);
   return labels;
 }
