@@ -69,6 +69,8 @@ double NestedSoftmax<T>::Compute(const Items& items, const T* z, std::span<const
   if (items.count * row_values(plan.columns) > values) {
     plan.one_pass = false;
     plan.columns = std::min(padded, kMostColumnsByItemBlocks);
+    // Level 0 always counts a buffer, which the analyzer cannot know.
+    // NOLINTNEXTLINE(clang-analyzer-core.DivideZero)
     plan.rows = std::min(items.count, std::max(kFewestRows, values / row_values(plan.columns)));
   }
 
