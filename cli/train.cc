@@ -316,6 +316,15 @@ void AddTrainCommand(CLI::App& app, Command* selected) {
                    "Times the published range of the projector's initial weights")
       ->capture_default_str();
   command
+      ->add_option("--projector-start", recipe.projector_start,
+                   "uniform, or principal: at the features' principal directions")
+      ->capture_default_str();
+  command
+      ->add_option("--branch-scale", recipe.branch_scale,
+                   "Times the published range of C's and W2's initial weights; small: blocks begin "
+                   "as the identity")
+      ->capture_default_str();
+  command
       ->add_option("--size-weights", recipe.size_weights,
                    "How much each size counts in the loss, narrow to wide (default: all alike)")
       ->delimiter(',');

@@ -78,6 +78,9 @@ BlockParameters MakeBlock(const NetworkOptions& options, Random& random) {
     *weight = RaggedWeight(sizes, random);
     *bias = LevelBias(sizes, random);
   }
+  for (Tensor* branch : {&block.c_re, &block.c_re_bias, &block.w2, &block.w2_bias}) {
+    branch->mul_(options.branch_scale);
+  }
   return block;
 }
 
@@ -149,6 +152,12 @@ Network::Network(const NetworkOptions& options, Random random)
     parameter.tensor->requires_grad_(true);
 }
 
+void Network::StartProjectorAt(const Tensor& weight, const Tensor& bias) {
+  const torch::NoGradGuard no_grad;
+  parameters_.projector.slice(0, 0, weight.size(0)).copy_(weight * options_.projector_scale);
+  parameters_.projector_bias.slice(0, 0, bias.size(0)).copy_(bias * options_.projector_scale);
+}
+
 ItemTensors Network::Items(const Tensor& features) const {
   return {.features = features,
           .projector = parameters_.projector,
@@ -188,14 +197,12 @@ Network::Activations Network::Run(const PackedBatch& batch, const Tensor& featur
     const Tensor phase = torch::exp(b.theta_log);
     const Tensor gamma = torch::exp(b.gamma_log);
     const Tensor n = NestedLayerNorm(x, b.norm1_scale, b.norm1_shift, sizes);
-    const auto [h_re, h_im] =
-        LinearRecurrence(gamma * linear(n, b.b_re, b.b_re_bias),
-                         gamma * linear(n, b.b_im, b.b_im_bias),
-                         radius * torch::cos(phase), radius * torch::sin(phase), batch.run_begins);
+    const auto [h_re, h_im] = LinearRecurrence(
+        gamma * linear(n, b.b_re, b.b_re_bias), gamma * linear(n, b.b_im, b.b_im_bias),
+        radius * torch::cos(phase), radius * torch::sin(phase), batch.run_begins);
     activations.h_re.push_back(h_re);
     activations.h_im.push_back(h_im);
-    const Tensor y = linear(h_re, b.c_re, b.c_re_bias) -
-                     linear(h_im, b.c_im, Tensor());
+    const Tensor y = linear(h_re, b.c_re, b.c_re_bias) - linear(h_im, b.c_im, Tensor());
     x = x + drop(y);
     const Tensor u = NestedLayerNorm(x, b.norm2_scale, b.norm2_shift, sizes);
     const Tensor gate = torch::silu(linear(u, b.wg, b.wg_bias));

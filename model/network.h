@@ -62,6 +62,9 @@ struct NetworkOptions {
   double r_max = 0.1;
   // The projector starts uniform in +- projector_scale / sqrt(F); the published model has 1.
   double projector_scale = 1.0;
+  // Times the published range of the initial weights that write into the residual stream, C and W2:
+  // with a small one a block begins as the identity, and z as the last item's embedding.
+  double branch_scale = 1.0;
 
   // Of the loss; see nested_softmax.h. Empty size_weights: all equal, adding up to 1.
   std::vector<double> size_weights = {};
@@ -78,6 +81,10 @@ class Network {
 
   const NetworkOptions& options() const { return options_; }
   NetworkParameters& parameters() { return parameters_; }
+
+  // Lets the projector's first rows start as `weight` [rows, F] and `bias` [rows] times
+  // projector_scale. REQUIRES: rows <= D.
+  void StartProjectorAt(const torch::Tensor& weight, const torch::Tensor& bias);
 
   // features [N + 1, F], row 0 zeros -> item embeddings [N + 1, D].
   torch::Tensor ItemEmbeddings(const torch::Tensor& features) const;

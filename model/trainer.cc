@@ -42,6 +42,8 @@ constexpr uint64_t kShuffleStream = 1 << 20;
 constexpr uint64_t kDropoutStream = 2 << 20;
 constexpr uint64_t kSampleStream = uint64_t{1} << 32;
 
+constexpr char kUniform[] = "uniform";
+constexpr char kPrincipal[] = "principal";
 constexpr char kFloat32[] = "float32";
 constexpr char kBfloat16[] = "bfloat16";
 
@@ -194,6 +196,7 @@ class Run {
                   .r_min = options.recipe.r_min,
                   .r_max = options.recipe.r_max,
                   .projector_scale = options.recipe.projector_scale,
+                  .branch_scale = options.recipe.branch_scale,
                   .size_weights = NormalisedWeights(options.recipe.size_weights),
                   .inverse_temperatures = InverseTemperatures(options),
                   .distillation = options.recipe.distillation,
@@ -204,6 +207,10 @@ class Run {
                                            .epsilon = options.recipe.adam_epsilon,
                                            .clip_norm = options.recipe.clip_norm}) {
     if (whitening_) features_ = whitening_->Apply(features_);
+    if (options.recipe.projector_start == kPrincipal) {
+      const Projector start = PrincipalProjector(features_, options.sizes.max_dim());
+      network_.StartProjectorAt(start.weight, start.bias);
+    }
     if (options.recipe.sampled_items > 0) {
       sampler_.emplace(LabelCounts(dataset, windows_), options.recipe.sampled_items);
     }
@@ -521,7 +528,7 @@ class Run {
     std::vector<torch::Tensor> levels;
     const torch::Tensor items = network_.ItemEmbeddings(features_);
     ModelView view = network_.View(items, levels);
-    Whitening::Projector raw;
+    Projector raw;
     if (whitening_) {
       raw = whitening_->Fold(network_.parameters().projector, network_.parameters().projector_bias);
       Network::SetProjector(raw.weight, raw.bias, view);
@@ -605,6 +612,8 @@ std::string Recipe::ToJson() const {
     if (value != usual) json[name] = value;
   };
   add("projector_scale", projector_scale, published.projector_scale);
+  add("projector_start", projector_start, published.projector_start);
+  add("branch_scale", branch_scale, published.branch_scale);
   add("size_weights", size_weights, published.size_weights);
   add("temperature", temperature, published.temperature);
   add("temperature_power", temperature_power, published.temperature_power);
@@ -634,6 +643,12 @@ absl::Status CheckRecipe(const Recipe& recipe) {
         absl::StrFormat("--r-max: %.12g is not above --r-min, %.12g", recipe.r_max, recipe.r_min));
   }
   NESTREC_RETURN_IF_ERROR(CheckReal("--projector-scale", recipe.projector_scale, 1e-6, 1e6));
+  NESTREC_RETURN_IF_ERROR(CheckReal("--branch-scale", recipe.branch_scale, 0, 1e6));
+  if (recipe.projector_start != kUniform && recipe.projector_start != kPrincipal) {
+    return absl::InvalidArgumentError(absl::StrCat("--projector-start: \"", recipe.projector_start,
+                                                   "\" is neither ", kUniform, " nor ",
+                                                   kPrincipal));
+  }
   NESTREC_RETURN_IF_ERROR(CheckReal("--temperature", recipe.temperature, 1e-6, 1e6));
   NESTREC_RETURN_IF_ERROR(CheckReal("--temperature-power", recipe.temperature_power, -4, 4));
   NESTREC_RETURN_IF_ERROR(CheckReal("--distillation", recipe.distillation, 0, 1));

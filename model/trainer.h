@@ -57,6 +57,10 @@ struct Recipe {
   bool item_residual = false;
   // The projector starts uniform in +- projector_scale / sqrt(F); the published recipe has 1.
   double projector_scale = 1.0;
+  // "uniform", or "principal": the projector starts at the features' principal directions times
+  // projector_scale, so that narrow sizes begin with most of what sets items apart.
+  std::string projector_start = "uniform";
+  double branch_scale = 1.0;  // see NetworkOptions
   // How much each size weighs in the loss, narrow to wide, scaled to sum 1; empty: all alike.
   std::vector<double> size_weights;
   // Scores at size s are divided by temperature * (s / D)^temperature_power before the softmax of

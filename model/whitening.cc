@@ -4,6 +4,17 @@ namespace nestrec {
 
 using torch::Tensor;
 
+Projector PrincipalProjector(const Tensor& features, int64_t rows) {
+  const Tensor items = features.slice(0, 1).to(torch::kFloat64);  // [N, F]
+  const Tensor mean = items.mean(0);
+  const Tensor centred = items - mean;
+  const Tensor covariance = torch::mm(centred.t(), centred) / static_cast<double>(centred.size(0));
+  const auto [values, vectors] = torch::linalg_eigh(covariance, "L");  // ascending, columns
+  const Tensor weight = vectors.flip({1}).t().slice(0, 0, rows);       // [min(rows, F), F]
+  return {weight.to(torch::kFloat32).contiguous(),
+          (-torch::mv(weight, mean)).to(torch::kFloat32).contiguous()};
+}
+
 Whitening::Whitening(const Tensor& features, const std::vector<int64_t>& widths) {
   const Tensor rows = features.slice(0, 1).to(torch::kFloat64);  // [N, F]
   mean_ = rows.mean(0);
@@ -31,7 +42,7 @@ Tensor Whitening::Apply(const Tensor& features) const {
   return whitened;
 }
 
-Whitening::Projector Whitening::Fold(const Tensor& weight, const Tensor& bias) const {
+Projector Whitening::Fold(const Tensor& weight, const Tensor& bias) const {
   const Tensor raw = torch::mm(weight.to(torch::kFloat64), matrix_);  // [D, F]
   const Tensor shift = bias.to(torch::kFloat64) - torch::mv(raw, mean_);
   return {raw.to(torch::kFloat32).contiguous(), shift.to(torch::kFloat32).contiguous()};

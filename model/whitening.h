@@ -18,6 +18,16 @@
 
 namespace nestrec {
 
+struct Projector {
+  torch::Tensor weight;  // [rows, F]
+  torch::Tensor bias;    // [rows]
+};
+
+// The projector to the features' principal directions, the one of most variance first: its outputs
+// are centred and uncorrelated, and no other projector of as many rows keeps more of the distances
+// between items. features [items + 1, F], row 0 not counted -> min(rows, F) orthonormal rows.
+Projector PrincipalProjector(const torch::Tensor& features, int64_t rows);
+
 class Whitening {
  public:
   // Directions with less variance than this share of the mean variance are damped instead of blown
@@ -33,9 +43,6 @@ class Whitening {
   torch::Tensor Apply(const torch::Tensor& features) const;
 
   // The projector [D, F] and bias [D] of whitened features as those of raw ones.
-  struct Projector {
-    torch::Tensor weight, bias;
-  };
   Projector Fold(const torch::Tensor& weight, const torch::Tensor& bias) const;
 
  private:

@@ -267,6 +267,8 @@ TEST_F(TrainerTest, SettingsOutsideTheirLimitsAreNamed) {
               HasSubstr("--temperature: 0 is outside"));
   EXPECT_THAT(error([](Recipe& r) { r.size_weights = {1, 2, 3, 4, 5, 6, 7, 8, 9}; }),
               HasSubstr("--size-weights: 9 weights for the"));
+  EXPECT_THAT(error([](Recipe& r) { r.projector_start = "zero"; }),
+              HasSubstr("--projector-start: \"zero\" is neither uniform nor principal"));
   EXPECT_THAT(error([](Recipe& r) { r.precision = "half"; }),
               HasSubstr("\"half\" is neither float32 nor bfloat16"));
 }
@@ -309,6 +311,14 @@ INSTANTIATE_TEST_SUITE_P(
                           r.temperature = 2;
                           r.temperature_power = 0.5;
                         }),
+                    std::pair(
+                        "PrincipalStart",
+                        +[](Recipe& r) {
+                          r.projector_start = "principal";
+                          r.branch_scale = 0.1;
+                        }),
+                    std::pair(
+                        "ProjectorScale", +[](Recipe& r) { r.projector_scale = 0.3; }),
                     std::pair(
                         "SizeWeights",
                         +[](Recipe& r) {
