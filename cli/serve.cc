@@ -1,4 +1,5 @@
 // nestrec serve: the gRPC server, from a checkpoint to a clean exit on SIGTERM.
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <thread>

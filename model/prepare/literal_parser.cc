@@ -1,5 +1,6 @@
 #include "model/prepare/literal_parser.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <cstdint>
