@@ -207,10 +207,6 @@ class Run {
                                            .epsilon = options.recipe.adam_epsilon,
                                            .clip_norm = options.recipe.clip_norm}) {
     if (whitening_) features_ = whitening_->Apply(features_);
-    if (options.recipe.projector_start == kPrincipal) {
-      const Projector start = PrincipalProjector(features_, options.sizes.max_dim());
-      network_.StartProjectorAt(start.weight, start.bias);
-    }
     if (options.recipe.sampled_items > 0) {
       sampler_.emplace(LabelCounts(dataset, windows_), options.recipe.sampled_items);
     }
@@ -218,6 +214,7 @@ class Run {
 
   absl::StatusOr<TrainingResult> Execute() {
     if (group_ != nullptr) NESTREC_RETURN_IF_ERROR(AgreeOnStart());
+    NESTREC_RETURN_IF_ERROR(StartProjector());
     NESTREC_RETURN_IF_ERROR(Resume());
     while (progress_.epoch < options_.recipe.epochs &&
            progress_.epoch - progress_.best_epoch < options_.recipe.patience) {
@@ -244,6 +241,19 @@ class Run {
     }
     Note(absl::StrFormat("%d processes, each with its share of every batch", group_->size()));
     return absl::OkStatus();
+  }
+
+  absl::Status StartProjector() {
+    if (options_.recipe.projector_start != kPrincipal) return absl::OkStatus();
+    NESTREC_RETURN_IF_ERROR(Guard("start the projector", [&]() -> absl::Status {
+      const Projector start = PrincipalProjector(features_, options_.sizes.max_dim());
+      network_.StartProjectorAt(start.weight, start.bias);
+      return absl::OkStatus();
+    }));
+    if (group_ == nullptr) return absl::OkStatus();
+    const torch::Tensor parts[] = {network_.parameters().projector.detach(),
+                                   network_.parameters().projector_bias.detach()};
+    return group_->Broadcast("the projector's start", parts);  // eigenvectors again
   }
 
   // Goes on from the state file, if it is to; rank 0 alone needs it.

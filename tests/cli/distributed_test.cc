@@ -185,6 +185,9 @@ TEST_F(DistributedTest, TwoProcessesTrainWhatOneTrains) {
   Arguments sampled = plain;
   for (const char* flag : {"--sampled-items", "30", "--item-residual"}) sampled.push_back(flag);
   ExpectAsOneProcess("sampled", sampled);
+  Arguments principal = plain;
+  for (const char* flag : {"--projector-start", "principal"}) principal.push_back(flag);
+  ExpectAsOneProcess("principal", principal);
 }
 
 TEST_F(DistributedTest, AStopOfOneRankStopsAllAndTheRunGoesOnExactly) {
