@@ -24,13 +24,20 @@ gzFile Handle(void* file) { return static_cast<gzFile>(file); }
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<LineReader>> LineReader::Open(const std::string& path) {
-  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  const int fd =
+      open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // a pipe would wait for its writer
   if (fd < 0) return ErrnoStatus(errno, "cannot open", path);
   struct stat info;
   if (fstat(fd, &info) != 0 || S_ISDIR(info.st_mode)) {
     close(fd);
     return absl::InvalidArgumentError(
         absl::StrCat("cannot read ", path, ": it is a folder, not a file"));
+  }
+  // Inputs are opened more than once, which a pipe does not survive, and a device may never end.
+  if (!S_ISREG(info.st_mode)) {
+    close(fd);
+    return absl::InvalidArgumentError(absl::StrCat(
+        "cannot read ", path, ": it is a pipe or a device; write its content to a file first"));
   }
   gzFile file = gzdopen(fd, "rb");  // reads plain files as well
   if (file == nullptr) {

@@ -25,7 +25,7 @@ class LineReader {
  public:
   static constexpr size_t kMaxLineBytes = size_t{64} << 20;
 
-  // Errors of base/file.h.
+  // A regular file only: kInvalidArgument for a folder, a pipe or a device; errors of base/file.h.
   static absl::StatusOr<std::unique_ptr<LineReader>> Open(const std::string& path);
   ~LineReader();
   LineReader(const LineReader&) = delete;

@@ -1,5 +1,7 @@
 #include "model/prepare/line_reader.h"
 
+#include <sys/stat.h>
+#include <unistd.h>
 #include <zlib.h>
 
 #include <string>
@@ -92,6 +94,20 @@ TEST_F(LineReaderTest, RefusesMissingFilesFoldersAndEndlessLines) {
   ASSERT_TRUE(
       WriteFileAtomically(path_, std::string(LineReader::kMaxLineBytes + (2 << 20), 'x')).ok());
   EXPECT_THAT(std::string(AllLines(path_).status().message()), HasSubstr("is this a text file?"));
+}
+
+TEST_F(LineReaderTest, RefusesPipesAndDevices) {
+  const std::string pipe =
+      ::testing::TempDir() + "/line_reader_test_pipe." + std::to_string(getpid());
+  ASSERT_EQ(mkfifo(pipe.c_str(), 0600), 0);
+  for (const std::string& path : {pipe, std::string("/dev/zero")}) {
+    const auto reader = LineReader::Open(path);
+    EXPECT_EQ(reader.status().code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_EQ(
+        reader.status().message(),
+        "cannot read " + path + ": it is a pipe or a device; write its content to a file first");
+  }
+  unlink(pipe.c_str());
 }
 
 }  // namespace
