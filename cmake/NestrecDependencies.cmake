@@ -14,6 +14,7 @@
 #   nestrec::httplib   cpp-httplib
 #   nestrec::json      nlohmann/json;  nestrec::cli11: CLI11
 #   nestrec::zlib      zlib;  nestrec::xxhash: xxHash's header (define XXH_INLINE_ALL)
+#   nestrec::roaring   CRoaring's C interface
 #   absl::*            Abseil keeps its own target names
 #
 # All libraries that are missing are reported at once, each with its cure.
@@ -127,6 +128,20 @@ if(NESTREC_XXHASH_INCLUDE_DIR)
   nestrec_alias(xxhash nestrec_xxhash_header)
 else()
   nestrec_note_missing("xxHash" "libxxhash-dev")
+endif()
+
+# By its files: an older release's roaring-config.cmake asks for a CMake that new ones no longer imitate.
+find_path(NESTREC_ROARING_INCLUDE_DIR roaring/roaring.h)
+find_library(NESTREC_ROARING_LIBRARY roaring)
+mark_as_advanced(NESTREC_ROARING_INCLUDE_DIR NESTREC_ROARING_LIBRARY)
+if(NESTREC_ROARING_INCLUDE_DIR AND NESTREC_ROARING_LIBRARY)
+  add_library(nestrec_roaring_files UNKNOWN IMPORTED)
+  set_target_properties(nestrec_roaring_files PROPERTIES
+    IMPORTED_LOCATION "${NESTREC_ROARING_LIBRARY}"
+    INTERFACE_INCLUDE_DIRECTORIES "${NESTREC_ROARING_INCLUDE_DIR}")
+  nestrec_alias(roaring nestrec_roaring_files)
+else()
+  nestrec_note_missing("CRoaring" "libroaring-dev")
 endif()
 
 find_package(CLI11 CONFIG QUIET)

@@ -38,14 +38,18 @@ SearchResult ExhaustiveSearch(std::span<const float> query, const LevelVectors& 
   std::vector<ScoredItem>& found = result.items;
   found.reserve(
       static_cast<size_t>(options.filter != nullptr ? options.filter->allowed() : items.items()));
-  for (int64_t item = 1; item < items.rows; ++item) {
-    if (options.filter != nullptr && !options.filter->Allows(item)) {
-      continue;
-    }
+  const auto consider = [&](int64_t item) {
     ++result.rescored;
     const float score = CanonicalScore(query, items, levels, item);
     if (!options.min_score.has_value() || score >= *options.min_score) {
       found.push_back({static_cast<int32_t>(item), score});
+    }
+  };
+  if (options.filter != nullptr) {
+    options.filter->ForEachAllowed(consider);
+  } else {
+    for (int64_t item = 1; item < items.rows; ++item) {
+      consider(item);
     }
   }
   const size_t kept = std::min(found.size(), static_cast<size_t>(options.k));

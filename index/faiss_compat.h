@@ -9,6 +9,8 @@
 #include <faiss/IndexPreTransform.h>
 #include <faiss/impl/IDSelector.h>
 
+#include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <memory>
 #include <utility>
@@ -20,34 +22,37 @@ using IndexId = decltype(faiss::Index::ntotal);
 
 // Search parameters that carry a selector. FAISS wants a type of its own for some kinds of index
 // (1.7.3 refuses the plain one for HNSW), and the index's settings come from the parameters then,
-// so they are copied.
+// so they are copied. `effort`, at least 1, multiplies how far a search looks (nprobe, efSearch,
+// max_codes): a selector that lets one item in ten pass needs ten times the look to see as many
+// items as the settings meant.
 class SelectorParameters {
  public:
   // `index` and `selector` must outlive this object.
-  SelectorParameters(const faiss::Index& index, faiss::IDSelector* selector) {
+  SelectorParameters(const faiss::Index& index, faiss::IDSelector* selector, double effort = 1) {
     if (const auto* transform = dynamic_cast<const faiss::IndexPreTransform*>(&index)) {
-      inner_ = ForPlainIndex(*transform->index, selector);
+      inner_ = ForPlainIndex(*transform->index, selector, effort);
       auto parameters = std::make_unique<faiss::SearchParametersPreTransform>();
       parameters->index_params = inner_.get();
       outer_ = std::move(parameters);
     } else {
-      outer_ = ForPlainIndex(index, selector);
+      outer_ = ForPlainIndex(index, selector, effort);
     }
   }
   const faiss::SearchParameters* get() const { return outer_.get(); }
 
  private:
   static std::unique_ptr<faiss::SearchParameters> ForPlainIndex(const faiss::Index& index,
-                                                                faiss::IDSelector* selector) {
+                                                                faiss::IDSelector* selector,
+                                                                double effort) {
     std::unique_ptr<faiss::SearchParameters> parameters;
     if (const auto* ivf = dynamic_cast<const faiss::IndexIVF*>(&index)) {
       auto own = std::make_unique<faiss::SearchParametersIVF>();
-      own->nprobe = ivf->nprobe;
-      own->max_codes = ivf->max_codes;
+      own->nprobe = Multiplied(ivf->nprobe, effort, ivf->nlist);
+      own->max_codes = Multiplied(ivf->max_codes, effort, static_cast<size_t>(ivf->ntotal));
       parameters = std::move(own);
     } else if (const auto* hnsw = dynamic_cast<const faiss::IndexHNSW*>(&index)) {
       auto own = std::make_unique<faiss::SearchParametersHNSW>();
-      own->efSearch = hnsw->hnsw.efSearch;
+      own->efSearch = Multiplied(hnsw->hnsw.efSearch, effort, static_cast<int>(hnsw->ntotal));
       own->check_relative_distance = hnsw->hnsw.check_relative_distance;
       parameters = std::move(own);
     } else {
@@ -57,9 +62,38 @@ class SelectorParameters {
     return parameters;
   }
 
+  // `setting` * effort, up to `most` where that is more than the setting. 0 means no limit to
+  // FAISS.
+  template <typename Integer>
+  static Integer Multiplied(Integer setting, double effort, Integer most) {
+    const double wanted = std::ceil(static_cast<double>(setting) * effort);
+    return wanted >= static_cast<double>(most) ? std::max(setting, most)
+                                               : static_cast<Integer>(wanted);
+  }
+
   std::unique_ptr<faiss::SearchParameters> inner_;
   std::unique_ptr<faiss::SearchParameters> outer_;
 };
+
+// About how many distances a search computes when `share` of the vectors pass the selector and the
+// settings are multiplied by 1 / share: an inverted file those of the probed lists that pass, a
+// graph those of half the neighbours of its efSearch best nodes, whether they pass or not. 0 for
+// any other kind: it computes those that pass and no more, whatever the share.
+inline double DistancesOfLook(const faiss::Index& index, double share) {
+  const double all = static_cast<double>(index.ntotal);
+  if (const auto* transform = dynamic_cast<const faiss::IndexPreTransform*>(&index)) {
+    return DistancesOfLook(*transform->index, share);
+  }
+  if (const auto* ivf = dynamic_cast<const faiss::IndexIVF*>(&index)) {
+    const double probed = static_cast<double>(ivf->nprobe) / static_cast<double>(ivf->nlist);
+    return all * std::min(share, probed);
+  }
+  if (const auto* hnsw = dynamic_cast<const faiss::IndexHNSW*>(&index)) {
+    const double neighbours = hnsw->hnsw.nb_neighbors(0);
+    return std::min(all, hnsw->hnsw.efSearch / share * neighbours / 2);
+  }
+  return 0;
+}
 
 // Makes room for `count` vectors, so that adding them in parts does not double the memory. Later
 // releases hold the codes in a type of their own.

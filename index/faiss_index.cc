@@ -98,6 +98,20 @@ class FaissIndex final : public ItemIndex {
   int64_t AllowedItems(const SearchOptions& options) const {
     return options.filter != nullptr ? options.filter->allowed() : items();
   }
+  static bool AllowsFew(const SearchOptions& options) {
+    return options.filter != nullptr && options.filter->few().has_value();
+  }
+  // Whether finding `count` candidates with a filter takes more than scoring the `allowed` items.
+  bool LookCostsMore(int64_t count, int64_t allowed) const {
+    if (allowed == items()) {
+      return false;
+    }
+    if (!takes_selectors_) {  // candidates to sort out: as many more as are excluded
+      return count + items() - allowed > allowed;
+    }
+    const double share = static_cast<double>(allowed) / static_cast<double>(items());
+    return static_cast<double>(allowed) <= faiss_compat::DistancesOfLook(*index_, share);
+  }
   SearchResult Exhaustive(std::span<const float> query, const SearchOptions& options) const {
     return ExhaustiveSearch(query, vectors_, levels_, options);
   }
@@ -231,13 +245,16 @@ Candidates FaissIndex::FindCandidates(std::span<const float> query, int64_t coun
   Candidates candidates;
   const int64_t allowed = filter != nullptr ? filter->allowed() : items();
   const bool inside = filter != nullptr && takes_selectors_;
+  // An exact index looks at everything anyway.
+  const double effort =
+      static_cast<double>(items()) / static_cast<double>(std::max<int64_t>(allowed, 1));
   const int64_t wanted = std::min(inside || filter == nullptr ? allowed : items(),
                                   inside ? count : count + items() - allowed);
   std::vector<float> scores(static_cast<size_t>(wanted));
   std::vector<IndexId> labels(static_cast<size_t>(wanted), -1);
   if (inside) {
     FilterSelector selector(*filter);
-    const faiss_compat::SelectorParameters parameters(*index_, &selector);
+    const faiss_compat::SelectorParameters parameters(*index_, &selector, effort);
     index_->search(1, query.data(), wanted, scores.data(), labels.data(), parameters.get());
   } else {
     index_->search(1, query.data(), wanted, scores.data(), labels.data());
@@ -288,7 +305,7 @@ absl::StatusOr<SearchResult> FaissIndex::SearchExact(std::span<const float> quer
 
   for (const int64_t look : kLooks) {
     const int64_t count = look * (k + options_.extra_candidates);
-    if (overflows || count * 2 > allowed) {
+    if (overflows || count * 2 > allowed || AllowsFew(options)) {
       break;  // ranking everything costs no more
     }
     Candidates candidates = FindCandidates(query, count, options.filter);
@@ -310,8 +327,8 @@ absl::StatusOr<SearchResult> FaissIndex::SearchApproximate(std::span<const float
   const int64_t allowed = AllowedItems(options);
   const int64_t k = std::min(options.k, allowed);
   const int64_t count = k + std::max<int64_t>(k, options_.extra_candidates);
-  if (count * 2 > allowed) {
-    return Exhaustive(query, options);  // few are left; ranking them all costs no more
+  if (count * 2 > allowed || AllowsFew(options) || LookCostsMore(count, allowed)) {
+    return Exhaustive(query, options);  // ranking all that are allowed costs no more
   }
   Candidates candidates = FindCandidates(query, count, options.filter);
   if (static_cast<int64_t>(candidates.items.size()) < k) {
