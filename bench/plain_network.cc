@@ -60,8 +60,10 @@ Tensor Recurrence(const Tensor& u, const Tensor& lambda, const Tensor& real) {
   return h.narrow(1, padded - length, length);
 }
 
+Tensor Drop(const Tensor& x, double dropout) { return torch::dropout(x, dropout, dropout > 0); }
+
 Tensor Block(const Tensor& x, const BlockParameters& b, const NestedSizes& sizes,
-             const Tensor& real) {
+             const Tensor& real, double dropout) {
   const Tensor lambda = torch::exp(torch::complex(-torch::exp(b.nu_log), torch::exp(b.theta_log)));
   const Tensor gamma = torch::exp(b.gamma_log);
   const Tensor normed = LayerNorm(x, b.norm1_scale, b.norm1_shift, sizes);
@@ -71,10 +73,11 @@ Tensor Block(const Tensor& x, const BlockParameters& b, const NestedSizes& sizes
   const Tensor y =
       torch::real(Linear(h, torch::complex(b.c_re, b.c_im),
                          torch::complex(b.c_re_bias, torch::zeros_like(b.c_re_bias)), sizes));
-  const Tensor mixed = x + y;
+  const Tensor mixed = x + Drop(y, dropout);
   const Tensor u = LayerNorm(mixed, b.norm2_scale, b.norm2_shift, sizes);
   const Tensor gate = torch::silu(Linear(u, b.wg, b.wg_bias, sizes));
-  return mixed + Linear(gate * Linear(u, b.w1, b.w1_bias, sizes), b.w2, b.w2_bias, sizes);
+  const Tensor gated = gate * Drop(Linear(u, b.w1, b.w1_bias, sizes), dropout);
+  return mixed + Drop(Linear(gated, b.w2, b.w2_bias, sizes), dropout);
 }
 
 }  // namespace
@@ -95,11 +98,11 @@ PaddedBatch Pad(const PackedBatch& batch, const std::vector<int64_t>& row_begins
 }
 
 Tensor PlainLoss(const NetworkParameters& parameters, const NestedSizes& sizes,
-                 const PaddedBatch& batch, const Tensor& features) {
+                 const PaddedBatch& batch, const Tensor& features, double dropout) {
   const Tensor items = torch::linear(features, parameters.projector, parameters.projector_bias);
-  Tensor x = torch::embedding(items, batch.tokens);  // [B, L, D]
+  Tensor x = Drop(torch::embedding(items, batch.tokens), dropout);  // [B, L, D]
   const Tensor real = (batch.tokens > 0).to(torch::kFloat32);
-  for (const BlockParameters& block : parameters.blocks) x = Block(x, block, sizes, real);
+  for (const BlockParameters& block : parameters.blocks) x = Block(x, block, sizes, real, dropout);
   Tensor loss = torch::zeros({});
   for (int level = 0; level < sizes.levels(); ++level) {
     const int64_t dim = sizes.end(level);

@@ -26,7 +26,9 @@ struct PaddedBatch {
 PaddedBatch Pad(const PackedBatch& batch, const std::vector<int64_t>& row_begins, int64_t max_len);
 
 // features [N + 1, F] -> the mean over sizes of the mean cross-entropy over labelled positions.
+// Dropout is drawn from libtorch's generator.
 torch::Tensor PlainLoss(const NetworkParameters& parameters, const NestedSizes& sizes,
-                        const PaddedBatch& batch, const torch::Tensor& features);
+                        const PaddedBatch& batch, const torch::Tensor& features,
+                        double dropout = 0);
 
 }  // namespace nestrec

@@ -24,6 +24,7 @@
 #include "cli/flags.h"
 #include "cli/interrupt.h"
 #include "cli/metrics_table.h"
+#include "cli/recipe_flags.h"
 #include "model/dataset.h"
 #include "model/distributed.h"
 #include "model/group_options.h"
@@ -41,10 +42,9 @@ struct TrainFlags {
   std::vector<std::string> modalities;
   std::optional<std::string> sizes;
   int dim = 1024;
-  std::string windows = "last";
   std::string json_path;
   std::string name;
-  Recipe recipe;
+  RecipeFlags recipe;
   bool resume = false;
   bool overwrite = false;
   int threads = 0;
@@ -105,20 +105,21 @@ std::string EpochLine(const EpochReport& report) {
   return line;
 }
 
-std::string DescribeRun(const Dataset& dataset, const TrainFlags& flags, const NestedSizes& sizes) {
+std::string DescribeRun(const Dataset& dataset, const TrainerOptions& options,
+                        const std::string& recipe_name) {
   std::vector<std::string> modalities;
   for (const Modality& modality : dataset.modalities) {
     modalities.push_back(absl::StrCat(modality.name, " ", modality.features.columns));
   }
+  const Recipe& recipe = options.recipe;
   return absl::StrFormat(
-      "%s: %d users, %d items, %d events, features %s\nsizes %s, %d block%s, batch %d, lr %g, "
-      "dropout %g, windows %s, "
-      "feature scaling %s%s, seed %d",
-      flags.name, dataset.users(), dataset.items(), dataset.interactions.size(),
-      absl::StrJoin(modalities, " + "), sizes.ToString(), flags.recipe.blocks,
-      flags.recipe.blocks == 1 ? "" : "s", flags.recipe.batch_size, flags.recipe.learning_rate,
-      flags.recipe.dropout, flags.windows, flags.recipe.feature_scaling,
-      flags.recipe.item_residual ? ", item residual" : "", flags.recipe.seed);
+      "%s: %d users, %d items, %d events, features %s\nsizes %s, recipe %s: %d block%s, batch %d, "
+      "lr %g, dropout %g, windows %s, feature scaling %s%s, seed %d",
+      options.name, dataset.users(), dataset.items(), dataset.interactions.size(),
+      absl::StrJoin(modalities, " + "), options.sizes.ToString(), recipe_name, recipe.blocks,
+      recipe.blocks == 1 ? "" : "s", recipe.batch_size, recipe.learning_rate, recipe.dropout,
+      recipe.windows == Windows::kLast ? "last" : "all", recipe.feature_scaling,
+      recipe.item_residual ? ", item residual" : "", recipe.seed);
 }
 
 // Waits for the other processes that the environment speaks of; null when there are none.
@@ -155,18 +156,20 @@ absl::Status Stopped(const absl::Status& status) {
   return orderly ? absl::OkStatus() : status;
 }
 
-absl::Status TrainInGroup(TrainFlags flags, const NestedSizes& sizes, ProcessGroup* group) {
+std::string FolderName(const std::string& path) {
+  const std::filesystem::path folder = std::filesystem::absolute(path).lexically_normal();
+  return Printable(folder.filename().empty() ? folder.parent_path().filename().string()
+                                             : folder.filename().string());
+}
+
+absl::Status TrainInGroup(const TrainFlags& flags, const NestedSizes& sizes, const Recipe& recipe,
+                          ProcessGroup* group) {
   Dataset::Options dataset_options;
   dataset_options.modalities = flags.modalities;
   NESTREC_ASSIGN_OR_RETURN(const auto dataset, Dataset::Load(flags.data, dataset_options));
-  if (flags.name.empty()) {
-    const std::filesystem::path folder = std::filesystem::absolute(flags.data).lexically_normal();
-    flags.name = Printable(folder.filename().empty() ? folder.parent_path().filename().string()
-                                                     : folder.filename().string());
-  }
   const TrainerOptions options{.sizes = sizes,
-                               .recipe = flags.recipe,
-                               .name = flags.name,
+                               .recipe = recipe,
+                               .name = flags.name.empty() ? FolderName(flags.data) : flags.name,
                                .program_version = kVersion,
                                .output = flags.output,
                                .resume = flags.resume,
@@ -183,7 +186,7 @@ absl::Status TrainInGroup(TrainFlags flags, const NestedSizes& sizes, ProcessGro
   // Before the log: a run that is refused must not empty the log of the one before.
   NESTREC_RETURN_IF_ERROR(CheckOutput(options));
   NESTREC_ASSIGN_OR_RETURN(const auto log, JsonLog::Open(flags.json_path, flags.resume));
-  std::printf("%s\n", DescribeRun(*dataset, flags, sizes).c_str());
+  std::printf("%s\n", DescribeRun(*dataset, options, flags.recipe.name()).c_str());
 
   CatchInterrupts();
   ProgressBar bar(stderr);
@@ -234,7 +237,7 @@ absl::Status TrainInGroup(TrainFlags flags, const NestedSizes& sizes, ProcessGro
   return log->Check();
 }
 
-absl::Status RunTrain(TrainFlags flags) {
+absl::Status RunTrain(const TrainFlags& flags) {
   absl::StatusOr<NestedSizes> sizes =
       flags.sizes ? NestedSizes::Parse(*flags.sizes) : NestedSizes::Doubling(flags.dim);
   if (!sizes.ok()) {
@@ -242,18 +245,17 @@ absl::Status RunTrain(TrainFlags flags) {
         absl::StrCat(flags.sizes ? "--sizes: " : "--dim: ",
                      absl::StripPrefix(sizes.status().message(), "sizes: "))));
   }
-  flags.recipe.windows = flags.windows == "all" ? Windows::kAll : Windows::kLast;
-  NESTREC_RETURN_IF_ERROR(UsageError(CheckRecipe(flags.recipe)));
+  NESTREC_ASSIGN_OR_RETURN(const Recipe recipe, flags.recipe.Read());
+  NESTREC_RETURN_IF_ERROR(UsageError(recipe.CheckAgainst(*sizes)));
   NESTREC_RETURN_IF_ERROR(UsageError(CheckText("--name", flags.name)));
   NESTREC_ASSIGN_OR_RETURN(const auto group, JoinGroup(flags));
-  return OfRank(group.get(), TrainInGroup(std::move(flags), *sizes, group.get()));
+  return OfRank(group.get(), TrainInGroup(flags, *sizes, recipe, group.get()));
 }
 
 }  // namespace
 
 void AddTrainCommand(CLI::App& app, Command* selected) {
   auto flags = std::make_shared<TrainFlags>();
-  Recipe& recipe = flags->recipe;
   CLI::App* command = app.add_subcommand("train", "Train a nested model on a data folder");
   command
       ->add_option("--data", flags->data, "Data folder (interactions.txt, items.jsonl, features/)")
@@ -271,85 +273,7 @@ void AddTrainCommand(CLI::App& app, Command* selected) {
       ->add_option("--sizes", flags->sizes,
                    "The sizes themselves, such as 8,64,512 (instead of --dim)")
       ->excludes("--dim");
-  command->add_option("--blocks", recipe.blocks, "Blocks of LRU and feed-forward")
-      ->capture_default_str();
-  command->add_option("--max-len", recipe.max_len, "Items of a history that count")
-      ->capture_default_str();
-  command
-      ->add_option("--epochs", recipe.epochs, "Most epochs, and the length of the cosine schedule")
-      ->capture_default_str();
-  command
-      ->add_option("--patience", recipe.patience,
-                   "Epochs without a better val NDCG@10 at the widest size")
-      ->capture_default_str();
-  command
-      ->add_option("--batch-size", recipe.batch_size,
-                   "Sequences per step, of all processes together")
-      ->capture_default_str();
-  command->add_option("--lr", recipe.learning_rate, "Learning rate after warm-up")
-      ->capture_default_str();
-  command->add_option("--warmup-steps", recipe.warmup_steps, "Steps of linear warm-up")
-      ->capture_default_str();
-  command->add_option("--dropout", recipe.dropout, "Dropout on input, recurrence and feed-forward")
-      ->capture_default_str();
-  command->add_option("--weight-decay", recipe.weight_decay, "AdamW's decay, biases exempt")
-      ->capture_default_str();
-  command->add_option("--clip", recipe.clip_norm, "Global gradient norm to clip at; 0: none")
-      ->capture_default_str();
-  command->add_option("--r-min", recipe.r_min, "Ring initialisation: smallest |lambda|")
-      ->capture_default_str();
-  command->add_option("--r-max", recipe.r_max, "Ring initialisation: largest |lambda|")
-      ->capture_default_str();
-  command
-      ->add_option("--windows", flags->windows, "Training part of a long user: last window, or all")
-      ->check(CLI::IsMember({"last", "all"}))
-      ->capture_default_str();
-  command
-      ->add_option("--feature-scaling", recipe.feature_scaling,
-                   "none; sqrt_width: rows to norm sqrt(width); whiten: by PCA")
-      ->check(CLI::IsMember({"none", "sqrt_width", "whiten"}))
-      ->capture_default_str();
-  command->add_flag("--item-residual", recipe.item_residual,
-                    "Learn a vector per item beside its content (not in the paper)");
-  command
-      ->add_option("--projector-scale", recipe.projector_scale,
-                   "Times the published range of the projector's initial weights")
-      ->capture_default_str();
-  command
-      ->add_option("--projector-start", recipe.projector_start,
-                   "uniform, or principal: at the features' principal directions")
-      ->capture_default_str();
-  command
-      ->add_option("--branch-scale", recipe.branch_scale,
-                   "Times the published range of C's and W2's initial weights; small: blocks begin "
-                   "as the identity")
-      ->capture_default_str();
-  command
-      ->add_option("--size-weights", recipe.size_weights,
-                   "How much each size counts in the loss, narrow to wide (default: all alike)")
-      ->delimiter(',');
-  command
-      ->add_option("--temperature", recipe.temperature,
-                   "In the loss, scores at size s are divided by this times (s / dim)^power")
-      ->capture_default_str();
-  command->add_option("--temperature-power", recipe.temperature_power, "That power")
-      ->capture_default_str();
-  command
-      ->add_option("--distillation", recipe.distillation,
-                   "Share of the widest size's softmax in the target of the narrower ones")
-      ->capture_default_str();
-  command
-      ->add_option(
-          "--sampled-items", recipe.sampled_items,
-          "Softmax over a sample of about so many items, with logQ correction; 0: over all")
-      ->capture_default_str();
-  command
-      ->add_option("--precision", recipe.precision,
-                   "Operands of the matrix products in training: float32 or bfloat16")
-      ->capture_default_str();
-  command->add_option("--seed", recipe.seed, "Seed of weights, order and dropout")
-      ->check(WholeNumber(0, UINT64_MAX))
-      ->capture_default_str();
+  flags->recipe.AddTo(*command);
   command->add_option("--name", flags->name, "The model's label (default: the data folder's name)");
   command->add_option("--json", flags->json_path, "Also write a JSON line per epoch to this file");
   command->add_option("--threads", flags->threads, "Threads (default: all cores)")

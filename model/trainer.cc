@@ -20,6 +20,7 @@
 #include "base/guard.h"
 #include "base/status_macros.h"
 #include "model/checkpoint.h"
+#include "model/divergence.h"
 #include "model/encoder.h"
 #include "model/evaluator.h"
 #include "model/features.h"
@@ -42,60 +43,9 @@ constexpr uint64_t kShuffleStream = 1 << 20;
 constexpr uint64_t kDropoutStream = 2 << 20;
 constexpr uint64_t kSampleStream = uint64_t{1} << 32;
 
-constexpr char kUniform[] = "uniform";
-constexpr char kPrincipal[] = "principal";
-constexpr char kFloat32[] = "float32";
-constexpr char kBfloat16[] = "bfloat16";
-
 constexpr char kStateSuffix[] = ".state";
 
 constexpr int kRankingCutoff = 1;  // index of 10 in kMetricCutoffs
-
-absl::Status CheckWhole(absl::string_view flag, int64_t value, int64_t low, int64_t high) {
-  if (value >= low && value <= high) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat(flag, ": ", value, " is outside ", low, " to ", high));
-}
-
-absl::Status CheckReal(absl::string_view flag, double value, double low, double high) {
-  if (value >= low && value <= high) return absl::OkStatus();  // a NaN is in no range
-  return absl::InvalidArgumentError(
-      absl::StrFormat("%s: %.12g is outside %.12g to %.12g", flag, value, low, high));
-}
-
-// The features' value of the largest size, and where it stands.
-struct LargestFeature {
-  float value = 0;
-  int64_t row = 0, column = 0;
-  std::string modality;
-};
-
-LargestFeature FindLargestFeature(const Dataset& dataset) {
-  LargestFeature largest;
-  for (const Modality& modality : dataset.modalities) {
-    const std::vector<float>& values = modality.features.values;
-    const auto found = std::max_element(values.begin(), values.end(),
-                                        [](float a, float b) { return std::abs(a) < std::abs(b); });
-    if (found == values.end() || std::abs(*found) <= std::abs(largest.value)) continue;
-    const int64_t at = found - values.begin();
-    largest = {.value = *found,
-               .row = at / modality.features.columns,
-               .column = at % modality.features.columns,
-               .modality = modality.name};
-  }
-  return largest;
-}
-
-// Linear warm-up to the learning rate, then half a cosine down to 0 at the last of all steps.
-double LearningRate(const Recipe& recipe, int64_t step, int64_t total_steps) {
-  if (step < recipe.warmup_steps) {
-    return recipe.learning_rate * static_cast<double>(step + 1) /
-           static_cast<double>(recipe.warmup_steps);
-  }
-  const double span = static_cast<double>(std::max<int64_t>(1, total_steps - recipe.warmup_steps));
-  const double share = std::min(1.0, static_cast<double>(step - recipe.warmup_steps) / span);
-  return recipe.learning_rate * 0.5 * (1.0 + std::cos(M_PI * share));
-}
 
 std::string IdentityJson(const Dataset& dataset, const TrainerOptions& options) {
   Json json = Json::parse(options.recipe.ToJson());
@@ -111,23 +61,6 @@ std::vector<int64_t> ModalityWidths(const Dataset& dataset) {
   std::vector<int64_t> widths;
   for (const Modality& modality : dataset.modalities) widths.push_back(modality.features.columns);
   return widths;
-}
-
-std::vector<double> NormalisedWeights(std::vector<double> weights) {
-  const double sum = std::accumulate(weights.begin(), weights.end(), 0.0);
-  for (double& weight : weights) weight /= sum;
-  return weights;
-}
-
-std::vector<double> InverseTemperatures(const TrainerOptions& options) {
-  const Recipe& recipe = options.recipe;
-  if (recipe.temperature == 1.0 && recipe.temperature_power == 0.0) return {};
-  std::vector<double> inverse;
-  for (const int size : options.sizes.values()) {
-    const double share = static_cast<double>(size) / options.sizes.max_dim();
-    inverse.push_back(1.0 / (recipe.temperature * std::pow(share, recipe.temperature_power)));
-  }
-  return inverse;
 }
 
 // How often each item is a label of the windows, [items + 1].
@@ -197,11 +130,11 @@ class Run {
                   .r_max = options.recipe.r_max,
                   .projector_scale = options.recipe.projector_scale,
                   .branch_scale = options.recipe.branch_scale,
-                  .size_weights = NormalisedWeights(options.recipe.size_weights),
-                  .inverse_temperatures = InverseTemperatures(options),
+                  .size_weights = options.recipe.NormalisedSizeWeights(),
+                  .inverse_temperatures = options.recipe.InverseTemperatures(options.sizes),
                   .distillation = options.recipe.distillation,
-                  .precision = options.recipe.precision == kBfloat16 ? Precision::kBfloat16
-                                                                     : Precision::kFloat32},
+                  .precision = options.recipe.precision == Recipe::kBfloat16 ? Precision::kBfloat16
+                                                                             : Precision::kFloat32},
                  Random(options.recipe.seed, kWeightStream)),
         optimizer_(network_.parameters(), {.weight_decay = options.recipe.weight_decay,
                                            .epsilon = options.recipe.adam_epsilon,
@@ -244,7 +177,7 @@ class Run {
   }
 
   absl::Status StartProjector() {
-    if (options_.recipe.projector_start != kPrincipal) return absl::OkStatus();
+    if (options_.recipe.projector_start != Recipe::kPrincipal) return absl::OkStatus();
     NESTREC_RETURN_IF_ERROR(Guard("start the projector", [&]() -> absl::Status {
       const Projector start = PrincipalProjector(features_, options_.sizes.max_dim());
       network_.StartProjectorAt(start.weight, start.bias);
@@ -348,7 +281,7 @@ class Run {
       observer_.on_epoch(
           {.epoch = epoch,
            .loss = totals.loss / static_cast<double>(steps_per_epoch_),
-           .learning_rate = LearningRate(options_.recipe, progress_.steps - 1, TotalSteps()),
+           .learning_rate = options_.recipe.LearningRateAt(progress_.steps - 1, TotalSteps()),
            .gradient_norm = totals.gradient_norm / static_cast<double>(steps_per_epoch_),
            .positions = totals.positions,
            .flops = static_cast<double>(totals.flops),
@@ -397,25 +330,10 @@ class Run {
 
   // `what` of this step is no number: the likely cause, and what is left of the run.
   absl::Status NotANumber(int64_t step, absl::string_view what, double value) const {
-    // Encoders give values of about 1; products of far larger ones leave float32 (gradients do from
-    // about 1e4 on).
-    constexpr float kLargestUsual = 1e3f;
-    const LargestFeature largest = FindLargestFeature(dataset_);
-    const std::string cause =
-        std::abs(largest.value) > kLargestUsual
-            ? absl::StrFormat(
-                  "the features are too large to train on: row %d (item %d), column %d of %s is "
-                  "%g; write them anew with values of about 1%s",
-                  largest.row, largest.row + 1, largest.column, largest.modality, largest.value,
-                  options_.recipe.feature_scaling == "none"
-                      ? ", or try --feature-scaling sqrt_width or whiten"
-                      : "")
-            : absl::StrFormat(
-                  "lower --lr (now %g)%s", options_.recipe.learning_rate,
-                  options_.recipe.clip_norm == 0 ? ", or clip gradients (--clip 5)" : "");
     return absl::AbortedError(absl::StrFormat(
         "epoch %d, step %d: %s is %s; %s. %s", progress_.epoch + 1, step + 1, what,
-        std::isnan(value) ? "not a number" : "infinite", cause,
+        std::isnan(value) ? "not a number" : "infinite",
+        CauseOfDivergence(dataset_, options_.recipe),
         progress_.best_epoch > 0
             ? absl::StrFormat("The checkpoint of epoch %d, the best one before, is intact",
                               progress_.best_epoch)
@@ -448,7 +366,7 @@ class Run {
     }
     const double value = totals.loss;
     const double norm =
-        optimizer_.Step(LearningRate(options_.recipe, progress_.steps, TotalSteps()));
+        optimizer_.Step(options_.recipe.LearningRateAt(progress_.steps, TotalSteps()));
     if (!std::isfinite(value) || !std::isfinite(norm)) {
       return std::isfinite(value) ? NotANumber(done.steps, "the gradient norm", norm)
                                   : NotANumber(done.steps, "the loss", value);
@@ -598,100 +516,6 @@ class Run {
 
 }  // namespace
 
-std::string Recipe::ToJson() const {
-  Json json;
-  json["learning_rate"] = learning_rate;
-  json["batch_size"] = batch_size;
-  json["max_len"] = max_len;
-  json["blocks"] = blocks;
-  json["dropout"] = dropout;
-  json["weight_decay"] = weight_decay;
-  json["adam_epsilon"] = adam_epsilon;
-  json["clip_norm"] = clip_norm;
-  json["warmup_steps"] = warmup_steps;
-  json["epochs"] = epochs;
-  json["patience"] = patience;
-  json["r_min"] = r_min;
-  json["r_max"] = r_max;
-  json["windows"] = windows == Windows::kLast ? "last" : "all";
-  json["feature_scaling"] = feature_scaling;
-  json["item_residual"] = item_residual;
-  // What the published recipe does not have is named only where it differs from it.
-  const Recipe published;
-  const auto add = [&](const char* name, const auto& value, const auto& usual) {
-    if (value != usual) json[name] = value;
-  };
-  add("projector_scale", projector_scale, published.projector_scale);
-  add("projector_start", projector_start, published.projector_start);
-  add("branch_scale", branch_scale, published.branch_scale);
-  add("size_weights", size_weights, published.size_weights);
-  add("temperature", temperature, published.temperature);
-  add("temperature_power", temperature_power, published.temperature_power);
-  add("distillation", distillation, published.distillation);
-  add("sampled_items", sampled_items, published.sampled_items);
-  add("precision", precision, published.precision);
-  json["seed"] = seed;
-  return json.dump();
-}
-
-absl::Status CheckRecipe(const Recipe& recipe) {
-  NESTREC_RETURN_IF_ERROR(CheckReal("--lr", recipe.learning_rate, 1e-9, 10));
-  NESTREC_RETURN_IF_ERROR(CheckWhole("--batch-size", recipe.batch_size, 1, 1 << 20));
-  NESTREC_RETURN_IF_ERROR(CheckWhole("--max-len", recipe.max_len, 1, 100'000));
-  NESTREC_RETURN_IF_ERROR(CheckWhole("--blocks", recipe.blocks, 1, 256));
-  NESTREC_RETURN_IF_ERROR(CheckReal("--dropout", recipe.dropout, 0, 0.99));
-  NESTREC_RETURN_IF_ERROR(CheckReal("--weight-decay", recipe.weight_decay, 0, 10));
-  NESTREC_RETURN_IF_ERROR(CheckReal("adam_epsilon", recipe.adam_epsilon, 1e-20, 1));  // no flag
-  NESTREC_RETURN_IF_ERROR(CheckReal("--clip", recipe.clip_norm, 0, 1e9));
-  NESTREC_RETURN_IF_ERROR(CheckWhole("--warmup-steps", recipe.warmup_steps, 0, 1'000'000'000));
-  NESTREC_RETURN_IF_ERROR(CheckWhole("--epochs", recipe.epochs, 1, 1'000'000));
-  NESTREC_RETURN_IF_ERROR(CheckWhole("--patience", recipe.patience, 1, 1'000'000));
-  NESTREC_RETURN_IF_ERROR(CheckReal("--r-min", recipe.r_min, 0, 0.9999));
-  NESTREC_RETURN_IF_ERROR(CheckReal("--r-max", recipe.r_max, 0, 0.99999));
-  if (recipe.r_max <= recipe.r_min) {
-    return absl::InvalidArgumentError(
-        absl::StrFormat("--r-max: %.12g is not above --r-min, %.12g", recipe.r_max, recipe.r_min));
-  }
-  NESTREC_RETURN_IF_ERROR(CheckReal("--projector-scale", recipe.projector_scale, 1e-6, 1e6));
-  NESTREC_RETURN_IF_ERROR(CheckReal("--branch-scale", recipe.branch_scale, 0, 1e6));
-  if (recipe.projector_start != kUniform && recipe.projector_start != kPrincipal) {
-    return absl::InvalidArgumentError(absl::StrCat("--projector-start: \"", recipe.projector_start,
-                                                   "\" is neither ", kUniform, " nor ",
-                                                   kPrincipal));
-  }
-  NESTREC_RETURN_IF_ERROR(CheckReal("--temperature", recipe.temperature, 1e-6, 1e6));
-  NESTREC_RETURN_IF_ERROR(CheckReal("--temperature-power", recipe.temperature_power, -4, 4));
-  NESTREC_RETURN_IF_ERROR(CheckReal("--distillation", recipe.distillation, 0, 1));
-  NESTREC_RETURN_IF_ERROR(CheckWhole("--sampled-items", recipe.sampled_items, 0, 1'000'000'000));
-  for (const double weight : recipe.size_weights) {
-    NESTREC_RETURN_IF_ERROR(CheckReal("--size-weights", weight, 1e-9, 1e9));
-  }
-  if (recipe.precision != kFloat32 && recipe.precision != kBfloat16) {
-    return absl::InvalidArgumentError(absl::StrCat("--precision: \"", recipe.precision,
-                                                   "\" is neither ", kFloat32, " nor ", kBfloat16));
-  }
-  if (recipe.precision == kBfloat16 && !HasBfloat16()) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("--precision ", kBfloat16, ": this processor does not multiply it ",
-                     "(AVX-512 BF16 is needed); use --precision ", kFloat32));
-  }
-  return CheckFeatureScaling(recipe.feature_scaling);
-}
-
-namespace {
-
-absl::Status CheckSizeWeights(const TrainerOptions& options) {
-  const size_t weights = options.recipe.size_weights.size();
-  if (weights == 0 || weights == static_cast<size_t>(options.sizes.levels())) {
-    return absl::OkStatus();
-  }
-  return absl::InvalidArgumentError(
-      absl::StrFormat("--size-weights: %d weights for the %d sizes %s; give one for each", weights,
-                      options.sizes.levels(), options.sizes.ToString()));
-}
-
-}  // namespace
-
 absl::Status CheckOutput(const TrainerOptions& options) {
   NESTREC_RETURN_IF_ERROR(CheckWritable(options.output));
   const std::string state = options.output + kStateSuffix;
@@ -714,8 +538,8 @@ absl::Status CheckOutput(const TrainerOptions& options) {
 
 absl::StatusOr<TrainingResult> Train(const Dataset& dataset, const TrainerOptions& options,
                                      const TrainingObserver& observer) {
-  NESTREC_RETURN_IF_ERROR(CheckRecipe(options.recipe));
-  NESTREC_RETURN_IF_ERROR(CheckSizeWeights(options));
+  NESTREC_RETURN_IF_ERROR(options.recipe.Check());
+  NESTREC_RETURN_IF_ERROR(options.recipe.CheckAgainst(options.sizes));
   if (options.group == nullptr || options.group->rank() == 0) {
     NESTREC_RETURN_IF_ERROR(CheckOutput(options));
   }

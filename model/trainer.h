@@ -3,13 +3,11 @@
 //   TrainerOptions options{.sizes = sizes, .output = "m.safetensors"};
 //   absl::StatusOr<TrainingResult> result = Train(*dataset, options, observer);
 //
-// The recipe is that of arXiv 2409.16627; the defaults are the authors'
-// published settings. After every epoch all sizes are evaluated on the validation items; the best
-// epoch by NDCG@10 at the widest size is the checkpoint at `output`; weights, optimizer and
-// progress go to "<output>.state", from which an interrupted run resumes and gives the same model
-// as one that was never interrupted (same machine and thread count). A run that is told to stop
-// writes its state in the middle of an epoch; one that is killed loses the epoch. Both files are
-// replaced atomically.
+// After every epoch all sizes are evaluated on the validation items; the best epoch by NDCG@10 at
+// the widest size is the checkpoint at `output`; weights, optimizer and progress go to
+// "<output>.state", from which an interrupted run resumes and gives the same model as one that was
+// never interrupted (same machine and thread count). A run that is told to stop writes its state in
+// the middle of an epoch; one that is killed loses the epoch. Both files are replaced atomically.
 //
 // Several processes train as one when TrainerOptions::group is set (model/distributed.h): each
 // takes its share of every batch and all make the same step, as one process would but for rounding
@@ -32,51 +30,9 @@
 #include "model/dataset.h"
 #include "model/distributed.h"
 #include "model/metrics.h"
+#include "model/recipe.h"
 
 namespace nestrec {
-
-// What the model learns depends on.
-struct Recipe {
-  double learning_rate = 1e-4;
-  int64_t batch_size = 32;  // training sequences per step, of all ranks together
-  int max_len = 50;
-  int blocks = 1;
-  double dropout = 0.6;
-  double weight_decay = 0.01;
-  double adam_epsilon = 1e-9;
-  double clip_norm = 5.0;
-  int warmup_steps = 100;
-  int epochs = 500;   // the cosine schedule's length and the most epochs trained
-  int patience = 10;  // epochs without a better validation NDCG@10 at the widest size
-  double r_min = 0.0;
-  double r_max = 0.1;
-  Windows windows = Windows::kLast;
-  // "none", "sqrt_width" (rows to norm sqrt(width)) or "whiten" (model/whitening.h).
-  std::string feature_scaling = "none";
-  // Learn a vector per item beside its content; see NetworkOptions.
-  bool item_residual = false;
-  // The projector starts uniform in +- projector_scale / sqrt(F); the published recipe has 1.
-  double projector_scale = 1.0;
-  // "uniform", or "principal": the projector starts at the features' principal directions times
-  // projector_scale, so that narrow sizes begin with most of what sets items apart.
-  std::string projector_start = "uniform";
-  double branch_scale = 1.0;  // see NetworkOptions
-  // How much each size weighs in the loss, narrow to wide, scaled to sum 1; empty: all alike.
-  std::vector<double> size_weights;
-  // Scores at size s are divided by temperature * (s / D)^temperature_power before the softmax of
-  // the loss: without it, wide sizes begin with far larger logits than narrow ones.
-  double temperature = 1.0;
-  double temperature_power = 0.0;
-  // Share of the widest size's softmax in the target of the narrower ones.
-  double distillation = 0.0;
-  // About so many items stand for all in the softmax; 0: all.
-  int64_t sampled_items = 0;
-  // "float32" or "bfloat16": what the operands of training's matrix products are rounded to.
-  std::string precision = "float32";
-  uint64_t seed = 1;
-
-  std::string ToJson() const;
-};
 
 struct TrainerOptions {
   NestedSizes sizes;
@@ -128,10 +84,6 @@ struct TrainingResult {
   std::vector<SizeMetrics> validation, test;  // of the best epoch; on rank 0 alone
   absl::Duration training_time;  // without evaluation, over all sessions of a resumed run
 };
-
-// kInvalidArgument, naming the flag of `nestrec train`, its value and the limits, for a recipe
-// outside them. Train checks it first.
-absl::Status CheckRecipe(const Recipe& recipe);
 
 // Whether `output` can be written and may be: kAlreadyExists when it exists and neither resume nor
 // overwrite is set, or resume is but its state is gone; errors of base/file.h. Train checks it

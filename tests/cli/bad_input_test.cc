@@ -100,7 +100,7 @@ TEST_F(BadInputTest, FeaturesThatDoNotFitAreNamed) {
   ExpectError(TrainOn(MakeData(), {"--modalities", "image"}), {"image"});
   const std::string huge =
       MakeData(users, items, {.rows = 3, .columns = 2, .values = {1, 2, 3, 4, 5, -1e38f}});
-  const ProgramResult result = TrainOn(huge);
+  const ProgramResult result = TrainOn(huge, {"--recipe", "paper"});
   ExpectError(result, {"row 2 (item 3), column 1 of text is -1e+38", "nothing was written"});
   EXPECT_THAT(result.output, Not(HasSubstr("--lr")));
   for (const char* scaling : {"sqrt_width", "whiten"}) {
