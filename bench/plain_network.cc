@@ -64,15 +64,17 @@ Tensor Drop(const Tensor& x, double dropout) { return torch::dropout(x, dropout,
 
 Tensor Block(const Tensor& x, const BlockParameters& b, const NestedSizes& sizes,
              const Tensor& real, double dropout) {
-  const Tensor lambda = torch::exp(torch::complex(-torch::exp(b.nu_log), torch::exp(b.theta_log)));
-  const Tensor gamma = torch::exp(b.gamma_log);
+  const LruParameters& lru = b.lru;
+  const Tensor lambda =
+      torch::exp(torch::complex(-torch::exp(lru.nu_log), torch::exp(lru.theta_log)));
+  const Tensor gamma = torch::exp(lru.gamma_log);
   const Tensor normed = LayerNorm(x, b.norm1_scale, b.norm1_shift, sizes);
-  const Tensor input = Linear(normed.to(torch::kComplexFloat), torch::complex(b.b_re, b.b_im),
-                              torch::complex(b.b_re_bias, b.b_im_bias), sizes);
+  const Tensor input = Linear(normed.to(torch::kComplexFloat), torch::complex(lru.b_re, lru.b_im),
+                              torch::complex(lru.b_re_bias, lru.b_im_bias), sizes);
   const Tensor h = Recurrence(gamma * input, lambda, real);
   const Tensor y =
-      torch::real(Linear(h, torch::complex(b.c_re, b.c_im),
-                         torch::complex(b.c_re_bias, torch::zeros_like(b.c_re_bias)), sizes));
+      torch::real(Linear(h, torch::complex(lru.c_re, lru.c_im),
+                         torch::complex(lru.c_re_bias, torch::zeros_like(lru.c_re_bias)), sizes));
   const Tensor mixed = x + Drop(y, dropout);
   const Tensor u = LayerNorm(mixed, b.norm2_scale, b.norm2_shift, sizes);
   const Tensor gate = torch::silu(Linear(u, b.wg, b.wg_bias, sizes));

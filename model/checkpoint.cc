@@ -66,7 +66,8 @@ absl::StatusOr<std::string> WriteParts(const std::string& path, ModelView view,
   if (text_encoder != nullptr) {
     NESTREC_RETURN_IF_ERROR(CopyTensors(*text_encoder, source_prefix, kTextEncoderPrefix, writer));
   }
-  for (auto& [key, value] : MetadataOf(info, view.sizes, static_cast<int>(view.blocks.size()))) {
+  for (auto& [key, value] :
+       MetadataOf(info, view.sizes, static_cast<int>(view.blocks.size()), view.architecture)) {
     writer.SetMetadata(key, value);
   }
   return writer.Write(path);
@@ -80,6 +81,8 @@ ModelView ModelView::Prefix(int levels) const {
   prefix.sizes = sizes.Prefix(levels);
   prefix.items.resize(count);
   prefix.projector.resize(count);
+  prefix.positions.resize(count);
+  prefix.final_norm.resize(count);
   for (std::vector<BlockLevel>& block : prefix.blocks) block.resize(count);
   return prefix;
 }
@@ -120,7 +123,7 @@ absl::StatusOr<std::shared_ptr<const Checkpoint>> Checkpoint::Open(const std::st
   NESTREC_ASSIGN_OR_RETURN(std::shared_ptr<const Catalogue> catalogue,
                            ReadCatalogue(file, metadata.info.items));
   ModelView view = EmptyView(metadata.sizes.Prefix(levels), metadata.blocks,
-                             metadata.info.items + 1, metadata.info.max_len);
+                             metadata.info.items + 1, metadata.info.max_len, metadata.architecture);
   for (int level = 0; level < levels; ++level) {
     NESTREC_RETURN_IF_ERROR(
         VisitLevel(view, FeatureWidth(metadata.info), level,

@@ -19,6 +19,7 @@
 #include "absl/status/statusor.h"
 #include "base/nested_sizes.h"
 #include "base/safetensors.h"
+#include "model/architecture.h"
 #include "model/catalogue.h"
 #include "model/metrics.h"
 
@@ -30,13 +31,34 @@ struct LinearLevel {
   std::span<const float> bias;    // [w_j]; empty where the layer has none
 };
 
-// One level of a block. All vectors are [w_j].
-struct BlockLevel {
-  std::span<const float> norm1_scale, norm1_shift;
+// One level of a layer norm, [w_j] each.
+struct NormLevel {
+  std::span<const float> scale, shift;
+};
+
+// One level of each mixer; vectors are [w_j]. Of the state's layers U of a GRU, and of c_im, there
+// is no bias.
+struct LruLevel {
   std::span<const float> nu_log, theta_log,
       gamma_log;  // lambda = exp(-exp(nu_log) + i exp(theta_log))
   LinearLevel b_re, b_im;
-  LinearLevel c_re, c_im;  // Re(C h + b) = C_re h_re - C_im h_im + b_re: c_im has no bias
+  LinearLevel c_re, c_im;  // Re(C h + b) = C_re h_re - C_im h_im + b_re
+};
+struct GruLevel {
+  LinearLevel wr, wu, wc;  // reset gate, update gate, candidate: of the input,
+  LinearLevel ur, uu, uc;  // of the state
+  LinearLevel o;
+};
+struct AttentionLevel {
+  LinearLevel q, k, v, o;
+};
+
+// One level of a block. All vectors are [w_j]. What the architecture does not have is empty.
+struct BlockLevel {
+  std::span<const float> norm1_scale, norm1_shift;
+  LruLevel lru;
+  GruLevel gru;
+  AttentionLevel attention;
   std::span<const float> norm2_scale, norm2_shift;
   LinearLevel wg, w1, w2;
 };
@@ -45,10 +67,13 @@ struct BlockLevel {
 struct ModelView {
   NestedSizes sizes;
   int max_len;
-  int64_t item_rows;                            // items + 1; row 0 is the padding item
-  std::vector<std::span<const float>> items;    // per level [item_rows, w_j]
-  std::vector<LinearLevel> projector;           // per level: weight [w_j, F], bias [w_j]
-  std::vector<std::vector<BlockLevel>> blocks;  // [block][level]
+  Architecture architecture;
+  int64_t item_rows;                              // items + 1; row 0 is the padding item
+  std::vector<std::span<const float>> items;      // per level [item_rows, w_j]
+  std::vector<LinearLevel> projector;             // per level: weight [w_j, F], bias [w_j]; F > 0
+  std::vector<std::span<const float>> positions;  // per level [max_len, w_j]: by place in a history
+  std::vector<std::vector<BlockLevel>> blocks;    // [block][level]
+  std::vector<NormLevel> final_norm;              // per level
 
   // The first `levels` levels.
   ModelView Prefix(int levels) const;
@@ -68,9 +93,9 @@ struct ModelInfo {
   std::string name;     // a label for people: the data folder's name by default
   std::string version;  // fingerprint of the file, 16 hex digits; set on opening
   int max_len = 50;
-  int64_t items = 0;  // without padding
-  std::vector<ModalityInfo> modalities;
-  std::string recipe_json;  // the training flags, a JSON object
+  int64_t items = 0;                     // without padding
+  std::vector<ModalityInfo> modalities;  // none: items are known by learned vectors alone
+  std::string recipe_json;               // the training flags, a JSON object
   std::string dataset_fingerprint;
   std::string created;  // RFC 3339, UTC
   std::string program_version;

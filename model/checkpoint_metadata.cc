@@ -1,12 +1,14 @@
 #include "model/checkpoint_metadata.h"
 
 #include <algorithm>
+#include <cmath>
 #include <nlohmann/json.hpp>
 #include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "base/status_macros.h"
 #include "model/metrics_json.h"
 
@@ -26,6 +28,8 @@ class Reader {
   Reader(const std::string& path, const std::map<std::string, std::string>& entries)
       : path_(path), entries_(entries) {}
 
+  // Whether there is such a key. Keys that came later than the format are absent in older files.
+  bool Has(const std::string& key) const { return entries_.contains(key); }
   const std::string& Text(const std::string& key) {
     const auto it = entries_.find(key);
     if (it != entries_.end()) return it->second;
@@ -62,8 +66,8 @@ class Reader {
 std::vector<ModalityInfo> ParseModalities(Reader& reader) {
   std::vector<ModalityInfo> modalities;
   const Json json = reader.Parsed("modalities");
-  if (!json.is_array() || json.empty()) {
-    reader.Fail("metadata 'modalities' is not a list of at least one modality");
+  if (!json.is_array()) {
+    reader.Fail("metadata 'modalities' is not a list");
     return modalities;
   }
   for (const Json& entry : json) {
@@ -99,16 +103,60 @@ std::vector<SizeMetrics> ParseMetrics(Reader& reader, const std::string& key,
   return *std::move(metrics);
 }
 
+// A key that is absent says what the published model has.
+Architecture ParseArchitecture(Reader& reader) {
+  Architecture architecture;
+  const auto parse = [&](const std::string& key, auto&& parser, auto& value) {
+    if (!reader.Has(key)) return;
+    if (auto parsed = parser(reader.Text(key)); parsed.ok()) {
+      value = *parsed;
+    } else {
+      reader.Fail(absl::StrCat("metadata '", key, "': ", parsed.status().message(),
+                               "; a newer nestrec may know it"));
+    }
+  };
+  parse("mixer", ParseMixer, architecture.mixer);
+  parse("feed_forward", ParseFeedForward, architecture.feed_forward);
+  if (architecture.mixer == Mixer::kAttention) {
+    architecture.head_width =
+        static_cast<int>(reader.Number("head_width", 1, Architecture::kMaxHeadWidth));
+  }
+  if (reader.Has("final_norm")) architecture.final_norm = reader.Number("final_norm", 0, 1) == 1;
+  if (reader.Has("input_scale")) {
+    const std::string& text = reader.Text("input_scale");
+    if (!absl::SimpleAtof(text, &architecture.input_scale) ||
+        !std::isfinite(architecture.input_scale) || architecture.input_scale <= 0) {
+      reader.Fail(absl::StrCat("metadata 'input_scale' is '", text, "', not a number above 0"));
+    }
+  }
+  return architecture;
+}
+
+// Only what is not as in the published model, but for the mixer, which is always named.
+void AddArchitecture(const Architecture& architecture, std::map<std::string, std::string>& map) {
+  map["mixer"] = std::string(MixerName(architecture.mixer));
+  if (architecture.mixer == Mixer::kAttention) {
+    map["head_width"] = absl::StrCat(architecture.head_width);
+  }
+  if (architecture.feed_forward != FeedForward::kGated) {
+    map["feed_forward"] = std::string(FeedForwardName(architecture.feed_forward));
+  }
+  if (architecture.final_norm) map["final_norm"] = "1";
+  if (architecture.input_scale != 1.0f) {
+    map["input_scale"] = absl::StrFormat("%.9g", architecture.input_scale);
+  }
+}
+
 }  // namespace
 
 std::map<std::string, std::string> MetadataOf(const ModelInfo& info, const NestedSizes& sizes,
-                                              int blocks) {
+                                              int blocks, const Architecture& architecture) {
   Json modalities = Json::array();
   for (const ModalityInfo& modality : info.modalities) {
     modalities.push_back(
         {{"name", modality.name}, {"width", modality.width}, {"scaling", modality.scaling}});
   }
-  return {
+  std::map<std::string, std::string> map = {
       {"format", "nestrec"},
       {"format_version", absl::StrCat(ModelInfo::kFormatVersion)},
       {"name", info.name},
@@ -124,6 +172,8 @@ std::map<std::string, std::string> MetadataOf(const ModelInfo& info, const Neste
       {"validation_metrics", MetricsToJson(info.validation).dump()},
       {"test_metrics", MetricsToJson(info.test).dump()},
   };
+  AddArchitecture(architecture, map);
+  return map;
 }
 
 absl::StatusOr<CheckpointMetadata> ParseMetadata(
@@ -158,8 +208,12 @@ absl::StatusOr<CheckpointMetadata> ParseMetadata(
   info.validation = ParseMetrics(reader, "validation_metrics", *sizes);
   info.test = ParseMetrics(reader, "test_metrics", *sizes);
   const int blocks = static_cast<int>(reader.Number("blocks", 1, kMaxBlocks));
+  const Architecture architecture = ParseArchitecture(reader);
   NESTREC_RETURN_IF_ERROR(reader.status());
-  return CheckpointMetadata{.sizes = *std::move(sizes), .blocks = blocks, .info = std::move(info)};
+  return CheckpointMetadata{.sizes = *std::move(sizes),
+                            .blocks = blocks,
+                            .architecture = architecture,
+                            .info = std::move(info)};
 }
 
 absl::Status CopyTensors(const SafetensorsFile& source, absl::string_view from,

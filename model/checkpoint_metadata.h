@@ -16,11 +16,12 @@ namespace nestrec {
 struct CheckpointMetadata {
   NestedSizes sizes;
   int blocks;
+  Architecture architecture;
   ModelInfo info;
 };
 
 std::map<std::string, std::string> MetadataOf(const ModelInfo& info, const NestedSizes& sizes,
-                                              int blocks);
+                                              int blocks, const Architecture& architecture);
 
 // kFailedPrecondition for a file of another kind or a newer format; kDataLoss, naming the key, for
 // a value that is missing or impossible.

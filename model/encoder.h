@@ -1,16 +1,16 @@
 // From a history to z, the vector that scores items: the serving side of the network (no libtorch,
 // no autograd; BLAS on the checkpoint's own bytes).
 //
-// The maths is that of arXiv 2409.16627, equations 3-9: item embedding, blocks of LRU
-// and gated feed-forward, each nested by level. Levels are computed narrow to wide, and z[:s_j]
-// depends on the first j + 1 levels only; so a narrow result is a prefix of a wide one, bit for
-// bit.
+// The maths of the published architecture is that of arXiv 2409.16627, equations 3-9: item
+// embedding, blocks of LRU and gated feed-forward, each nested by level; model/architecture.h says
+// what else there is. Levels are computed narrow to wide, and z[:s_j] depends on the first j + 1
+// levels only; so a narrow result is a prefix of a wide one, bit for bit.
 //
 // Shapes: z is [histories, dim] row-major float32. Item numbers are 1-based, oldest first; only the
 // last max_len count. An empty history gives the learned prior.
 //
 // Thread safety: const methods may run in parallel; each call has its own working memory, about
-// (7 blocks + 1) * positions * dim floats.
+// (7 blocks + 1) * positions * dim floats. Attention has positions^2 of one history besides.
 #pragma once
 
 #include <cstdint>
@@ -24,6 +24,8 @@
 
 namespace nestrec {
 
+struct LruConstants;  // model/encoder_mixer.h
+
 using History = std::span<const int32_t>;
 
 class Encoder {
@@ -31,25 +33,26 @@ class Encoder {
   // `owner` keeps the view's memory alive; may be null when the caller does.
   static absl::StatusOr<std::unique_ptr<const Encoder>> Create(ModelView view,
                                                                std::shared_ptr<const void> owner);
+  ~Encoder();
 
   const NestedSizes& sizes() const { return view_.sizes; }
   const ModelView& view() const { return view_; }
   int max_len() const { return view_.max_len; }
+  // Whether a user's state could be carried on: one more item at a constant cost in time and
+  // memory. Otherwise it costs more the longer the history is, up to max_len.
+  bool constant_time_step() const { return view_.architecture.constant_time_step(); }
 
   // Fills z, histories.size() rows of sizes().end(levels - 1) floats. kInvalidArgument for levels
   // outside 1..sizes().levels(), an item number outside 1..item_rows-1, or a z of another length.
   absl::Status Encode(std::span<const History> histories, int levels, std::span<float> z) const;
 
  private:
-  struct Recurrence {  // per block, [max_dim] each
-    std::vector<float> lambda_re, lambda_im, gamma;
-  };
   class Run;
 
-  Encoder(ModelView view, std::vector<Recurrence> recurrences, std::shared_ptr<const void> owner);
+  Encoder(ModelView view, std::vector<LruConstants> lru, std::shared_ptr<const void> owner);
 
   ModelView view_;
-  std::vector<Recurrence> recurrences_;
+  std::vector<LruConstants> lru_;  // per block
   std::shared_ptr<const void> owner_;
 };
 

@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "model/gemm.h"
+#include "model/saved_arguments.h"
 
 namespace nestrec {
 
@@ -17,79 +17,27 @@ namespace {
 constexpr double kNormEpsilon = 1e-5;
 constexpr int64_t kMinPositionsPerBlock = 16;
 
-Tensor Columns(const Tensor& x, int64_t begin, int64_t end) {
-  return x.narrow(1, begin, end - begin);
-}
-
-// out [m, n] = op(a) op(b) + beta out, into a view whose rows may lie apart.
-// kBfloat16 takes effect on the CPU, in float.
-void MultiplyInto(Tensor out, const Tensor& a, Op op_a, const Tensor& b, Op op_b, double beta,
-                  Precision precision) {
-  if (!out.device().is_cpu()) {
-    const Tensor left = op_a == Op::kTranspose ? a.t() : a;
-    const Tensor right = op_b == Op::kTranspose ? b.t() : b;
-    if (beta == 0) {
-      torch::mm_out(out, left, right);
-    } else {
-      torch::addmm_out(out, out, left, right, beta);
-    }
-    return;
-  }
-  TORCH_CHECK(a.stride(1) == 1 && b.stride(1) == 1 && out.stride(1) == 1,
-              "MultiplyInto: rows must be contiguous");
-  if (precision == Precision::kBfloat16 && out.scalar_type() == torch::kFloat32) {
-    return GemmBfloat16(op_a, op_b, out.size(0), out.size(1),
-                        a.size(op_a == Op::kTranspose ? 0 : 1),
-                        {.values = a.data_ptr<float>(), .stride = a.stride(0)},
-                        {.values = b.data_ptr<float>(), .stride = b.stride(0)},
-                        static_cast<float>(beta), out.data_ptr<float>(), out.stride(0));
-  }
-  AT_DISPATCH_FLOATING_TYPES(out.scalar_type(), "MultiplyInto", [&] {
-    Gemm(op_a, op_b, out.size(0), out.size(1), a.size(op_a == Op::kTranspose ? 0 : 1),
-         a.data_ptr<scalar_t>(), a.stride(0), b.data_ptr<scalar_t>(), b.stride(0),
-         static_cast<scalar_t>(beta), out.data_ptr<scalar_t>(), out.stride(0));
-  });
-}
-
 struct NestedLinearFunction : torch::autograd::Function<NestedLinearFunction> {
   static Tensor forward(AutogradContext* ctx, const Tensor& x, const Tensor& weight,
                         const c10::optional<Tensor>& bias, const NestedSizes& sizes,
-                        Precision precision) {
+                        const Arithmetic& arithmetic) {
     ctx->save_for_backward({x, weight});
-    ctx->saved_data["sizes"] = std::vector<int64_t>(sizes.values().begin(), sizes.values().end());
     ctx->saved_data["has_bias"] = bias.has_value();
-    ctx->saved_data["precision"] = static_cast<int64_t>(precision);
+    Save(sizes, arithmetic, ctx);
     Tensor y = bias.has_value() ? bias->repeat({x.size(0), 1})
                                 : torch::empty({x.size(0), sizes.max_dim()}, x.options());
-    for (int level = 0; level < sizes.levels(); ++level) {
-      MultiplyInto(Columns(y, sizes.begin(level), sizes.end(level)),  // [P, w_j]
-                   Columns(x, 0, sizes.end(level)), Op::kNone, RaggedLevel(weight, sizes, level),
-                   Op::kTranspose, bias.has_value() ? 1 : 0, precision);
-    }
+    NestedProduct(y, x, weight, sizes, bias.has_value() ? 1 : 0, arithmetic);
     return y;
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
     const variable_list saved = ctx->get_saved_variables();
-    const Tensor& x = saved[0];
-    const Tensor& weight = saved[1];
-    const std::vector<int64_t> sizes = ctx->saved_data["sizes"].toIntVector();
-    const auto precision = static_cast<Precision>(ctx->saved_data["precision"].toInt());
+    const NestedSizes sizes = SavedSizes(ctx);
+    const Arithmetic arithmetic = SavedArithmetic(ctx);
     const Tensor dy = grads[0].contiguous();  // [P, D]
-    Tensor dx = torch::zeros_like(x);
-    Tensor dweight = torch::empty_like(weight);
-    int64_t begin = 0;
-    int64_t at = 0;
-    for (const int64_t end : sizes) {
-      const int64_t width = end - begin;
-      const Tensor dy_level = Columns(dy, begin, end);                        // [P, w_j]
-      const Tensor w = weight.narrow(0, at, width * end).view({width, end});  // [w_j, s_j]
-      MultiplyInto(Columns(dx, 0, end), dy_level, Op::kNone, w, Op::kNone, 1, precision);
-      MultiplyInto(dweight.narrow(0, at, width * end).view({width, end}), dy_level, Op::kTranspose,
-                   Columns(x, 0, end), Op::kNone, 0, precision);
-      begin = end;
-      at += width * end;
-    }
+    Tensor dx = torch::zeros_like(saved[0]);
+    AddNestedInputGradient(dx, dy, saved[1], sizes, arithmetic);
+    const Tensor dweight = NestedWeightGradient(dy, saved[0], sizes, arithmetic);
     const bool has_bias = ctx->saved_data["has_bias"].toBool();
     return {dx, dweight, has_bias ? dy.sum(0) : Tensor(), Tensor(), Tensor()};
   }
@@ -97,11 +45,12 @@ struct NestedLinearFunction : torch::autograd::Function<NestedLinearFunction> {
 
 struct FrozenInputLinearFunction : torch::autograd::Function<FrozenInputLinearFunction> {
   static Tensor forward(AutogradContext* ctx, const Tensor& x, const Tensor& weight,
-                        const Tensor& bias, Precision precision) {
+                        const Tensor& bias, const Arithmetic& arithmetic) {
     ctx->save_for_backward({x, weight});
-    ctx->saved_data["precision"] = static_cast<int64_t>(precision);
+    ctx->saved_data["precision"] = static_cast<int64_t>(arithmetic.precision);
+    ctx->saved_data["portable"] = arithmetic.portable;
     Tensor y = bias.repeat({x.size(0), 1});
-    MultiplyInto(y, x, Op::kNone, weight, Op::kTranspose, 1, precision);
+    MultiplyInto(y, x, Op::kNone, weight, Op::kTranspose, 1, arithmetic);
     return y;
   }
 
@@ -109,8 +58,7 @@ struct FrozenInputLinearFunction : torch::autograd::Function<FrozenInputLinearFu
     const variable_list saved = ctx->get_saved_variables();
     const Tensor dy = grads[0].contiguous();  // [P, D]
     Tensor dweight = torch::empty_like(saved[1]);
-    MultiplyInto(dweight, dy, Op::kTranspose, saved[0], Op::kNone, 0,
-                 static_cast<Precision>(ctx->saved_data["precision"].toInt()));
+    MultiplyInto(dweight, dy, Op::kTranspose, saved[0], Op::kNone, 0, SavedArithmetic(ctx));
     return {Tensor(), dweight, dy.sum(0), Tensor()};
   }
 };
@@ -374,28 +322,11 @@ struct FusedCrossEntropyFunction : torch::autograd::Function<FusedCrossEntropyFu
   }
 };
 
-int64_t RaggedWeights(const NestedSizes& sizes) {
-  int64_t count = 0;
-  for (int level = 0; level < sizes.levels(); ++level) {
-    count += static_cast<int64_t>(sizes.width(level)) * sizes.end(level);
-  }
-  return count;
-}
-
-Tensor RaggedLevel(const Tensor& weight, const NestedSizes& sizes, int level) {
-  int64_t at = 0;
-  for (int below = 0; below < level; ++below)
-    at += static_cast<int64_t>(sizes.width(below)) * sizes.end(below);
-  const int64_t width = sizes.width(level);
-  const int64_t columns = sizes.end(level);
-  return weight.narrow(0, at, width * columns).view({width, columns});
-}
-
 Tensor NestedLinear(const Tensor& x, const Tensor& weight, const Tensor& bias,
-                    const NestedSizes& sizes, Precision precision) {
+                    const NestedSizes& sizes, const Arithmetic& arithmetic) {
   // An undefined tensor is not a legal argument of apply.
   return NestedLinearFunction::apply(
-      x, weight, bias.defined() ? c10::optional<Tensor>(bias) : c10::nullopt, sizes, precision);
+      x, weight, bias.defined() ? c10::optional<Tensor>(bias) : c10::nullopt, sizes, arithmetic);
 }
 
 Tensor NestedLayerNorm(const Tensor& x, const Tensor& scale, const Tensor& shift,
@@ -450,8 +381,8 @@ std::pair<Tensor, Tensor> LinearRecurrenceByDoubling(const Tensor& u_re, const T
 
 std::pair<Tensor, Tensor> LinearRecurrence(const Tensor& u_re, const Tensor& u_im,
                                            const Tensor& lambda_re, const Tensor& lambda_im,
-                                           const std::vector<int64_t>& run_begins) {
-  if (!u_re.device().is_cpu()) {
+                                           const std::vector<int64_t>& run_begins, bool portable) {
+  if (portable || !u_re.device().is_cpu()) {
     return LinearRecurrenceByDoubling(u_re, u_im, lambda_re, lambda_im, run_begins);
   }
   variable_list h = LinearRecurrenceFunction::apply(u_re, u_im, lambda_re, lambda_im, run_begins);
@@ -459,8 +390,8 @@ std::pair<Tensor, Tensor> LinearRecurrence(const Tensor& u_re, const Tensor& u_i
 }
 
 Tensor FrozenInputLinear(const Tensor& x, const Tensor& weight, const Tensor& bias,
-                         Precision precision) {
-  return FrozenInputLinearFunction::apply(x.contiguous(), weight, bias, precision);
+                         const Arithmetic& arithmetic) {
+  return FrozenInputLinearFunction::apply(x.contiguous(), weight, bias, arithmetic);
 }
 
 Tensor ItemEmbeddings(const ItemTensors& items) {
@@ -468,12 +399,12 @@ Tensor ItemEmbeddings(const ItemTensors& items) {
   return items.residual.defined() ? content + items.residual : content;
 }
 
-NestedCrossEntropy::NestedCrossEntropy(const NestedSoftmaxOptions& options)
-    : options_(options), single_(options), double_(options) {}
+NestedCrossEntropy::NestedCrossEntropy(const NestedSoftmaxOptions& options, bool portable)
+    : options_(options), portable_(portable), single_(options), double_(options) {}
 
 Tensor NestedCrossEntropy::operator()(const Tensor& z, const ItemTensors& items,
                                       const Tensor& labels) {
-  if (!z.device().is_cpu()) {
+  if (portable_ || !z.device().is_cpu()) {
     flops_ = 0;
     return FromTable(z, ItemEmbeddings(items), labels.to(z.device()), items.offset);
   }

@@ -15,28 +15,21 @@
 #include <vector>
 
 #include "base/nested_sizes.h"
+#include "model/nested_products.h"
 #include "model/nested_softmax.h"
 
 namespace nestrec {
-
-// Number of weights of a NestedLinear: sum over levels of w_j * s_j.
-int64_t RaggedWeights(const NestedSizes& sizes);
-
-// Level `level` of a ragged weight as a view [w_j, s_j]. `weight` is [RaggedWeights(sizes)]: the
-// levels' matrices one after the other, row-major, no zeros stored.
-torch::Tensor RaggedLevel(const torch::Tensor& weight, const NestedSizes& sizes, int level);
 
 // y[:, level j] = x[:, :s_j] W_j^T + b_j.
 // x [P, D], weight [RaggedWeights], bias [D] or undefined -> [P, D].
 torch::Tensor NestedLinear(const torch::Tensor& x, const torch::Tensor& weight,
                            const torch::Tensor& bias, const NestedSizes& sizes,
-                           Precision precision = Precision::kFloat32);
+                           const Arithmetic& arithmetic = {});
 
 // y = x W^T + b for an x that gets no gradient: frozen features.
 // x [P, F], weight [D, F], bias [D] -> [P, D].
 torch::Tensor FrozenInputLinear(const torch::Tensor& x, const torch::Tensor& weight,
-                                const torch::Tensor& bias,
-                                Precision precision = Precision::kFloat32);
+                                const torch::Tensor& bias, const Arithmetic& arithmetic = {});
 
 // Every level normalised on its own (eps 1e-5). x [P, D], scale [D], shift [D] -> [P, D].
 torch::Tensor NestedLayerNorm(const torch::Tensor& x, const torch::Tensor& scale,
@@ -44,12 +37,11 @@ torch::Tensor NestedLayerNorm(const torch::Tensor& x, const torch::Tensor& scale
 
 // h_t = lambda * h_{t-1} + u_t (complex, elementwise) over each run of rows; h before a run is 0.
 // u_re, u_im [P, D]; lambda_re, lambda_im [D]; run_begins int64 [runs + 1], ascending from 0 to P
-// -> h_re, h_im [P, D]. On the CPU one pass over the rows, elsewhere by doubling.
-std::pair<torch::Tensor, torch::Tensor> LinearRecurrence(const torch::Tensor& u_re,
-                                                         const torch::Tensor& u_im,
-                                                         const torch::Tensor& lambda_re,
-                                                         const torch::Tensor& lambda_im,
-                                                         const std::vector<int64_t>& run_begins);
+// -> h_re, h_im [P, D]. On the CPU one pass over the rows; elsewhere, or where
+// `portable`, by doubling.
+std::pair<torch::Tensor, torch::Tensor> LinearRecurrence(
+    const torch::Tensor& u_re, const torch::Tensor& u_im, const torch::Tensor& lambda_re,
+    const torch::Tensor& lambda_im, const std::vector<int64_t>& run_begins, bool portable = false);
 
 // The same by libtorch's own operations, in log2 of the longest run rounds. Any device.
 std::pair<torch::Tensor, torch::Tensor> LinearRecurrenceByDoubling(
@@ -70,13 +62,13 @@ struct ItemTensors {
 // [N + 1, D].
 torch::Tensor ItemEmbeddings(const ItemTensors& items);
 
-// The loss of nested_softmax.h. On the CPU fused, with the gradients, in one pass; elsewhere by
-// libtorch's own operations, in float32.
+// The loss of nested_softmax.h. On the CPU fused, with the gradients, in one pass; elsewhere, or
+// where `portable`, by libtorch's own operations, in float32.
 //
 // Thread safety: one thread at a time.
 class NestedCrossEntropy {
  public:
-  explicit NestedCrossEntropy(const NestedSoftmaxOptions& options);
+  explicit NestedCrossEntropy(const NestedSoftmaxOptions& options, bool portable = false);
 
   // z [P, D], labels int64 [P] on the CPU, P > 0 -> scalar.
   torch::Tensor operator()(const torch::Tensor& z, const ItemTensors& items,
@@ -91,6 +83,7 @@ class NestedCrossEntropy {
  private:
   friend struct FusedCrossEntropyFunction;
   NestedSoftmaxOptions options_;
+  bool portable_;
   NestedSoftmax<float> single_;
   NestedSoftmax<double> double_;
   int64_t flops_ = 0;

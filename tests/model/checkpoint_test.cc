@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
 #include <nlohmann/json.hpp>
 
@@ -10,6 +11,7 @@
 #include "absl/strings/str_replace.h"
 #include "base/file.h"
 #include "base/random.h"
+#include "model/checkpoint_metadata.h"
 #include "model/encoder.h"
 #include "model/metrics_json.h"
 #include "model/model_view.h"
@@ -51,6 +53,32 @@ class CheckpointTest : public testing::Test {
   std::string bytes_;
 };
 
+// Compares all tensors of two views.
+void ExpectSameTensors(ModelView actual, ModelView expected, int64_t feature_width) {
+  ASSERT_EQ(actual.sizes, expected.sizes);
+  EXPECT_EQ(actual.architecture, expected.architecture);
+  const auto tensors = [feature_width](ModelView& view, int level) {
+    std::vector<std::pair<std::string, std::span<const float>>> list;
+    EXPECT_TRUE(VisitLevel(view, feature_width, level,
+                           [&list](const std::string& name, const std::vector<int64_t>&,
+                                   std::span<const float>& values) {
+                             list.emplace_back(name, values);
+                             return absl::OkStatus();
+                           })
+                    .ok());
+    return list;
+  };
+  for (int level = 0; level < actual.sizes.levels(); ++level) {
+    const auto a = tensors(actual, level);
+    const auto b = tensors(expected, level);
+    ASSERT_EQ(a.size(), b.size());
+    for (size_t i = 0; i < a.size(); ++i) {
+      EXPECT_EQ(a[i].first, b[i].first);
+      EXPECT_TRUE(std::ranges::equal(a[i].second, b[i].second)) << a[i].first;
+    }
+  }
+}
+
 TEST_F(CheckpointTest, KeepsWeightsItemsCatalogueAndMetadata) {
   const auto checkpoint = Checkpoint::Open(path_, {});
   ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
@@ -60,27 +88,55 @@ TEST_F(CheckpointTest, KeepsWeightsItemsCatalogueAndMetadata) {
   EXPECT_EQ((*checkpoint)->info().test.size(), 3u);
   EXPECT_EQ((*checkpoint)->catalogue()->id(3), RandomModelItemId(3));
   EXPECT_EQ((*checkpoint)->catalogue()->Find(RandomModelItemId(30)), 30);
-  ModelView written = model_.view();
-  ModelView read = (*checkpoint)->view();
-  for (int level = 0; level < 3; ++level) {
-    std::vector<std::span<const float>> expected;
-    const auto collect = [](std::vector<std::span<const float>>& list) {
-      return
-          [&list](const std::string&, const std::vector<int64_t>&, std::span<const float>& values) {
-            list.push_back(values);
-            return absl::OkStatus();
-          };
-    };
-    std::vector<std::span<const float>> actual;
-    const int64_t width = FeatureWidth((*checkpoint)->info());
-    ASSERT_TRUE(VisitLevel(written, width, level, collect(expected)).ok());
-    ASSERT_TRUE(VisitLevel(read, width, level, collect(actual)).ok());
-    ASSERT_EQ(actual.size(), expected.size());
-    for (size_t i = 0; i < actual.size(); ++i) {
-      EXPECT_TRUE(
-          std::equal(actual[i].begin(), actual[i].end(), expected[i].begin(), expected[i].end()));
+  ExpectSameTensors((*checkpoint)->view(), model_.view(), FeatureWidth((*checkpoint)->info()));
+}
+
+TEST_F(CheckpointTest, KeepsEveryArchitectureAndItsPrefixes) {
+  const std::vector<Architecture> architectures = {
+      {.mixer = Mixer::kGru},
+      {.mixer = Mixer::kAttention, .head_width = 3},
+      {.mixer = Mixer::kAttention,
+       .head_width = 4,
+       .feed_forward = FeedForward::kRelu,
+       .final_norm = true,
+       .input_scale = 0.1f},
+      {.mixer = Mixer::kLru, .final_norm = true},
+  };
+  for (const Architecture& architecture : architectures) {
+    SCOPED_TRACE(Describe(architecture));
+    for (const int feature_width : {0, 5}) {  // learned vectors alone, or content
+      const RandomModel model({.sizes = {4, 8, 20},
+                               .blocks = 2,
+                               .items = 30,
+                               .feature_width = feature_width,
+                               .architecture = architecture});
+      const std::string path = folder_.File("kept.safetensors");
+      ASSERT_TRUE(model.Write(path).ok());
+      const auto checkpoint = Checkpoint::Open(path, {});
+      ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+      EXPECT_EQ((*checkpoint)->info().modalities.empty(), feature_width == 0);
+      ExpectSameTensors((*checkpoint)->view(), model.view(), feature_width);
+
+      const std::string narrow_path = folder_.File("kept_narrow.safetensors");
+      ASSERT_TRUE((*checkpoint)->Export(2, narrow_path).ok());
+      const auto narrow = Checkpoint::Open(narrow_path, {});
+      ASSERT_TRUE(narrow.ok()) << narrow.status();
+      const std::vector<float> wide_z = EncodeSome(**checkpoint, 3);
+      const std::vector<float> narrow_z = EncodeSome(**narrow, 2);
+      for (size_t row = 0; row < 2; ++row) {
+        for (size_t c = 0; c < 8; ++c) EXPECT_EQ(narrow_z[row * 8 + c], wide_z[row * 20 + c]);
+      }
     }
   }
+}
+
+TEST_F(CheckpointTest, AFileThatNamesNoMixerIsAnLru) {
+  const auto file = *SafetensorsFile::Open(path_, true);
+  std::map<std::string, std::string> metadata = file->metadata();
+  ASSERT_EQ(metadata.erase("mixer"), 1u);
+  const auto parsed = ParseMetadata(path_, metadata);
+  ASSERT_TRUE(parsed.ok()) << parsed.status();
+  EXPECT_EQ(parsed->architecture, Architecture());
 }
 
 TEST_F(CheckpointTest, ExportedPrefixIsTheBigModelAtThatSize) {
@@ -230,7 +286,17 @@ TEST_F(CheckpointMetadataTest, InconsistentMetadataIsRefusedWithItsKey) {
   EXPECT_THAT(OpenWith("items", "31").message(), HasSubstr("catalogue.item_id_offsets"));
   EXPECT_THAT(OpenWith("items", "99999999999999999999").message(), HasSubstr("'items'"));
   EXPECT_THAT(OpenWith("max_len", "-1").message(), HasSubstr("'max_len'"));
-  EXPECT_THAT(OpenWith("modalities", "[]").message(), HasSubstr("'modalities'"));
+  EXPECT_THAT(OpenWith("modalities", "{}").message(), HasSubstr("'modalities'"));
+  EXPECT_THAT(OpenWith("mixer", "rnn").message(),
+              HasSubstr("'mixer': 'rnn' is unknown; use lru, gru or attention"));
+  EXPECT_THAT(OpenWith("mixer", "gru").message(), HasSubstr("block.0.gru.Wr.level0.weight"));
+  EXPECT_THAT(OpenWith("mixer", "attention").message(), HasSubstr("'head_width' is missing"));
+  EXPECT_THAT(OpenWith("feed_forward", "tanh").message(), HasSubstr("'feed_forward'"));
+  EXPECT_THAT(OpenWith("final_norm", "2").message(), HasSubstr("'final_norm'"));
+  EXPECT_THAT(OpenWith("final_norm", "1").message(), HasSubstr("final_norm.scale.level0"));
+  for (const char* scale : {"0", "-1", "nan", "inf", "wide"}) {
+    EXPECT_THAT(OpenWith("input_scale", scale).message(), HasSubstr("'input_scale'")) << scale;
+  }
   EXPECT_THAT(OpenWith("modalities", R"([{"name":"text","width":13,"scaling":"none"}])").message(),
               HasSubstr("projector.level0.weight"));
   EXPECT_THAT(OpenWith("test_metrics", "{").message(), HasSubstr("'test_metrics'"));

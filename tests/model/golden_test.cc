@@ -96,7 +96,8 @@ std::vector<Tensor> PartsOf(NetworkParameters& parameters, const NestedSizes& si
   if (name == "projector.bias") return {get(parameters.projector_bias)};
   const std::vector<std::string> parts = absl::StrSplit(name, '.');
   BlockParameters& b = parameters.blocks.at(static_cast<size_t>(std::stoi(parts[1])));
-  if (parts[3] == "nu_theta_gamma_log") return {get(b.nu_log), get(b.theta_log), get(b.gamma_log)};
+  if (parts[3] == "nu_theta_gamma_log")
+    return {get(b.lru.nu_log), get(b.lru.theta_log), get(b.lru.gamma_log)};
   const bool is_norm = absl::StartsWith(parts[2], "norm");
   const int level = std::stoi(parts[is_norm ? 3 : 4].substr(5));
   const bool is_bias = parts[is_norm ? 4 : 5] == "bias";
@@ -105,10 +106,10 @@ std::vector<Tensor> PartsOf(NetworkParameters& parameters, const NestedSizes& si
   const std::map<std::string, std::pair<Tensor*, Tensor*>> layers = {
       {"norm1", {&b.norm1_scale, &b.norm1_shift}},
       {"norm2", {&b.norm2_scale, &b.norm2_shift}},
-      {"Bre", {&b.b_re, &b.b_re_bias}},
-      {"Bim", {&b.b_im, &b.b_im_bias}},
-      {"Cre", {&b.c_re, &b.c_re_bias}},
-      {"Cim", {&b.c_im, nullptr}},
+      {"Bre", {&b.lru.b_re, &b.lru.b_re_bias}},
+      {"Bim", {&b.lru.b_im, &b.lru.b_im_bias}},
+      {"Cre", {&b.lru.c_re, &b.lru.c_re_bias}},
+      {"Cim", {&b.lru.c_im, nullptr}},
       {"Wg", {&b.wg, &b.wg_bias}},
       {"W1", {&b.w1, &b.w1_bias}},
       {"W2", {&b.w2, &b.w2_bias}},

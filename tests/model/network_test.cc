@@ -4,7 +4,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "model/encoder.h"
+#include "model/item_sample.h"
 #include "model/nested_ops.h"
 #include "tests/testing/cycle_dataset.h"
 
@@ -13,17 +16,35 @@ namespace {
 
 using torch::Tensor;
 
-class NetworkTest : public testing::TestWithParam<int> {
+struct Case {
+  Architecture architecture;
+  int blocks = 1;
+  bool content = true;   // features
+  bool vectors = false;  // learned vectors per item
+};
+
+class NetworkTest : public testing::TestWithParam<Case> {
  protected:
   NetworkTest()
       : sizes_(*NestedSizes::Create({4, 8, 24, 40})),
-        features_(torch::cat({torch::zeros({1, 9}), torch::randn({25, 9})}, 0)),
-        network_({.sizes = sizes_, .blocks = GetParam(), .max_len = 6, .feature_width = 9},
+        features_(Features(GetParam().content ? 9 : 0)),
+        network_({.sizes = sizes_,
+                  .blocks = GetParam().blocks,
+                  .max_len = 6,
+                  .feature_width = features_.size(1),
+                  .architecture = GetParam().architecture,
+                  .item_residual = GetParam().vectors,
+                  .items = 25},
                  Random(3)) {
     // B's and C's imaginary parts start at 0: disturb everything, so that every weight matters.
     const torch::NoGradGuard no_grad;
     for (const auto& parameter : network_.parameters().All())
       parameter.tensor->add_(torch::randn_like(*parameter.tensor) * 0.05);
+  }
+
+  static Tensor Features(int64_t width) {
+    torch::manual_seed(11);
+    return torch::cat({torch::zeros({1, width}), torch::randn({25, width})}, 0);
   }
 
   // The network of the first `levels` levels, with copies of their weights alone.
@@ -37,10 +58,12 @@ class NetworkTest : public testing::TestWithParam<int> {
     const auto source = network_.parameters().All();
     const auto target = narrow.parameters().All();
     for (size_t i = 0; i < source.size(); ++i) {
-      // Ragged weights are level after level, so a narrow model's are the first of the wide one's.
-      const int64_t rows = target[i].tensor->size(0);
-      EXPECT_TRUE(rows == dim || rows == ragged) << target[i].name;
-      target[i].tensor->copy_(source[i].tensor->narrow(0, 0, rows));
+      // One vector per item or place is cut to its first columns. Ragged weights are level after
+      // level, so a narrow model's are the first of the wide one's; so are projector and biases.
+      const bool is_rows = target[i].name == "item_residual" || target[i].name == "positions";
+      const int64_t count = target[i].tensor->size(is_rows ? 1 : 0);
+      EXPECT_TRUE(count == dim || count == ragged) << target[i].name;
+      target[i].tensor->copy_(source[i].tensor->narrow(is_rows ? 1 : 0, 0, count));
     }
     return narrow;
   }
@@ -71,11 +94,14 @@ TEST_P(NetworkTest, EverySubModelAloneGivesThePrefixOfTheFullOne) {
     EXPECT_LE((narrow_items - items.narrow(1, 0, dim)).abs().max().item<float>(), 1e-6) << dim;
     const Network::Activations alone = narrow.Run(Batch(), features_, false);
     const Tensor& narrow_z = alone.z;
-    for (size_t block = 0; block < wide.h_re.size(); ++block) {
-      const Tensor re = alone.h_re[block] - wide.h_re[block].narrow(1, 0, dim);
-      const Tensor im = alone.h_im[block] - wide.h_im[block].narrow(1, 0, dim);
-      EXPECT_LE(torch::maximum(re.abs().max(), im.abs().max()).item<float>(), 1e-6)
-          << "states of block " << block << " at " << dim;
+    for (size_t block = 0; block < wide.states.size(); ++block) {
+      ASSERT_EQ(alone.states[block].size(), wide.states[block].size());
+      for (size_t part = 0; part < wide.states[block].size(); ++part) {
+        const Tensor difference =
+            alone.states[block][part] - wide.states[block][part].narrow(1, 0, dim);
+        EXPECT_LE(difference.abs().max().item<float>(), 1e-6)
+            << "states of block " << block << " at " << dim;
+      }
     }
     EXPECT_LE((narrow_z - z.narrow(1, 0, dim)).abs().max().item<float>(), 1e-6) << dim;
     const Tensor scores = torch::mm(narrow_z, narrow_items.t());
@@ -156,7 +182,115 @@ TEST_P(NetworkTest, EncoderRefusesWhatItCannotEncode) {
   EXPECT_THAT(encode({1}, 4, std::span(z).first(39)), testing::HasSubstr("40 are needed"));
 }
 
-INSTANTIATE_TEST_SUITE_P(Blocks, NetworkTest, testing::Values(1, 2, 3));
+TEST_P(NetworkTest, APackedBatchGivesWhatItsSequencesGiveOneByOne) {
+  const torch::NoGradGuard no_grad;
+  const PackedBatch batch = Batch();
+  const Tensor together = network_.Forward(batch, features_, false);
+  for (size_t run = 0; run + 1 < batch.run_begins.size(); ++run) {
+    const auto begin = batch.tokens.begin() + batch.run_begins[run];
+    const auto end = batch.tokens.begin() + batch.run_begins[run + 1];
+    PackedBatch alone;
+    alone.Append(std::vector<int64_t>(begin, end), std::vector<int64_t>(end - begin, 1));
+    const Tensor z = network_.Forward(alone, features_, false);
+    const Tensor difference = z - together.narrow(0, batch.run_begins[run], end - begin);
+    EXPECT_LE(difference.abs().max().item<float>(), 2e-6) << "run " << run;
+  }
+}
+
+TEST_P(NetworkTest, LibtorchsOperationsGiveTheSameLossAndGradients) {
+  NetworkOptions options = network_.options();
+  options.portable = true;
+  Network portable(options, Random(3));
+  const auto source = network_.parameters().All();
+  const auto target = portable.parameters().All();
+  {
+    const torch::NoGradGuard no_grad;
+    for (size_t i = 0; i < source.size(); ++i) target[i].tensor->copy_(*source[i].tensor);
+  }
+  const auto loss_of = [&](Network& network) {
+    const Tensor loss = network.Loss(Batch(), network.Forward(Batch(), features_, true), features_);
+    loss.backward();
+    return loss.item<double>();
+  };
+  const double loss = loss_of(network_);
+  EXPECT_NEAR(loss_of(portable), loss, 1e-5 * loss);
+  for (size_t i = 0; i < source.size(); ++i) {
+    const Tensor expected = source[i].tensor->grad();
+    const Tensor actual = target[i].tensor->grad();
+    // The projector's bias adds the same to all scores: its gradient comes from the tokens alone.
+    ASSERT_TRUE(expected.defined() && actual.defined()) << source[i].name;
+    EXPECT_LE((actual - expected).abs().max().item<double>(),
+              2e-5 * (1e-3 + expected.abs().max().item<double>()))
+        << source[i].name;
+  }
+}
+
+TEST_P(NetworkTest, EveryParameterHasAGradient) {
+  network_.Loss(Batch(), network_.Forward(Batch(), features_, true), features_).backward();
+  for (const auto& parameter : network_.parameters().All()) {
+    ASSERT_TRUE(parameter.tensor->grad().defined()) << parameter.name;
+    EXPECT_GT(parameter.tensor->grad().abs().max().item<float>(), 0) << parameter.name;
+  }
+}
+
+TEST_P(NetworkTest, ASampledLossLearnsWhateverItemsAreMadeOf) {
+  const PackedBatch batch = Batch();
+  ItemSample sample;
+  sample.items = {1, 2, 3, 4, 9, 11, 12, 13, 8, 20, 25, 17};
+  sample.offsets.assign(sample.items.size(), 0.5);
+  for (const int64_t label : batch.labels) {
+    const auto at = std::find(sample.items.begin(), sample.items.end(), label);
+    ASSERT_NE(at, sample.items.end());
+    sample.labels.push_back(at - sample.items.begin());
+  }
+  const Tensor z = network_.Forward(batch, features_, false);
+  const Tensor loss = network_.Loss(batch, z, features_, sample);
+  // Equal offsets change no softmax: the plain loss over those items.
+  const Tensor items = network_.ItemEmbeddings(features_).index_select(
+      0, torch::tensor(sample.items, torch::kInt64));
+  double expected = 0;
+  for (int level = 0; level < sizes_.levels(); ++level) {
+    const int64_t dim = sizes_.end(level);
+    const Tensor logits = torch::mm(z.narrow(1, 0, dim), items.narrow(1, 0, dim).t());
+    expected +=
+        torch::nn::functional::cross_entropy(logits, torch::tensor(sample.labels, torch::kInt64))
+            .item<double>() /
+        sizes_.levels();
+  }
+  EXPECT_NEAR(loss.item<double>(), expected, 1e-4 * expected);
+}
+
+TEST(NetworkPositionsTest, ASequenceLongerThanMaxLenIsAnError) {
+  const Network network({.sizes = *NestedSizes::Create({4, 8}),
+                         .max_len = 3,
+                         .architecture = {.mixer = Mixer::kAttention},
+                         .item_residual = true,
+                         .items = 9},
+                        Random(3));
+  PackedBatch batch;
+  batch.Append(std::vector<int64_t>{1, 2, 3, 4}, std::vector<int64_t>{2, 3, 4, 5});
+  EXPECT_THROW(network.Forward(batch, torch::zeros({10, 0}), false), c10::Error);
+}
+
+std::vector<Case> Cases() {
+  std::vector<Case> cases;
+  for (const int blocks : {1, 2, 3}) {
+    for (const Mixer mixer : {Mixer::kLru, Mixer::kGru, Mixer::kAttention}) {
+      cases.push_back({.architecture = {.mixer = mixer, .head_width = 8}, .blocks = blocks});
+    }
+  }
+  const Architecture sasrec = {.mixer = Mixer::kAttention,
+                               .head_width = 16,
+                               .feed_forward = FeedForward::kRelu,
+                               .final_norm = true,
+                               .input_scale = 6.0f};
+  cases.push_back({.architecture = sasrec, .blocks = 2, .content = false, .vectors = true});
+  cases.push_back({.architecture = {}, .blocks = 1, .content = false, .vectors = true});
+  cases.push_back({.architecture = {.mixer = Mixer::kGru}, .blocks = 1, .vectors = true});
+  return cases;
+}
+
+INSTANTIATE_TEST_SUITE_P(Architectures, NetworkTest, testing::ValuesIn(Cases()));
 
 }  // namespace
 }  // namespace nestrec

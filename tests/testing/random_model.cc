@@ -19,7 +19,9 @@ ModelInfo InfoOf(const RandomModelOptions& options) {
   info.name = "random";
   info.max_len = options.max_len;
   info.items = options.items;
-  info.modalities = {{.name = "text", .width = options.feature_width, .scaling = "none"}};
+  if (options.feature_width > 0) {
+    info.modalities = {{.name = "text", .width = options.feature_width, .scaling = "none"}};
+  }
   info.recipe_json = "{}";
   info.dataset_fingerprint = "0000000000000000";
   info.created = "2025-01-31T12:00:00Z";
@@ -78,7 +80,8 @@ std::string RandomModelItemId(int64_t item) {
 }
 
 RandomModel::RandomModel(const RandomModelOptions& options)
-    : view_(EmptyView(SizesOf(options), options.blocks, options.items + 1, options.max_len)),
+    : view_(EmptyView(SizesOf(options), options.blocks, options.items + 1, options.max_len,
+                      options.architecture)),
       info_(InfoOf(options)),
       catalogue_(CatalogueOf(options)) {
   Random random(options.seed);

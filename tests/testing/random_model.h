@@ -26,7 +26,8 @@ struct RandomModelOptions {
   std::vector<int> sizes = {8, 16, 32};
   int blocks = 1;
   int64_t items = 200;
-  int feature_width = 12;
+  int feature_width = 12;  // 0: no modality
+  Architecture architecture = {};
   int max_len = 10;
   bool with_metrics = true;  // made up: recall@10 on test is dim / 1000
   uint64_t seed = 1;

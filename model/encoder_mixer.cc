@@ -1,0 +1,341 @@
+#include "model/encoder_mixer.h"
+
+#include <cblas.h>
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+namespace nestrec {
+namespace {
+
+float Sigmoid(float x) { return 1.0f / (1.0f + std::exp(-x)); }
+
+// What all mixers share: where they are and how wide.
+class MixerBase : public LevelMixer {
+ protected:
+  explicit MixerBase(const Context& context) : context_(context) {}
+
+  int Begin(int level) const { return context_.view->sizes.begin(level); }
+  int End(int level) const { return context_.view->sizes.end(level); }
+  int Width(int level) const { return context_.view->sizes.width(level); }
+  const BlockLevel& Weights(int level) const {
+    return context_.view->blocks[context_.block][static_cast<size_t>(level)];
+  }
+  const PackedHistories& histories() const { return *context_.histories; }
+  int64_t dim() const { return context_.dim; }
+  std::vector<float> Matrix(int64_t rows, int64_t columns) const {
+    return std::vector<float>(static_cast<size_t>(rows * columns));
+  }
+  // The row of `out` for position p of `history`; -1 where it has none.
+  int64_t OutRow(int64_t history, int64_t p) const {
+    if (!context_.last_only) return p;
+    return p + 1 == histories().begin(history + 1) ? history : -1;
+  }
+  // What the layer makes of all positions' n: [positions, w_j], one after the other.
+  void Gate(const LinearLevel& layer, int level, const float* n, std::vector<float>& y) const {
+    y.resize(static_cast<size_t>(histories().positions() * Width(level)));
+    Apply(layer, {.rows = histories().positions(),
+                  .x = n,
+                  .ldx = dim(),
+                  .y = y.data(),
+                  .ldy = Width(level),
+                  .width = Width(level),
+                  .columns = End(level)});
+  }
+  // out[:, level] += layer of `state` [rows, dim].
+  void AddOutput(const LinearLevel& layer, int level, const std::vector<float>& state, float* out,
+                 float factor = 1.0f) const {
+    Apply(layer, {.rows = context_.rows(),
+                  .x = state.data(),
+                  .ldx = dim(),
+                  .y = out + Begin(level),
+                  .ldy = dim(),
+                  .width = Width(level),
+                  .columns = End(level),
+                  .accumulate = true,
+                  .factor = factor});
+  }
+
+  const Context context_;
+};
+
+class LruMixer : public MixerBase {
+ public:
+  explicit LruMixer(const Context& context)
+      : MixerBase(context),
+        h_re_(Matrix(context.rows(), dim())),
+        h_im_(Matrix(context.rows(), dim())) {}
+
+  void AddLevel(int level, const float* n, float* out) override {
+    const LruLevel& weights = Weights(level).lru;
+    Gate(weights.b_re, level, n, u_re_);
+    Gate(weights.b_im, level, n, u_im_);
+    Scan(Begin(level), Width(level));
+    AddOutput(weights.c_im, level, h_im_, out, -1.0f);
+    AddOutput(weights.c_re, level, h_re_, out);
+  }
+
+ private:
+  // h_t = lambda * h_{t-1} + gamma * u_t over each history.
+  void Scan(int begin, int width) {
+    const float* lambda_re = context_.lru->lambda_re.data() + begin;
+    const float* lambda_im = context_.lru->lambda_im.data() + begin;
+    const float* gamma = context_.lru->gamma.data() + begin;
+    state_re_.resize(static_cast<size_t>(width));
+    state_im_.resize(static_cast<size_t>(width));
+    for (int64_t h = 0; h < histories().histories(); ++h) {
+      std::fill(state_re_.begin(), state_re_.end(), 0.0f);
+      std::fill(state_im_.begin(), state_im_.end(), 0.0f);
+      for (int64_t p = histories().begin(h); p < histories().begin(h + 1); ++p) {
+        const float* u_re = u_re_.data() + p * width;
+        const float* u_im = u_im_.data() + p * width;
+        for (int c = 0; c < width; ++c) {
+          const float re =
+              lambda_re[c] * state_re_[c] - lambda_im[c] * state_im_[c] + gamma[c] * u_re[c];
+          const float im =
+              lambda_re[c] * state_im_[c] + lambda_im[c] * state_re_[c] + gamma[c] * u_im[c];
+          state_re_[c] = re;
+          state_im_[c] = im;
+        }
+        if (const int64_t row = OutRow(h, p); row >= 0) {
+          std::copy_n(state_re_.data(), width, h_re_.data() + row * dim() + begin);
+          std::copy_n(state_im_.data(), width, h_im_.data() + row * dim() + begin);
+        }
+      }
+    }
+  }
+
+  std::vector<float> h_re_, h_im_;          // [rows, dim]
+  std::vector<float> u_re_, u_im_;          // [positions, w_j]
+  std::vector<float> state_re_, state_im_;  // [w_j]
+};
+
+class GruMixer : public MixerBase {
+ public:
+  explicit GruMixer(const Context& context)
+      : MixerBase(context),
+        previous_(Matrix(histories().positions(), dim())),
+        h_(Matrix(context.rows(), dim())),
+        longest_first_(static_cast<size_t>(histories().histories())) {
+    std::iota(longest_first_.begin(), longest_first_.end(), 0);
+    std::stable_sort(longest_first_.begin(), longest_first_.end(), [this](int64_t a, int64_t b) {
+      return histories().length(a) > histories().length(b);
+    });
+  }
+
+  void AddLevel(int level, const float* n, float* out) override {
+    const GruLevel& weights = Weights(level).gru;
+    Gate(weights.wr, level, n, reset_);
+    Gate(weights.wu, level, n, update_);
+    Gate(weights.wc, level, n, candidate_);
+    // What the narrower levels' states say is known for all positions at once.
+    recalled_.assign(candidate_.size(), 0.0f);
+    if (level > 0) {
+      AddNarrower(weights.ur, level, reset_);
+      AddNarrower(weights.uu, level, update_);
+      AddNarrower(weights.uc, level, recalled_);
+    }
+    Scan(weights, level);
+    AddOutput(weights.o, level, h_, out);
+  }
+
+ private:
+  void AddNarrower(const LinearLevel& layer, int level, std::vector<float>& gate) {
+    Apply(layer, {.rows = histories().positions(),
+                  .x = previous_.data(),
+                  .ldx = dim(),
+                  .y = gate.data(),
+                  .ldy = Width(level),
+                  .width = Width(level),
+                  .columns = Begin(level),
+                  .accumulate = true});
+  }
+
+  // The level's own part of the recurrence: step by step, all histories that are that long at once.
+  void Scan(const GruLevel& weights, int level) {
+    const int width = Width(level);
+    const int64_t count = histories().histories();
+    const int64_t steps = histories().length(longest_first_.front());
+    state_.assign(static_cast<size_t>(count * width), 0.0f);
+    for (std::vector<float>* gate : {&own_reset_, &own_update_, &own_recalled_}) {
+      gate->assign(state_.size(), 0.0f);
+    }
+    int64_t alive = count;
+    for (int64_t step = 0; step < steps; ++step) {
+      while (histories().length(longest_first_[static_cast<size_t>(alive - 1)]) <= step) --alive;
+      if (step > 0) {
+        Own(weights.ur, level, alive, own_reset_);
+        Own(weights.uu, level, alive, own_update_);
+        Own(weights.uc, level, alive, own_recalled_);
+      }
+      for (int64_t i = 0; i < alive; ++i) Step(level, step, i);
+    }
+  }
+
+  void Own(const LinearLevel& layer, int level, int64_t rows, std::vector<float>& gate) const {
+    const int width = Width(level);
+    Apply(layer, {.rows = rows,
+                  .x = state_.data(),
+                  .ldx = width,
+                  .y = gate.data(),
+                  .ldy = width,
+                  .width = width,
+                  .columns = width,
+                  .first = Begin(level)});
+  }
+
+  void Step(int level, int64_t step, int64_t i) {
+    const int width = Width(level);
+    const int64_t history = longest_first_[static_cast<size_t>(i)];
+    const int64_t p = histories().begin(history) + step;
+    const size_t at = static_cast<size_t>(p * width);
+    const size_t own = static_cast<size_t>(i * width);
+    for (size_t c = 0; c < static_cast<size_t>(width); ++c) {
+      const float r = Sigmoid(reset_[at + c] + own_reset_[own + c]);
+      const float u = Sigmoid(update_[at + c] + own_update_[own + c]);
+      const float candidate =
+          std::tanh(candidate_[at + c] + r * (recalled_[at + c] + own_recalled_[own + c]));
+      state_[own + c] = candidate + u * (state_[own + c] - candidate);
+    }
+    const float* state = state_.data() + own;
+    if (p + 1 < histories().begin(history + 1)) {
+      std::copy_n(state, width, previous_.data() + (p + 1) * dim() + Begin(level));
+    }
+    if (const int64_t row = OutRow(history, p); row >= 0) {
+      std::copy_n(state, width, h_.data() + row * dim() + Begin(level));
+    }
+  }
+
+  std::vector<float> previous_;  // [positions, dim]: the state before each position
+  std::vector<float> h_;         // [rows, dim]: the state after
+  std::vector<int64_t> longest_first_;
+  std::vector<float> reset_, update_, candidate_, recalled_;          // [positions, w_j]
+  std::vector<float> state_, own_reset_, own_update_, own_recalled_;  // [histories, w_j]
+};
+
+class AttentionMixer : public MixerBase {
+ public:
+  explicit AttentionMixer(const Context& context)
+      : MixerBase(context), attended_(Matrix(context.rows(), dim())) {
+    if (context.last_only) last_n_ = Matrix(context.rows(), dim());
+  }
+
+  void AddLevel(int level, const float* n, float* out) override {
+    const AttentionLevel& weights = Weights(level).attention;
+    Gate(weights.k, level, n, k_);
+    Gate(weights.v, level, n, v_);
+    Queries(weights.q, level, n);
+    const int head = HeadWidth(Width(level), context_.view->architecture.head_width);
+    for (int64_t h = 0; h < histories().histories(); ++h) {
+      for (int column = 0; column < Width(level); column += head) Attend(level, h, column, head);
+    }
+    AddOutput(weights.o, level, attended_, out);
+  }
+
+ private:
+  // q_ [rows, w_j]: of the positions that are asked for alone.
+  void Queries(const LinearLevel& layer, int level, const float* n) {
+    if (!context_.last_only) return Gate(layer, level, n, q_);
+    const int width = Width(level);
+    for (int64_t h = 0; h < histories().histories(); ++h) {
+      const float* last = n + (histories().begin(h + 1) - 1) * dim();
+      std::copy_n(last + Begin(level), width, last_n_.data() + h * dim() + Begin(level));
+    }
+    q_.resize(static_cast<size_t>(context_.rows() * width));
+    Apply(layer, {.rows = context_.rows(),
+                  .x = last_n_.data(),
+                  .ldx = dim(),
+                  .y = q_.data(),
+                  .ldy = width,
+                  .width = width,
+                  .columns = End(level)});
+  }
+
+  // One head of one history: columns [column, column + head) of the level.
+  void Attend(int level, int64_t history, int column, int head) {
+    const int width = Width(level);
+    const int64_t length = histories().length(history);
+    const int64_t queries = context_.last_only ? 1 : length;
+    const int64_t first_row = context_.last_only ? history : histories().begin(history);
+    const float* keys = k_.data() + histories().begin(history) * width + column;
+    const float* values = v_.data() + histories().begin(history) * width + column;
+    shares_.resize(static_cast<size_t>(queries * length));
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, static_cast<int>(queries),
+                static_cast<int>(length), head, 1.0f / std::sqrt(static_cast<float>(head)),
+                q_.data() + first_row * width + column, width, keys, width, 0.0f, shares_.data(),
+                static_cast<int>(length));
+    for (int64_t i = 0; i < queries; ++i) {
+      float* row = shares_.data() + i * length;
+      const int64_t seen = context_.last_only ? length : i + 1;
+      const float highest = *std::max_element(row, row + seen);
+      float sum = 0;
+      for (int64_t t = 0; t < seen; ++t) sum += row[t] = std::exp(row[t] - highest);
+      for (int64_t t = 0; t < seen; ++t) row[t] /= sum;
+      std::fill(row + seen, row + length, 0.0f);
+    }
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, static_cast<int>(queries), head,
+                static_cast<int>(length), 1.0f, shares_.data(), static_cast<int>(length), values,
+                width, 0.0f, attended_.data() + first_row * dim() + Begin(level) + column,
+                static_cast<int>(dim()));
+  }
+
+  std::vector<float> attended_;   // [rows, dim]
+  std::vector<float> last_n_;     // [histories, dim]: n at the last positions
+  std::vector<float> q_, k_, v_;  // [rows, w_j], [positions, w_j]
+  std::vector<float> shares_;     // [queries, length] of one head
+};
+
+}  // namespace
+
+LruConstants LruConstantsOf(const std::vector<BlockLevel>& block) {
+  LruConstants constants;
+  for (const BlockLevel& level : block) {
+    for (size_t c = 0; c < level.lru.nu_log.size(); ++c) {
+      const float radius = std::exp(-std::exp(level.lru.nu_log[c]));
+      const float phase = std::exp(level.lru.theta_log[c]);
+      constants.lambda_re.push_back(radius * std::cos(phase));
+      constants.lambda_im.push_back(radius * std::sin(phase));
+      constants.gamma.push_back(std::exp(level.lru.gamma_log[c]));
+    }
+  }
+  return constants;
+}
+
+void Apply(const LinearLevel& level, const Product& p) {
+  if (!level.bias.empty()) {
+    for (int64_t r = 0; r < p.rows; ++r) {
+      float* y = p.y + r * p.ldy;
+      if (p.accumulate) {
+        for (int c = 0; c < p.width; ++c) y[c] += level.bias[static_cast<size_t>(c)];
+      } else {
+        std::copy_n(level.bias.data(), p.width, y);
+      }
+    }
+  }
+  const float beta = p.accumulate || !level.bias.empty() ? 1.0f : 0.0f;
+  const int stride = static_cast<int>(level.weight.size()) / p.width;
+  const float* weight = level.weight.data() + p.first;
+  if (p.rows == 1) {
+    cblas_sgemv(CblasRowMajor, CblasNoTrans, p.width, p.columns, p.factor, weight, stride, p.x, 1,
+                beta, p.y, 1);
+  } else {
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, static_cast<int>(p.rows), p.width,
+                p.columns, p.factor, p.x, static_cast<int>(p.ldx), weight, stride, beta, p.y,
+                static_cast<int>(p.ldy));
+  }
+}
+
+std::unique_ptr<LevelMixer> LevelMixer::Create(const Context& context) {
+  switch (context.view->architecture.mixer) {
+    case Mixer::kLru:
+      return std::make_unique<LruMixer>(context);
+    case Mixer::kGru:
+      return std::make_unique<GruMixer>(context);
+    case Mixer::kAttention:
+      return std::make_unique<AttentionMixer>(context);
+  }
+  return nullptr;
+}
+
+}  // namespace nestrec
