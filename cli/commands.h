@@ -14,6 +14,7 @@ namespace nestrec {
 using Command = std::function<absl::Status()>;
 
 void AddEvaluateCommand(CLI::App& app, Command* selected);
+void AddExperimentCommand(CLI::App& app, Command* selected);
 void AddExportCommand(CLI::App& app, Command* selected);
 void AddInspectCommand(CLI::App& app, Command* selected);
 void AddMakeShopCommand(CLI::App& app, Command* selected);

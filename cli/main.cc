@@ -59,6 +59,7 @@ int main(int argc, char** argv) {
   nestrec::AddPrepareCommand(app, &selected);
   nestrec::AddTrainCommand(app, &selected);
   nestrec::AddEvaluateCommand(app, &selected);
+  nestrec::AddExperimentCommand(app, &selected);
   nestrec::AddExportCommand(app, &selected);
   nestrec::AddInspectCommand(app, &selected);
   nestrec::AddServeCommand(app, &selected);
