@@ -1,5 +1,6 @@
 // The mixers at serving: what one block's mixer adds to the histories of one Encode call, level by
-// level, narrow to wide. Only model/encoder.cc includes it.
+// level, narrow to wide. Only the encoder and
+// the stepper include it.
 //
 // Matrices are row-major float32. Positions of all histories are packed row after row; n and out
 // have rows of `dim` floats, of which a level owns columns [sizes.begin(level), sizes.end(level)).
