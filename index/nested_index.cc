@@ -1,0 +1,239 @@
+#include "index/nested_index.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstddef>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/guard.h"
+#include "base/status_macros.h"
+#include "index/exhaustive_search.h"
+
+namespace nestrec {
+namespace {
+
+constexpr int64_t kMostExamples = 64;
+
+class NestedIndexAtLevels : public ItemIndex {
+ public:
+  NestedIndexAtLevels(std::shared_ptr<const NestedIndex> index, int levels, NestedSearchOptions how)
+      : index_(std::move(index)), levels_(levels), how_(how) {}
+
+  absl::StatusOr<SearchResult> Search(std::span<const float> query,
+                                      const SearchOptions& options) const override {
+    return index_->Search(query, levels_, options, how_);
+  }
+  int dim() const override { return index_->store().sizes().end(levels_ - 1); }
+  int64_t items() const override { return index_->store().items(); }
+  // Of the one store of all widths, the share that this width's columns make up.
+  int64_t bytes() const override {
+    return index_->store().bytes() * dim() / index_->store().sizes().max_dim();
+  }
+  bool exact() const override { return how_.share >= 1 && how_.most_scored == 0; }
+  std::string description() const override {
+    std::string text = "nested";
+    if (how_.share < 1) absl::StrAppend(&text, ", bounds at ", how_.share);
+    if (how_.most_scored > 0) absl::StrAppend(&text, ", scores at most ", how_.most_scored);
+    return text;
+  }
+
+ private:
+  std::shared_ptr<const NestedIndex> index_;
+  int levels_;
+  NestedSearchOptions how_;
+};
+
+}  // namespace
+
+NestedIndex::~NestedIndex() {
+  for (auto& slot : scratch_) delete slot.load();
+}
+
+absl::StatusOr<std::shared_ptr<const NestedIndex>> NestedIndex::Create(
+    const LevelVectors& vectors, const Options& options, std::shared_ptr<const void> owner) {
+  NESTREC_ASSIGN_OR_RETURN(
+      auto store, NestedStore::Create(vectors, {.queries = options.queries}, std::move(owner)));
+  return Guard("nested index", [&]() -> absl::StatusOr<std::shared_ptr<const NestedIndex>> {
+    std::shared_ptr<NestedIndex> index(new NestedIndex(std::move(store)));
+    index->funnel_.assign(static_cast<size_t>(vectors.sizes.levels()), true);
+    index->KeepExamples(options.queries);
+    if (options.measure) NESTREC_RETURN_IF_ERROR(index->Measure());
+    return std::shared_ptr<const NestedIndex>(std::move(index));
+  });
+}
+
+absl::Status NestedIndex::CheckLevels(int levels) const {
+  if (levels >= 1 && levels <= store_->sizes().levels()) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("levels is ", levels, "; this store holds ",
+                                                 store_->sizes().levels(), " (sizes ",
+                                                 store_->sizes().ToString(), ")"));
+}
+
+// Spread over what is given, or over the items.
+void NestedIndex::KeepExamples(std::span<const float> queries) {
+  const int64_t dim = store_->sizes().max_dim();
+  const int64_t given = static_cast<int64_t>(queries.size()) / dim;
+  const int64_t from = given > 0 ? given : store_->items();
+  const int64_t kept = std::min(kMostExamples, from);
+  for (int64_t i = 0; i < kept; ++i) {
+    const int64_t row = i * from / kept;
+    if (given > 0) {
+      const auto query = queries.subspan(static_cast<size_t>(row * dim), static_cast<size_t>(dim));
+      examples_.insert(examples_.end(), query.begin(), query.end());
+    } else {
+      for (int level = 0; level < store_->sizes().levels(); ++level) {
+        const auto values = store_->vectors().row(level, row + 1);
+        examples_.insert(examples_.end(), values.begin(), values.end());
+      }
+    }
+  }
+}
+
+std::span<const float> NestedIndex::Example(int64_t i, int levels) const {
+  const size_t dim = static_cast<size_t>(store_->sizes().max_dim());
+  return std::span(examples_).subspan(static_cast<size_t>(i) * dim,
+                                      static_cast<size_t>(store_->sizes().end(levels - 1)));
+}
+
+// Each width answers a few examples both ways, in turns.
+absl::Status NestedIndex::Measure() {
+  constexpr int64_t kRounds = 3;
+  const int64_t examples = static_cast<int64_t>(examples_.size()) / store_->sizes().max_dim();
+  for (int levels = 1; levels <= store_->sizes().levels(); ++levels) {
+    double seconds[2] = {};
+    for (int64_t round = 0; round <= kRounds; ++round) {
+      for (const bool funnel : {false, true}) {
+        const auto start = std::chrono::steady_clock::now();
+        NESTREC_RETURN_IF_ERROR(Search(Example(round * examples / (kRounds + 1), levels), levels,
+                                       {.k = 10}, {.funnel = funnel})
+                                    .status());
+        if (round == 0) continue;  // touches memory for the first time
+        seconds[funnel ? 1 : 0] +=
+            std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+      }
+    }
+    funnel_[static_cast<size_t>(levels) - 1] = seconds[1] < seconds[0];
+  }
+  return absl::OkStatus();
+}
+
+std::unique_ptr<NestedScratch> NestedIndex::TakeScratch() const {
+  for (auto& slot : scratch_) {
+    // Acquire pairs with the release of GiveBack: the arrays' pointers are seen whole.
+    if (NestedScratch* const scratch = slot.exchange(nullptr, std::memory_order_acquire)) {
+      return std::unique_ptr<NestedScratch>(scratch);
+    }
+  }
+  return std::make_unique<NestedScratch>();
+}
+
+void NestedIndex::GiveBack(std::unique_ptr<NestedScratch> scratch) const {
+  for (auto& slot : scratch_) {
+    NestedScratch* empty = nullptr;
+    if (slot.compare_exchange_strong(empty, scratch.get(), std::memory_order_release,
+                                     std::memory_order_relaxed)) {
+      scratch.release();
+      return;
+    }
+  }
+}
+
+absl::StatusOr<SearchResult> NestedIndex::Search(std::span<const float> query, int levels,
+                                                 const SearchOptions& options,
+                                                 const NestedSearchOptions& how,
+                                                 NestedSearchStats* stats) const {
+  NESTREC_RETURN_IF_ERROR(CheckLevels(levels));
+  NESTREC_RETURN_IF_ERROR(
+      CheckSearch(query, options, store_->sizes().end(levels - 1), store_->items()));
+  return Guard("nested search", [&]() -> absl::StatusOr<SearchResult> {
+    std::unique_ptr<NestedScratch> scratch = TakeScratch();
+    NestedSearchOptions chosen = how;
+    chosen.funnel = how.funnel && funnel(levels);
+    NestedSearchStats counted;
+    const NestedSearchRequest request = {query, levels, options};
+    std::vector<SearchResult> results = NestedSearchBatch(*store_, std::span(&request, 1), chosen,
+                                                          *scratch, std::span(&counted, 1));
+    GiveBack(std::move(scratch));
+    if (stats != nullptr) *stats = counted;
+    return std::move(results[0]);
+  });
+}
+
+absl::StatusOr<std::vector<SearchResult>> NestedIndex::SearchBatch(
+    std::span<const NestedSearchRequest> requests, const NestedSearchOptions& how) const {
+  for (size_t i = 0; i < requests.size(); ++i) {
+    absl::Status status = CheckLevels(requests[i].levels);
+    if (status.ok()) {
+      status = CheckSearch(requests[i].query, requests[i].options,
+                           store_->sizes().end(requests[i].levels - 1), store_->items());
+    }
+    if (!status.ok()) {
+      return absl::Status(status.code(), absl::StrCat("request ", i, ": ", status.message()));
+    }
+  }
+  return Guard("nested search", [&]() -> absl::StatusOr<std::vector<SearchResult>> {
+    std::unique_ptr<NestedScratch> scratch = TakeScratch();
+    std::vector<NestedSearchStats> stats(requests.size());
+    std::vector<SearchResult> results =
+        NestedSearchBatch(*store_, requests, how, *scratch, std::span(stats));
+    GiveBack(std::move(scratch));
+    return results;
+  });
+}
+
+absl::StatusOr<NestedSearchOptions> NestedIndex::FindOptions(
+    int levels, int64_t k, const Approximation& approximation) const {
+  NESTREC_RETURN_IF_ERROR(CheckLevels(levels));
+  if (!(approximation.recall > 0 && approximation.recall <= 1)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("recall is ", approximation.recall, "; it must be above 0 and at most 1"));
+  }
+  if (approximation.candidates < 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("candidates is ", approximation.candidates, "; 0 means no limit"));
+  }
+  NestedSearchOptions how = {.most_scored = approximation.candidates};
+  if (approximation.recall >= 1) return how;
+  const int64_t examples = static_cast<int64_t>(examples_.size()) / store_->sizes().max_dim();
+  std::vector<std::vector<ScoredItem>> best;
+  for (int64_t i = 0; i < examples; ++i) {
+    NESTREC_ASSIGN_OR_RETURN(SearchResult result, Search(Example(i, levels), levels, {.k = k}));
+    best.push_back(std::move(result.items));
+  }
+  const auto recall = [&](float share) -> absl::StatusOr<double> {
+    int64_t found = 0;
+    int64_t wanted = 0;
+    for (int64_t i = 0; i < examples; ++i) {
+      NESTREC_ASSIGN_OR_RETURN(const SearchResult result,
+                               Search(Example(i, levels), levels, {.k = k},
+                                      {.share = share, .most_scored = approximation.candidates}));
+      const auto& expected = best[static_cast<size_t>(i)];
+      wanted += static_cast<int64_t>(expected.size());
+      for (const ScoredItem& item : result.items) {
+        found += static_cast<int64_t>(
+            std::binary_search(expected.begin(), expected.end(), item, RanksBefore));
+      }
+    }
+    return wanted == 0 ? 1.0 : static_cast<double>(found) / static_cast<double>(wanted);
+  };
+  float low = 0;  // recall is not reached, as far as is known
+  float high = 1;
+  for (int step = 0; step < 7; ++step) {
+    const float middle = (low + high) / 2;
+    NESTREC_ASSIGN_OR_RETURN(const double reached, recall(middle));
+    (reached >= static_cast<double>(approximation.recall) ? high : low) = middle;
+  }
+  how.share = high;
+  return how;
+}
+
+absl::StatusOr<std::unique_ptr<const ItemIndex>> NestedIndex::AtLevels(
+    std::shared_ptr<const NestedIndex> index, int levels, const Approximation& approximation) {
+  constexpr int64_t kUsualCount = 100;
+  NESTREC_ASSIGN_OR_RETURN(const NestedSearchOptions how,
+                           index->FindOptions(levels, kUsualCount, approximation));
+  return std::make_unique<const NestedIndexAtLevels>(std::move(index), levels, how);
+}
+
+}  // namespace nestrec

@@ -1,0 +1,102 @@
+// The nested index: one store for all widths, exact unless asked otherwise.
+//
+//   NESTREC_ASSIGN_OR_RETURN(auto index, NestedIndex::Create(vectors, {}, checkpoint));
+//   NESTREC_ASSIGN_OR_RETURN(SearchResult best, index->Search(z, /*levels=*/3, {.k = 10}));
+//   std::unique_ptr<const ItemIndex> at64 = NestedIndex::AtLevels(index, 4, {});
+//
+// Widths are named by their number of levels. Results are those of brute force by canonical score
+// (index/score.h), in set and order, for any data, and are marked `exact`; see
+// index/nested_search.h for how. With a recall target or a limit on what is scored they are
+// approximate, and marked so.
+//
+// Whether the funnel or plain scoring answers a width is measured when the index is made, and
+// decided again for every query from a sample of the items.
+//
+// Thread safety: const methods may run in parallel. Each search in progress holds 8 bytes an item.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "index/item_index.h"
+#include "index/nested_search.h"
+#include "index/nested_store.h"
+
+namespace nestrec {
+
+class NestedIndex {
+ public:
+  struct Options {
+    // [n, D] examples of queries: columns are ordered for them, and approximate settings are found
+    // with them. None: items stand in, which makes searches a little slower, never wrong.
+    std::span<const float> queries;
+    // False: the funnel is used wherever a query's sample speaks for it, as tests want.
+    bool measure = true;
+  };
+
+  // How a search may trade exactness for speed.
+  struct Approximation {
+    // In (0, 1): that share of the true best is found on average over queries like the examples. 1:
+    // exact.
+    float recall = 1;
+    // At most so many items are scored canonically; 0: no limit.
+    int64_t candidates = 0;
+  };
+
+  // kInvalidArgument and kResourceExhausted as NestedStore::Create. `owner` keeps the vectors.
+  static absl::StatusOr<std::shared_ptr<const NestedIndex>> Create(
+      const LevelVectors& vectors, const Options& options, std::shared_ptr<const void> owner);
+  ~NestedIndex();
+  NestedIndex(const NestedIndex&) = delete;
+  NestedIndex& operator=(const NestedIndex&) = delete;
+
+  const NestedStore& store() const { return *store_; }
+
+  // Errors of ItemIndex::Search, and kInvalidArgument for levels that the store does not hold or
+  // settings that FindOptions did not return. `stats` may be null.
+  absl::StatusOr<SearchResult> Search(std::span<const float> query, int levels,
+                                      const SearchOptions& options,
+                                      const NestedSearchOptions& how = {},
+                                      NestedSearchStats* stats = nullptr) const;
+  // Many queries, each with a width of its own: what they share is read once for a block of them.
+  // Results in the order of the requests; the first error, naming the request, otherwise.
+  absl::StatusOr<std::vector<SearchResult>> SearchBatch(
+      std::span<const NestedSearchRequest> requests, const NestedSearchOptions& how = {}) const;
+
+  // The settings that reach an approximation at a width for k items, found by trying them on
+  // examples: the smallest share of the bounds with which the recall is reached. kInvalidArgument:
+  // recall outside (0, 1], candidates < 0, levels out of range.
+  absl::StatusOr<NestedSearchOptions> FindOptions(int levels, int64_t k,
+                                                  const Approximation& approximation) const;
+
+  // The index at one width, behind the interface that all have. Errors of FindOptions.
+  static absl::StatusOr<std::unique_ptr<const ItemIndex>> AtLevels(
+      std::shared_ptr<const NestedIndex> index, int levels, const Approximation& approximation);
+
+  // Whether the funnel beat plain scoring at this width when the index was made.
+  bool funnel(int levels) const { return funnel_[static_cast<size_t>(levels) - 1]; }
+
+ private:
+  explicit NestedIndex(std::shared_ptr<const NestedStore> store) : store_(std::move(store)) {}
+  absl::Status CheckLevels(int levels) const;
+  std::span<const float> Example(int64_t i, int levels) const;
+  void KeepExamples(std::span<const float> queries);
+  absl::Status Measure();
+  std::unique_ptr<NestedScratch> TakeScratch() const;
+  void GiveBack(std::unique_ptr<NestedScratch> scratch) const;
+
+  std::shared_ptr<const NestedStore> store_;
+  std::vector<bool> funnel_;     // by levels - 1
+  std::vector<float> examples_;  // [n, D]
+  // Working memory that no search uses at the moment. Taken and given back by exchange, which is
+  // all that a pool without an order needs.
+  mutable std::array<std::atomic<NestedScratch*>, 8> scratch_ = {};
+};
+
+}  // namespace nestrec

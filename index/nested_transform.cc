@@ -1,0 +1,302 @@
+#include "index/nested_transform.h"
+
+#include <cblas.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <limits>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
+#include "index/nested_kernels.h"
+
+extern "C" {
+// LAPACK, column-major. A row-major lower triangle is a column-major upper one.
+void dpotrf_(const char* uplo, const int* n, double* a, const int* lda, int* info);
+void dtrtri_(const char* uplo, const char* diag, const int* n, double* a, const int* lda,
+             int* info);
+void dsyevd_(const char* jobz, const char* uplo, const int* n, double* a, const int* lda, double* w,
+             double* work, const int* lwork, int* iwork, const int* liwork, int* info);
+}
+
+namespace nestrec {
+namespace {
+
+using Matrix = std::vector<double>;  // row-major
+
+// Tells how far the sample is trusted: the share of the mean variance that is added to all columns.
+double RidgeOf(int64_t rows, int64_t dim) {
+  return std::max(1e-7, 1e-3 * static_cast<double>(dim) / static_cast<double>(rows));
+}
+
+Matrix SecondMoments(std::span<const double> rows, int64_t dim) {
+  const int64_t n = static_cast<int64_t>(rows.size()) / dim;
+  Matrix moments(static_cast<size_t>(dim * dim));
+  cblas_dsyrk(CblasRowMajor, CblasLower, CblasTrans, static_cast<int>(dim), static_cast<int>(n),
+              1.0 / static_cast<double>(n), rows.data(), static_cast<int>(dim), 0.0, moments.data(),
+              static_cast<int>(dim));
+  for (int64_t r = 0; r < dim; ++r) {
+    for (int64_t c = r + 1; c < dim; ++c) moments[r * dim + c] = moments[c * dim + r];
+  }
+  return moments;
+}
+
+absl::Status Cholesky(Matrix& a, int dim) {
+  int info = 0;
+  dpotrf_("U", &dim, a.data(), &dim, &info);
+  if (info != 0) return absl::InternalError(absl::StrCat("dpotrf failed with ", info));
+  for (int64_t r = 0; r < dim; ++r) std::fill_n(a.begin() + r * dim + r + 1, dim - r - 1, 0.0);
+  return absl::OkStatus();
+}
+
+absl::Status InvertTriangle(Matrix& a, int dim) {
+  int info = 0;
+  dtrtri_("U", "N", &dim, a.data(), &dim, &info);
+  if (info != 0) return absl::InternalError(absl::StrCat("dtrtri failed with ", info));
+  return absl::OkStatus();
+}
+
+// Of a symmetric matrix: eigenvalues, rising, and in row i the i-th eigenvector.
+absl::StatusOr<std::vector<double>> Eigen(Matrix& a, int dim) {
+  std::vector<double> values(static_cast<size_t>(dim));
+  int info = 0;
+  int lwork = -1;
+  int liwork = -1;
+  double work_size = 0;
+  int iwork_size = 0;
+  dsyevd_("V", "L", &dim, a.data(), &dim, values.data(), &work_size, &lwork, &iwork_size, &liwork,
+          &info);
+  lwork = static_cast<int>(work_size);
+  liwork = iwork_size;
+  std::vector<double> work(static_cast<size_t>(std::max(1, lwork)));
+  std::vector<int> iwork(static_cast<size_t>(std::max(1, liwork)));
+  dsyevd_("V", "L", &dim, a.data(), &dim, values.data(), work.data(), &lwork, iwork.data(), &liwork,
+          &info);
+  if (info != 0) return absl::InternalError(absl::StrCat("dsyevd failed with ", info));
+  return values;
+}
+
+// c[m, n] = a[m, k] b[k, n], each with its own distance between rows.
+void Multiply(int64_t m, int64_t n, int64_t k, const double* a, int64_t lda, const double* b,
+              int64_t ldb, double* c, int64_t ldc) {
+  cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, static_cast<int>(m), static_cast<int>(n),
+              static_cast<int>(k), 1.0, a, static_cast<int>(lda), b, static_cast<int>(ldb), 0.0, c,
+              static_cast<int>(ldc));
+}
+
+// Unit prefixes of every width: rows * levels vectors, those of one width after the other.
+Matrix UnitPrefixes(std::span<const float> queries, int64_t dim, int64_t width) {
+  const int64_t n = static_cast<int64_t>(queries.size()) / dim;
+  Matrix units(static_cast<size_t>(n * width));
+  for (int64_t row = 0; row < n; ++row) {
+    double square = 0;
+    for (int64_t c = 0; c < width; ++c) {
+      const double value = queries[row * dim + c];
+      square += value * value;
+    }
+    const double scale = square > 0 ? 1 / std::sqrt(square) : 0;
+    for (int64_t c = 0; c < width; ++c) units[row * width + c] = queries[row * dim + c] * scale;
+  }
+  return units;
+}
+
+// Second moments of the rows left R, the columns of a level alone, added to `sum` with weight
+// `scale`.
+void AddMoments(const Matrix& left, int64_t rows, int64_t end, const Matrix& root, int64_t dim,
+                int64_t begin, int64_t width, double scale, Matrix& sum) {
+  Matrix weights(static_cast<size_t>(rows * width));
+  Multiply(rows, width, end, left.data(), end, root.data() + begin, dim, weights.data(), width);
+  cblas_dsyrk(CblasRowMajor, CblasLower, CblasTrans, static_cast<int>(width),
+              static_cast<int>(rows), scale, weights.data(), static_cast<int>(width), 1.0,
+              sum.data(), static_cast<int>(width));
+}
+
+// K_l, summed over the widths that hold the level. Queries of mean square 1; where there are few,
+// or none, items stand in for some.
+Matrix QueryMoments(const NestedSizes& sizes, int level, const Matrix& root, const Matrix& moments,
+                    std::span<const float> queries) {
+  const int64_t dim = sizes.max_dim();
+  const int64_t begin = sizes.begin(level);
+  const int64_t width = sizes.width(level);
+  const int64_t given = static_cast<int64_t>(queries.size()) / dim;
+  const double stand_ins = static_cast<double>(width) / 4;
+  const double all = static_cast<double>(given) + stand_ins;
+  Matrix sum(static_cast<size_t>(width * width));
+  for (int wider = level; wider < sizes.levels(); ++wider) {
+    const int64_t end = sizes.end(wider);
+    if (given > 0) {
+      AddMoments(UnitPrefixes(queries, dim, end), given, end, root, dim, begin, width, 1 / all,
+                 sum);
+    }
+    // Items as queries have second moments R R^T: R's columns stand for them.
+    Matrix columns(static_cast<size_t>(end * end));
+    double trace = 0;
+    for (int64_t r = 0; r < end; ++r) {
+      for (int64_t c = 0; c < end; ++c) columns[r * end + c] = root[c * dim + r];
+      trace += moments[r * dim + r];
+    }
+    AddMoments(columns, end, end, root, dim, begin, width, stand_ins / all / trace, sum);
+  }
+  for (int64_t r = 0; r < width; ++r) {
+    for (int64_t c = r + 1; c < width; ++c) sum[r * width + c] = sum[c * width + r];
+  }
+  return sum;
+}
+
+double Norm(const Matrix& a) {
+  double square = 0;
+  for (const double value : a) square += value * value;
+  return std::sqrt(square);
+}
+
+// I - G B, the product by levels so that the blocks above stay exactly zero.
+Matrix Defect(const NestedSizes& sizes, const Matrix& g, const Matrix& b) {
+  const int64_t dim = sizes.max_dim();
+  Matrix defect(static_cast<size_t>(dim * dim));
+  for (int level = 0; level < sizes.levels(); ++level) {
+    const int64_t begin = sizes.begin(level);
+    const int64_t end = sizes.end(level);
+    Multiply(end - begin, end, end, g.data() + begin * dim, dim, b.data(), dim,
+             defect.data() + begin * dim, dim);
+    for (int64_t r = begin; r < end; ++r) {
+      for (int64_t c = 0; c < end; ++c) {
+        defect[r * dim + c] = (r == c ? 1.0 : 0.0) - defect[r * dim + c];
+      }
+    }
+  }
+  return defect;
+}
+
+// B += B (I - G B): a Newton step towards G's inverse.
+void Refine(const NestedSizes& sizes, const Matrix& g, Matrix& b) {
+  const int64_t dim = sizes.max_dim();
+  const Matrix defect = Defect(sizes, g, b);
+  Matrix step(b.size());
+  for (int level = 0; level < sizes.levels(); ++level) {
+    const int64_t begin = sizes.begin(level);
+    const int64_t end = sizes.end(level);
+    Multiply(end - begin, end, end, b.data() + begin * dim, dim, defect.data(), dim,
+             step.data() + begin * dim, dim);
+  }
+  for (size_t i = 0; i < b.size(); ++i) b[i] += step[i];
+}
+
+// The rounding of three products of this length in double precision, for operands of norm 1.
+double ProductRounding(int64_t dim) {
+  return 8.0 * static_cast<double>(dim + 8) * std::numeric_limits<double>::epsilon();
+}
+
+}  // namespace
+
+void NestedTransform::Encode(std::span<const double> rows, std::span<double> out) const {
+  if (encode.empty()) {
+    std::copy(rows.begin(), rows.end(), out.begin());
+    return;
+  }
+  const int64_t dim = sizes.max_dim();
+  const int64_t n = static_cast<int64_t>(rows.size()) / dim;
+  for (int level = 0; level < sizes.levels(); ++level) {
+    const int64_t begin = sizes.begin(level);
+    const int64_t end = sizes.end(level);
+    cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, static_cast<int>(n),
+                static_cast<int>(end - begin), static_cast<int>(end), 1.0, rows.data(),
+                static_cast<int>(dim), encode.data() + begin * dim, static_cast<int>(dim), 0.0,
+                out.data() + begin, static_cast<int>(dim));
+  }
+}
+
+void NestedTransform::DecodeTransposed(std::span<const double> z, int levels,
+                                       std::span<double> y) const {
+  if (decode.empty()) {
+    std::copy(z.begin(), z.end(), y.begin());
+    return;
+  }
+  std::fill(y.begin(), y.end(), 0.0);
+  const int64_t dim = sizes.max_dim();
+  for (int level = 0; level < levels; ++level) {
+    const int64_t begin = sizes.begin(level);
+    AddCombination(decode.data() + begin * dim, dim, sizes.width(level), sizes.end(level),
+                   z.data() + begin, y.data());
+  }
+}
+
+absl::StatusOr<NestedTransform> FitNestedTransform(const NestedSizes& sizes,
+                                                   std::span<const double> directions,
+                                                   std::span<const float> queries) {
+  const int64_t dim = sizes.max_dim();
+  const int64_t n = static_cast<int64_t>(directions.size()) / dim;
+  NestedTransform transform{.sizes = sizes,
+                            .mean = std::vector<double>(static_cast<size_t>(dim)),
+                            .decode = {},
+                            .encode = {},
+                            .error = 4 * ProductRounding(dim)};
+  if (n == 0 || dim > NestedTransform::kLargestDim) return transform;
+  std::vector<double>& mean = transform.mean;
+  for (int64_t r = 0; r < n; ++r) {
+    for (int64_t c = 0; c < dim; ++c) mean[c] += directions[r * dim + c];
+  }
+  for (double& value : mean) value /= static_cast<double>(n);
+  Matrix centred(directions.begin(), directions.end());
+  for (int64_t r = 0; r < n; ++r) {
+    for (int64_t c = 0; c < dim; ++c) centred[r * dim + c] -= mean[c];
+  }
+  Matrix moments = SecondMoments(centred, dim);
+  centred = {};
+  double trace = 0;
+  for (int64_t c = 0; c < dim; ++c) trace += moments[c * dim + c];
+  if (!(trace > 0)) return transform;  // all alike: nothing to order
+  const double ridge = RidgeOf(n, dim) * trace / static_cast<double>(dim);
+  for (int64_t c = 0; c < dim; ++c) moments[c * dim + c] += ridge;
+  Matrix root = moments;
+  NESTREC_RETURN_IF_ERROR(Cholesky(root, static_cast<int>(dim)));
+  Matrix inverse = root;
+  NESTREC_RETURN_IF_ERROR(InvertTriangle(inverse, static_cast<int>(dim)));
+
+  Matrix decode(static_cast<size_t>(dim * dim));
+  Matrix encode(static_cast<size_t>(dim * dim));
+  for (int level = 0; level < sizes.levels(); ++level) {
+    const int64_t begin = sizes.begin(level);
+    const int64_t end = sizes.end(level);
+    const int64_t width = end - begin;
+    Matrix turn = QueryMoments(sizes, level, root, moments, queries);
+    NESTREC_ASSIGN_OR_RETURN(const std::vector<double> values,
+                             Eigen(turn, static_cast<int>(width)));
+    const double least = std::max(values.back() * 1e-8, 1e-30);
+    Matrix forward(turn.size());   // U diag(1 / f), columns by falling eigenvalue
+    Matrix backward(turn.size());  // diag(f) U^T
+    for (int64_t i = 0; i < width; ++i) {
+      const int64_t from = width - 1 - i;
+      const double factor = std::sqrt(std::sqrt(std::max(values[from], least)));
+      for (int64_t c = 0; c < width; ++c) {
+        forward[c * width + i] = turn[from * width + c] / factor;
+        backward[i * width + c] = turn[from * width + c] * factor;
+      }
+    }
+    Multiply(dim - begin, width, width, root.data() + begin * dim + begin, dim, forward.data(),
+             width, decode.data() + begin * dim + begin, dim);
+    Multiply(width, end, width, backward.data(), width, inverse.data() + begin * dim, dim,
+             encode.data() + begin * dim, dim);
+  }
+  transform.decode.assign(decode.begin(), decode.end());  // rounds to float
+  decode.assign(transform.decode.begin(), transform.decode.end());
+  Refine(sizes, decode, encode);
+  Refine(sizes, decode, encode);
+  double mean_square = 0;
+  for (const double value : mean) mean_square += value * value;
+  const double rounding = ProductRounding(dim) * Norm(decode) * Norm(encode);
+  const double error = (1.01 * Norm(Defect(sizes, decode, encode)) + 4 * rounding) *
+                       (1 + std::sqrt(mean_square)) * 1.01;
+  constexpr double kUseful = 1e-4;
+  if (!(error < kUseful)) {  // too ill-conditioned a sample: a plain centring is better
+    transform.decode = {};
+    return transform;
+  }
+  transform.encode = std::move(encode);
+  transform.error = error + 4 * ProductRounding(dim);
+  return transform;
+}
+
+}  // namespace nestrec
