@@ -1,6 +1,7 @@
 #include "base/file.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -13,6 +14,7 @@
 #include <utility>
 
 #include "absl/cleanup/cleanup.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 
@@ -192,6 +194,9 @@ absl::StatusOr<std::unique_ptr<AtomicFileWriter>> AtomicFileWriter::Create(
   std::string temporary = absl::StrCat(path, ".tmp.XXXXXX");
   const int fd = mkostemp(temporary.data(), O_CLOEXEC);
   if (fd < 0) return ErrnoStatus(errno, "cannot create a file for", path);
+  // Held until the descriptor is closed, by the end of the process at the latest; tells
+  // RemoveAbandonedTemporaries that somebody is at work. Without locks nothing is removed.
+  flock(fd, LOCK_EX | LOCK_NB);
   // mkostemp makes the file private; give it the mode that open(2) would have.
   const mode_t mask = umask(0);
   umask(mask);
@@ -237,6 +242,24 @@ absl::Status AtomicFileWriter::Commit() {
     return ErrnoStatus(errno, "cannot sync folder", folder);
   }
   return absl::OkStatus();
+}
+
+void RemoveAbandonedTemporaries(const std::string& path) {
+  const std::filesystem::path target(path);
+  const std::string start = absl::StrCat(target.filename().string(), ".tmp.");
+  constexpr size_t kRandomCharacters = 6;
+  std::error_code error;
+  for (std::filesystem::directory_iterator entry(FolderOf(path), error), end;
+       !error && entry != end; entry.increment(error)) {
+    const std::string name = entry->path().filename().string();
+    if (name.size() != start.size() + kRandomCharacters || !absl::StartsWith(name, start)) {
+      continue;
+    }
+    const int fd = open(entry->path().c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0) continue;
+    const absl::Cleanup close_fd = [fd] { close(fd); };
+    if (flock(fd, LOCK_EX | LOCK_NB) == 0) unlink(entry->path().c_str());
+  }
 }
 
 absl::Status WriteFileAtomically(const std::string& path, absl::string_view content) {

@@ -104,6 +104,10 @@ class AtomicFileWriter {
   std::string buffer_;
 };
 
+// Removes the temporary files of writers of `path` that were killed: each holds a lock on its file
+// while it lives. Best effort; writers that are at work are left alone.
+void RemoveAbandonedTemporaries(const std::string& path);
+
 // AtomicFileWriter for content at hand.
 absl::Status WriteFileAtomically(const std::string& path, absl::string_view content);
 

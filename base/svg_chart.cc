@@ -39,10 +39,21 @@ double TickStep(double range) {
   return 10 * power;
 }
 
+// 1, 2 and 5 times the powers of ten from low to high.
+std::vector<double> LogTicks(double low, double high) {
+  std::vector<double> ticks;
+  for (double power = std::pow(10.0, std::floor(std::log10(low))); power <= high; power *= 10) {
+    for (const double factor : {1.0, 2.0, 5.0}) {
+      if (factor * power >= low && factor * power <= high) ticks.push_back(factor * power);
+    }
+  }
+  return ticks;
+}
+
 struct Axis {
   double low, high, pixel_low, pixel_high;
-  bool log2;
-  double Scale(double v) const { return log2 ? std::log2(v) : v; }
+  bool log;
+  double Scale(double v) const { return log ? std::log2(v) : v; }
   double Pixel(double v) const {
     const double span = Scale(high) - Scale(low);
     const double share = span > 0 ? (Scale(v) - Scale(low)) / span : 0.5;
@@ -53,11 +64,12 @@ struct Axis {
 }  // namespace
 
 std::string RenderSvg(const Chart& chart) {
+  const bool log_x = chart.log2_x || chart.log10_x;
   std::set<double> xs;
   double y_max = 0, y_min = 0;
   for (const ChartSeries& series : chart.series) {
     for (const auto& [x, y] : series.points) {
-      if (!std::isfinite(x) || !std::isfinite(y) || (chart.log2_x && x <= 0)) continue;
+      if (!std::isfinite(x) || !std::isfinite(y) || (log_x && x <= 0)) continue;
       xs.insert(x);
       y_max = std::max(y_max, y);
       y_min = std::min(y_min, y);
@@ -66,7 +78,7 @@ std::string RenderSvg(const Chart& chart) {
   if (xs.empty()) xs = {1, 2};
   if (y_max == y_min) y_max = y_min + 1;
   const double step = TickStep(y_max - y_min);
-  const Axis x_axis{*xs.begin(), *xs.rbegin(), kLeft, kWidth - kRight, chart.log2_x};
+  const Axis x_axis{*xs.begin(), *xs.rbegin(), kLeft, kWidth - kRight, log_x};
   const Axis y_axis{std::floor(y_min / step) * step, std::ceil(y_max / step) * step,
                     kHeight - kBottom, kTop, false};
 
@@ -88,6 +100,11 @@ std::string RenderSvg(const Chart& chart) {
     for (const double x : xs)
       absl::StrAppend(&svg, Text(x_axis.Pixel(x), kHeight - kBottom + 20, "middle",
                                  absl::StrFormat("%.6g", x)));
+  } else if (chart.log10_x) {
+    for (const double x : LogTicks(x_axis.low, x_axis.high)) {
+      absl::StrAppend(&svg, Text(x_axis.Pixel(x), kHeight - kBottom + 20, "middle",
+                                 absl::StrFormat("%.6g", x)));
+    }
   } else {
     const double x_step = TickStep(std::max(x_axis.high - x_axis.low, 1e-9));
     for (double x = std::ceil(x_axis.low / x_step) * x_step; x <= x_axis.high; x += x_step) {
@@ -104,7 +121,7 @@ std::string RenderSvg(const Chart& chart) {
     std::string path;
     std::string dots;
     for (const auto& [x, y] : chart.series[s].points) {
-      if (!std::isfinite(x) || !std::isfinite(y) || (chart.log2_x && x <= 0)) continue;
+      if (!std::isfinite(x) || !std::isfinite(y) || (log_x && x <= 0)) continue;
       absl::StrAppendFormat(&path, "%s%.1f %.1f", path.empty() ? "M" : " L", x_axis.Pixel(x),
                             y_axis.Pixel(y));
       absl::StrAppendFormat(&dots,

@@ -19,7 +19,8 @@ struct Chart {
   std::string title;
   std::string x_label;
   std::string y_label;
-  bool log2_x = false;  // a logarithmic x axis with a tick at every point
+  bool log2_x = false;   // a logarithmic x axis with a tick at every point
+  bool log10_x = false;  // one with ticks at 1, 2 and 5 times powers of ten
   std::vector<ChartSeries> series;
 };
 

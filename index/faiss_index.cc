@@ -1,10 +1,6 @@
 #include "index/faiss_index.h"
 
-#include <faiss/AutoTune.h>
 #include <faiss/IndexFlat.h>
-#include <faiss/impl/io.h>
-#include <faiss/index_factory.h>
-#include <faiss/index_io.h>
 
 #include <algorithm>
 #include <cmath>
@@ -13,11 +9,11 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
-#include "absl/strings/strip.h"
 #include "base/guard.h"
 #include "base/status_macros.h"
 #include "index/exhaustive_search.h"
 #include "index/faiss_compat.h"
+#include "index/faiss_store.h"
 #include "index/score.h"
 
 namespace nestrec {
@@ -27,8 +23,6 @@ using faiss_compat::IndexId;
 
 // How many times the first look's candidates each look asks for.
 constexpr int64_t kLooks[] = {1, 8};
-// Rows copied to FAISS at once.
-constexpr int64_t kRowsPerAdd = 4096;
 
 class FilterSelector final : public faiss::IDSelector {
  public:
@@ -39,20 +33,20 @@ class FilterSelector final : public faiss::IDSelector {
   const ItemFilter& filter_;
 };
 
-// Counts what FAISS would write: the only measure of size that it has for every kind of index.
-class ByteCounter final : public faiss::IOWriter {
- public:
-  size_t operator()(const void*, size_t size, size_t count) override {
-    bytes_ += size * count;
-    return count;
-  }
-  size_t bytes() const { return bytes_; }
-
- private:
-  size_t bytes_ = 0;
-};
-
 double Norm(std::span<const float> vector) { return std::sqrt(Dot(vector, vector)); }
+
+// Of any item, at the first `levels` levels.
+double MaxNorm(const LevelVectors& vectors, int levels) {
+  double most = 0;
+  for (int64_t row = 1; row < vectors.rows; ++row) {
+    double squares = 0;
+    for (int level = 0; level < levels; ++level) {
+      squares += Dot(vectors.row(level, row), vectors.row(level, row));
+    }
+    most = std::max(most, squares);
+  }
+  return std::sqrt(most);
+}
 
 struct Candidates {
   std::vector<ScoredItem> items;  // canonical scores, unordered
@@ -61,7 +55,7 @@ struct Candidates {
   bool complete = false;                         // these are all allowed items
 };
 
-class FaissIndex final : public ItemIndex {
+class FaissIndex final : public TunableFaissIndex {
  public:
   FaissIndex(LevelVectors vectors, int levels, FaissIndexOptions options,
              std::shared_ptr<const void> owner)
@@ -70,7 +64,8 @@ class FaissIndex final : public ItemIndex {
         options_(std::move(options)),
         owner_(std::move(owner)) {}
 
-  absl::Status Build();
+  // Takes the FAISS index of these vectors.
+  absl::Status Adopt(std::unique_ptr<faiss::Index> index);
 
   absl::StatusOr<SearchResult> Search(std::span<const float> query,
                                       const SearchOptions& options) const override {
@@ -80,6 +75,11 @@ class FaissIndex final : public ItemIndex {
     });
   }
 
+  absl::Status Tune(const std::string& parameters, int extra_candidates) override {
+    options_.parameters = parameters;
+    options_.extra_candidates = extra_candidates;
+    return faiss_store::SetParameters(parameters, *index_);
+  }
   int dim() const override { return vectors_.sizes.end(levels_ - 1); }
   int64_t items() const override { return vectors_.items(); }
   int64_t bytes() const override { return bytes_; }
@@ -87,7 +87,6 @@ class FaissIndex final : public ItemIndex {
   std::string description() const override { return absl::StrCat("faiss ", options_.factory); }
 
  private:
-  void AddVectors();
   bool ProbeSelectors() const;
   absl::StatusOr<SearchResult> SearchExact(std::span<const float> query,
                                            const SearchOptions& options) const;
@@ -127,96 +126,17 @@ class FaissIndex final : public ItemIndex {
   int64_t bytes_ = 0;
 };
 
-// Copies rows [begin, end) of the first levels into `out`, [end - begin, dim].
-void CopyRows(const LevelVectors& vectors, int levels, int64_t begin, int64_t end, float* out) {
-  for (int64_t row = begin; row < end; ++row) {
-    for (int level = 0; level < levels; ++level) {
-      const std::span<const float> part = vectors.row(level, row);
-      out = std::copy(part.begin(), part.end(), out);
+absl::Status FaissIndex::Adopt(std::unique_ptr<faiss::Index> index) {
+  return Guard("taking an index", [&]() -> absl::Status {
+    index_ = std::move(index);
+    bytes_ = faiss_store::BytesOf(*index_);
+    exact_ = dynamic_cast<const faiss::IndexFlat*>(index_.get()) != nullptr;
+    takes_selectors_ = ProbeSelectors();
+    if (exact_) {
+      max_norm_ = MaxNorm(vectors_, levels_);
     }
-  }
-}
-
-absl::Status CheckFinite(const LevelVectors& vectors, int levels) {
-  for (int level = 0; level < levels; ++level) {
-    const int width = vectors.sizes.width(level);
-    for (int64_t row = 1; row < vectors.rows; ++row) {
-      const std::span<const float> part = vectors.row(level, row);
-      for (int column = 0; column < width; ++column) {
-        if (!std::isfinite(part[column])) {
-          return absl::InvalidArgumentError(absl::StrCat("the vector of item ", row, " has ",
-                                                         part[column], " in column ",
-                                                         vectors.sizes.begin(level) + column));
-        }
-      }
-    }
-  }
-  return absl::OkStatus();
-}
-
-// FAISS opens its messages with "Error in <function> at <file>.cpp:<line>: ".
-absl::string_view WithoutSourcePlace(absl::string_view message) {
-  const size_t file = message.find(".cpp:");
-  const size_t end = file == absl::string_view::npos ? file : message.find(": ", file);
-  return absl::StripPrefix(end == absl::string_view::npos ? message : message.substr(end), ": ");
-}
-
-absl::Status FaissIndex::Build() {
-  NESTREC_RETURN_IF_ERROR(vectors_.Validate());
-  if (levels_ < 1 || levels_ > vectors_.sizes.levels()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("levels is ", levels_, "; these vectors have 1 to ", vectors_.sizes.levels()));
-  }
-  NESTREC_RETURN_IF_ERROR(CheckFinite(vectors_, levels_));
-
-  const std::string what = absl::StrCat(
-      "building the index \"", options_.factory, "\"", options_.parameters.empty() ? "" : " with ",
-      options_.parameters, " for ", items(), " items of dim ", dim());
-  absl::Status status = Guard(what, [&]() -> absl::Status {
-    index_.reset(
-        faiss::index_factory(dim(), options_.factory.c_str(), faiss::METRIC_INNER_PRODUCT));
-    AddVectors();
-    if (!options_.parameters.empty()) {
-      faiss::ParameterSpace().set_index_parameters(index_.get(), options_.parameters.c_str());
-    }
-    ByteCounter counter;
-    faiss::write_index(index_.get(), &counter);
-    bytes_ = static_cast<int64_t>(counter.bytes());
     return absl::OkStatus();
   });
-  if (status.code() == absl::StatusCode::kInternal) {
-    // FAISS has one exception for all; with vectors that are known to be good it is about the
-    // strings.
-    return absl::InvalidArgumentError(
-        absl::StrCat(what, ": ", WithoutSourcePlace(absl::StripPrefix(status.message(), what))));
-  }
-  NESTREC_RETURN_IF_ERROR(status);
-  exact_ = dynamic_cast<const faiss::IndexFlat*>(index_.get()) != nullptr;
-  takes_selectors_ = ProbeSelectors();
-  return absl::OkStatus();
-}
-
-void FaissIndex::AddVectors() {
-  std::vector<float> rows;
-  if (!index_->is_trained) {
-    rows.resize(static_cast<size_t>(items()) * static_cast<size_t>(dim()));
-    CopyRows(vectors_, levels_, 1, vectors_.rows, rows.data());
-    index_->train(items(), rows.data());
-  }
-  if (auto* codes = dynamic_cast<faiss::IndexFlatCodes*>(index_.get())) {
-    faiss_compat::ReserveCodes(*codes, static_cast<size_t>(items()));
-  }
-  rows.resize(static_cast<size_t>(std::min(items(), kRowsPerAdd)) * static_cast<size_t>(dim()));
-  rows.shrink_to_fit();
-  for (int64_t begin = 1; begin < vectors_.rows; begin += kRowsPerAdd) {
-    const int64_t end = std::min(begin + kRowsPerAdd, vectors_.rows);
-    CopyRows(vectors_, levels_, begin, end, rows.data());
-    index_->add(end - begin, rows.data());
-    for (int64_t row = 0; row < end - begin; ++row) {
-      const std::span<const float> vector(rows.data() + row * dim(), static_cast<size_t>(dim()));
-      max_norm_ = std::max(max_norm_, Norm(vector));
-    }
-  }
 }
 
 // Whether the index obeys a selector: kinds differ, and so do releases.
@@ -337,14 +257,53 @@ absl::StatusOr<SearchResult> FaissIndex::SearchApproximate(std::span<const float
   return Rank(std::move(candidates.items), options);
 }
 
+absl::StatusOr<std::unique_ptr<TunableFaissIndex>> Wrap(const LevelVectors& vectors, int levels,
+                                                        const FaissIndexOptions& options,
+                                                        std::shared_ptr<const void> owner,
+                                                        std::unique_ptr<faiss::Index> faiss_index) {
+  auto index = std::make_unique<FaissIndex>(vectors, levels, options, std::move(owner));
+  NESTREC_RETURN_IF_ERROR(index->Adopt(std::move(faiss_index)));
+  return index;
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<const ItemIndex>> BuildFaissIndex(
     const LevelVectors& vectors, int levels, const FaissIndexOptions& options,
     std::shared_ptr<const void> owner) {
-  auto index = std::make_unique<FaissIndex>(vectors, levels, options, std::move(owner));
-  NESTREC_RETURN_IF_ERROR(index->Build());
-  return index;
+  return BuildTunableFaissIndex(vectors, levels, options, std::move(owner));
 }
+
+absl::StatusOr<std::unique_ptr<TunableFaissIndex>> BuildTunableFaissIndex(
+    const LevelVectors& vectors, int levels, const FaissIndexOptions& options,
+    std::shared_ptr<const void> owner) {
+  NESTREC_ASSIGN_OR_RETURN(std::unique_ptr<faiss::Index> built,
+                           faiss_store::Build(vectors, levels, options));
+  return Wrap(vectors, levels, options, std::move(owner), std::move(built));
+}
+
+absl::StatusOr<KeptFaissIndex> LoadOrBuildFaissIndex(const LevelVectors& vectors, int levels,
+                                                     const FaissIndexOptions& options,
+                                                     std::shared_ptr<const void> owner,
+                                                     const std::string& path,
+                                                     absl::string_view source) {
+  NESTREC_RETURN_IF_ERROR(faiss_store::CheckVectors(vectors, levels));
+  KeptFaissIndex kept;
+  const std::string key = faiss_store::KeyOf(vectors, levels, options, source);
+  absl::StatusOr<std::unique_ptr<faiss::Index>> index =
+      faiss_store::Read(path, key, vectors, levels);
+  kept.load = index.status();
+  if (index.ok()) {
+    NESTREC_RETURN_IF_ERROR(faiss_store::SetParameters(options.parameters, **index));
+  } else {
+    NESTREC_ASSIGN_OR_RETURN(index, faiss_store::Build(vectors, levels, options));
+    kept.save = faiss_store::Write(**index, path, key);
+  }
+  NESTREC_ASSIGN_OR_RETURN(kept.index,
+                           Wrap(vectors, levels, options, std::move(owner), *std::move(index)));
+  return kept;
+}
+
+bool IsWorthKeeping(const FaissIndexOptions& options) { return options.factory != "Flat"; }
 
 }  // namespace nestrec

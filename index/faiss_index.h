@@ -17,10 +17,14 @@
 // item r + 1.
 #pragma once
 
+#include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "index/item_index.h"
 #include "index/level_vectors.h"
 
@@ -34,6 +38,8 @@ struct FaissIndexOptions {
   std::string parameters;
   // Candidates beyond k: more make a second look rarer (Flat) or recall higher (the others).
   int extra_candidates = 32;
+  // Called now and then while building, on the building thread: so many items of all are in.
+  std::function<void(int64_t added, int64_t items)> progress = {};
 };
 
 // Copies the first `levels` levels. `owner` keeps the vectors' memory alive as long as the index
@@ -46,5 +52,44 @@ absl::StatusOr<std::unique_ptr<const ItemIndex>> BuildFaissIndex(const LevelVect
                                                                  int levels,
                                                                  const FaissIndexOptions& options,
                                                                  std::shared_ptr<const void> owner);
+
+// An index whose search settings can be changed, for finding good ones.
+class TunableFaissIndex : public ItemIndex {
+ public:
+  // Replaces FaissIndexOptions.parameters, and candidates beyond k. kInvalidArgument for parameters
+  // that FAISS does not accept. Not while a search runs.
+  virtual absl::Status Tune(const std::string& parameters, int extra_candidates) = 0;
+};
+
+// Errors of BuildFaissIndex.
+absl::StatusOr<std::unique_ptr<TunableFaissIndex>> BuildTunableFaissIndex(
+    const LevelVectors& vectors, int levels, const FaissIndexOptions& options,
+    std::shared_ptr<const void> owner);
+
+// An index that is kept in a file between runs.
+struct KeptFaissIndex {
+  std::unique_ptr<const ItemIndex> index;
+  // Ok: read from the file. Else why it was not: kNotFound where there was none,
+  // kFailedPrecondition where it was of other vectors, another factory or FAISS release, kDataLoss
+  // where it was damaged.
+  absl::Status load;
+  // Where it was built: whether it could be written. The index serves in any case.
+  absl::Status save;
+};
+
+// Reads the index from `path` (format: index/index_file.h) if it is one of the same origin, shape,
+// factory and FAISS release, and its checksums are right; else builds it and writes it there, for
+// the next time. `source` says which vectors these are, such as a checkpoint's fingerprint: equal
+// sources must mean equal vectors. Search settings are not part of the file.
+//
+// Errors of BuildFaissIndex alone.
+absl::StatusOr<KeptFaissIndex> LoadOrBuildFaissIndex(const LevelVectors& vectors, int levels,
+                                                     const FaissIndexOptions& options,
+                                                     std::shared_ptr<const void> owner,
+                                                     const std::string& path,
+                                                     absl::string_view source);
+
+// Whether reading an index back is faster than building it: "Flat" is a copy of the vectors.
+bool IsWorthKeeping(const FaissIndexOptions& options);
 
 }  // namespace nestrec

@@ -39,4 +39,15 @@ float CanonicalScore(std::span<const float> query, const LevelVectors& items, in
   return ScoreFromSum(sum);
 }
 
+float CanonicalScore(std::span<const float> query, std::span<const float> vector,
+                     const NestedSizes& sizes, int levels) {
+  double sum = 0;
+  for (int level = 0; level < levels; ++level) {
+    const size_t begin = static_cast<size_t>(sizes.begin(level));
+    const size_t width = static_cast<size_t>(sizes.width(level));
+    sum += Dot(query.subspan(begin, width), vector.subspan(begin, width));
+  }
+  return ScoreFromSum(sum);
+}
+
 }  // namespace nestrec

@@ -29,4 +29,9 @@ float ScoreFromSum(double sum);
 float CanonicalScore(std::span<const float> query, const LevelVectors& items, int levels,
                      int64_t row);
 
+// The same of a vector that is in one piece. REQUIRES: `vector` has at least sizes.end(levels - 1)
+// floats.
+float CanonicalScore(std::span<const float> query, std::span<const float> vector,
+                     const NestedSizes& sizes, int levels);
+
 }  // namespace nestrec

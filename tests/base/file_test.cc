@@ -29,6 +29,22 @@ class FileTest : public testing::Test {
   std::string folder_;
 };
 
+TEST_F(FileTest, RemovesOnlyTemporariesThatNobodyWritesAnyMore) {
+  const std::string path = Path("a");
+  ASSERT_TRUE(WriteFileAtomically(path + ".tmp.abcdef", "left by a kill").ok());
+  ASSERT_TRUE(WriteFileAtomically(path + ".tmp.abcdefg", "another's").ok());
+  ASSERT_TRUE(WriteFileAtomically(path + "b.tmp.abcdef", "another's").ok());
+  auto at_work = AtomicFileWriter::Create(path);
+  ASSERT_TRUE(at_work.ok());
+  RemoveAbandonedTemporaries(path);
+  EXPECT_EQ(FilesInFolder(), 3u);
+  EXPECT_FALSE(FileExists(path + ".tmp.abcdef"));
+  ASSERT_TRUE((*at_work)->Write("text").ok());
+  ASSERT_TRUE((*at_work)->Commit().ok());
+  EXPECT_EQ(*ReadFile(path), "text");
+  RemoveAbandonedTemporaries(Path("no such folder") + "/a");
+}
+
 TEST_F(FileTest, WritesAtomicallyAndReadsBack) {
   const std::string path = Path("a");
   ASSERT_TRUE(WriteFileAtomically(path, "first").ok());

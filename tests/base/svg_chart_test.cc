@@ -23,6 +23,16 @@ TEST(SvgChart, DrawsEveryPointAndEscapesText) {
   EXPECT_THAT(svg, HasSubstr("</svg>"));
 }
 
+TEST(SvgChart, MarksPowersOfTenOnALogarithmicAxis) {
+  const std::string svg =
+      RenderSvg({.log10_x = true, .series = {{"x", {{90, 1}, {100.5, 2}, {3000, 3}, {5500, 4}}}}});
+  for (const char* tick : {">100<", ">200<", ">500<", ">1000<", ">2000<", ">5000<"}) {
+    EXPECT_THAT(svg, HasSubstr(tick));
+  }
+  EXPECT_THAT(svg, Not(HasSubstr(">10000<")));
+  EXPECT_THAT(svg, Not(HasSubstr(">50<")));
+}
+
 TEST(SvgChart, SurvivesEmptyAndImpossibleData) {
   EXPECT_THAT(RenderSvg({}), HasSubstr("</svg>"));
   const double nan = std::numeric_limits<double>::quiet_NaN();

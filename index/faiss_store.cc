@@ -1,0 +1,231 @@
+#include "index/faiss_store.h"
+
+#include <faiss/AutoTune.h>
+#include <faiss/impl/io.h>
+#include <faiss/index_factory.h>
+#include <faiss/index_io.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "base/guard.h"
+#include "base/status_macros.h"
+#include "index/faiss_compat.h"
+#include "index/index_file.h"
+
+namespace nestrec::faiss_store {
+namespace {
+
+// Rows copied to FAISS at once.
+constexpr int64_t kRowsPerAdd = 4096;
+
+// Counts what FAISS would write: the only measure of size that it has for every kind of index.
+class ByteCounter final : public faiss::IOWriter {
+ public:
+  size_t operator()(const void*, size_t size, size_t count) override {
+    bytes_ += size * count;
+    return count;
+  }
+  size_t bytes() const { return bytes_; }
+
+ private:
+  size_t bytes_ = 0;
+};
+
+// Writes to a file of ours. FAISS throws when an item is not written; why stays here.
+class FileWriter final : public faiss::IOWriter {
+ public:
+  explicit FileWriter(IndexFileWriter& file) : file_(file) {}
+  size_t operator()(const void* data, size_t size, size_t count) override {
+    if (status_.ok()) {
+      status_ = file_.Write(data, size * count);
+    }
+    return status_.ok() ? count : 0;
+  }
+  const absl::Status& status() const { return status_; }
+
+ private:
+  IndexFileWriter& file_;
+  absl::Status status_;
+};
+
+class MemoryReader final : public faiss::IOReader {
+ public:
+  explicit MemoryReader(std::span<const std::byte> bytes) : bytes_(bytes) {}
+  size_t operator()(void* data, size_t size, size_t count) override {
+    const size_t whole = size == 0 ? count : std::min(count, bytes_.size() / size);
+    if (size * whole > 0) {
+      std::memcpy(data, bytes_.data(), size * whole);
+    }
+    bytes_ = bytes_.subspan(size * whole);
+    return whole;
+  }
+  bool at_end() const { return bytes_.empty(); }
+
+ private:
+  std::span<const std::byte> bytes_;
+};
+
+// Copies rows [begin, end) of the first levels into `out`, [end - begin, dim].
+void CopyRows(const LevelVectors& vectors, int levels, int64_t begin, int64_t end, float* out) {
+  for (int64_t row = begin; row < end; ++row) {
+    for (int level = 0; level < levels; ++level) {
+      const std::span<const float> part = vectors.row(level, row);
+      out = std::copy(part.begin(), part.end(), out);
+    }
+  }
+}
+
+absl::Status CheckFinite(const LevelVectors& vectors, int levels) {
+  for (int level = 0; level < levels; ++level) {
+    const int width = vectors.sizes.width(level);
+    for (int64_t row = 1; row < vectors.rows; ++row) {
+      const std::span<const float> part = vectors.row(level, row);
+      for (int column = 0; column < width; ++column) {
+        if (!std::isfinite(part[column])) {
+          return absl::InvalidArgumentError(absl::StrCat("the vector of item ", row, " has ",
+                                                         part[column], " in column ",
+                                                         vectors.sizes.begin(level) + column));
+        }
+      }
+    }
+  }
+  return absl::OkStatus();
+}
+
+// FAISS opens its messages with "Error in <function> at <file>.cpp:<line>: ".
+absl::string_view WithoutSourcePlace(absl::string_view message) {
+  const size_t file = message.find(".cpp:");
+  const size_t end = file == absl::string_view::npos ? file : message.find(": ", file);
+  return absl::StripPrefix(end == absl::string_view::npos ? message : message.substr(end), ": ");
+}
+
+void AddVectors(const LevelVectors& vectors, int levels, const FaissIndexOptions& options,
+                faiss::Index& index) {
+  const int64_t items = vectors.items();
+  const int dim = vectors.sizes.end(levels - 1);
+  std::vector<float> rows;
+  if (!index.is_trained) {
+    rows.resize(static_cast<size_t>(items) * static_cast<size_t>(dim));
+    CopyRows(vectors, levels, 1, vectors.rows, rows.data());
+    index.train(items, rows.data());
+  }
+  if (auto* codes = dynamic_cast<faiss::IndexFlatCodes*>(&index)) {
+    faiss_compat::ReserveCodes(*codes, static_cast<size_t>(items));
+  }
+  rows.resize(static_cast<size_t>(std::min(items, kRowsPerAdd)) * static_cast<size_t>(dim));
+  rows.shrink_to_fit();
+  for (int64_t begin = 1; begin < vectors.rows; begin += kRowsPerAdd) {
+    const int64_t end = std::min(begin + kRowsPerAdd, vectors.rows);
+    CopyRows(vectors, levels, begin, end, rows.data());
+    index.add(end - begin, rows.data());
+    if (options.progress != nullptr) {
+      options.progress(end - 1, items);
+    }
+  }
+}
+
+}  // namespace
+
+absl::Status CheckVectors(const LevelVectors& vectors, int levels) {
+  NESTREC_RETURN_IF_ERROR(vectors.Validate());
+  if (levels < 1 || levels > vectors.sizes.levels()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("levels is ", levels, "; these vectors have 1 to ", vectors.sizes.levels()));
+  }
+  return CheckFinite(vectors, levels);
+}
+
+absl::StatusOr<std::unique_ptr<faiss::Index>> Build(const LevelVectors& vectors, int levels,
+                                                    const FaissIndexOptions& options) {
+  NESTREC_RETURN_IF_ERROR(CheckVectors(vectors, levels));
+  const int dim = vectors.sizes.end(levels - 1);
+  const std::string what = absl::StrCat(
+      "building the index \"", options.factory, "\"", options.parameters.empty() ? "" : " with ",
+      options.parameters, " for ", vectors.items(), " items of dim ", dim);
+  std::unique_ptr<faiss::Index> index;
+  const absl::Status status = Guard(what, [&]() -> absl::Status {
+    index.reset(faiss::index_factory(dim, options.factory.c_str(), faiss::METRIC_INNER_PRODUCT));
+    {  // An error in them is better known before the work, which they must not change.
+      const std::unique_ptr<faiss::Index> trial(
+          faiss::index_factory(dim, options.factory.c_str(), faiss::METRIC_INNER_PRODUCT));
+      NESTREC_RETURN_IF_ERROR(SetParameters(options.parameters, *trial));
+    }
+    AddVectors(vectors, levels, options, *index);
+    return SetParameters(options.parameters, *index);
+  });
+  if (status.code() == absl::StatusCode::kInternal) {
+    // FAISS has one exception for all; with vectors that are known to be good it is about the
+    // strings.
+    return absl::InvalidArgumentError(
+        absl::StrCat(what, ": ", WithoutSourcePlace(absl::StripPrefix(status.message(), what))));
+  }
+  NESTREC_RETURN_IF_ERROR(status);
+  return index;
+}
+
+absl::Status SetParameters(const std::string& parameters, faiss::Index& index) {
+  if (parameters.empty()) {
+    return absl::OkStatus();
+  }
+  const std::string what = absl::StrCat("setting ", parameters);
+  const absl::Status status = Guard(what, [&]() -> absl::Status {
+    faiss::ParameterSpace().set_index_parameters(&index, parameters.c_str());
+    return absl::OkStatus();
+  });
+  return status.code() != absl::StatusCode::kInternal
+             ? status
+             : absl::InvalidArgumentError(absl::StrCat(
+                   what, ": ", WithoutSourcePlace(absl::StripPrefix(status.message(), what))));
+}
+
+int64_t BytesOf(const faiss::Index& index) {
+  ByteCounter counter;
+  faiss::write_index(&index, &counter);
+  return static_cast<int64_t>(counter.bytes());
+}
+
+std::string KeyOf(const LevelVectors& vectors, int levels, const FaissIndexOptions& options,
+                  absl::string_view source) {
+  return absl::StrCat("source=", source, " items=", vectors.items(),
+                      " dim=", vectors.sizes.end(levels - 1), " index=", options.factory,
+                      " faiss=", FAISS_VERSION_MAJOR, ".", FAISS_VERSION_MINOR, ".",
+                      FAISS_VERSION_PATCH);
+}
+
+absl::Status Write(const faiss::Index& index, const std::string& path, absl::string_view key) {
+  NESTREC_ASSIGN_OR_RETURN(const std::unique_ptr<IndexFileWriter> file,
+                           IndexFileWriter::Create(path, key));
+  FileWriter writer(*file);
+  const absl::Status status = Guard(absl::StrCat("writing ", path), [&]() -> absl::Status {
+    faiss::write_index(&index, &writer);
+    return absl::OkStatus();
+  });
+  NESTREC_RETURN_IF_ERROR(writer.status());
+  NESTREC_RETURN_IF_ERROR(status);
+  return file->Commit();
+}
+
+absl::StatusOr<std::unique_ptr<faiss::Index>> Read(const std::string& path, absl::string_view key,
+                                                   const LevelVectors& vectors, int levels) {
+  NESTREC_ASSIGN_OR_RETURN(const IndexFile file, OpenIndexFile(path, key));
+  return Guard(absl::StrCat("reading ", path),
+               [&]() -> absl::StatusOr<std::unique_ptr<faiss::Index>> {
+                 MemoryReader reader(file.payload);
+                 std::unique_ptr<faiss::Index> index(faiss::read_index(&reader));
+                 if (!reader.at_end() || index->ntotal != vectors.items() ||
+                     index->d != vectors.sizes.end(levels - 1) || !index->is_trained ||
+                     index->metric_type != faiss::METRIC_INNER_PRODUCT) {
+                   return absl::DataLossError(
+                       absl::StrCat(path, " holds an index of other vectors than it says"));
+                 }
+                 return index;
+               });
+}
+
+}  // namespace nestrec::faiss_store

@@ -1,0 +1,108 @@
+#include "index/live_epoch.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace nestrec::live {
+
+int64_t Base::RowOf(int32_t item) const {
+  // Without removals the items are 1, 2, ...
+  if (item > 0 && item <= rows() && items[static_cast<size_t>(item)] == item) {
+    return item;
+  }
+  const auto found = std::lower_bound(items.begin(), items.end(), item);
+  return found != items.end() && *found == item && item > 0 ? found - items.begin() : 0;
+}
+
+Epoch::Epoch(Base base, int64_t capacity)
+    : base_(std::move(base)),
+      dim_(static_cast<size_t>(base_.vectors.sizes.max_dim())),
+      died_(base_.items.size()),
+      chunks_(static_cast<size_t>((capacity + kChunkRows - 1) / kChunkRows)) {
+  for (std::atomic<Change>& died : died_) {
+    died.store(kNever, std::memory_order_relaxed);
+  }
+}
+
+int64_t Epoch::bytes() const {
+  int64_t bytes =
+      base_.owned_bytes + static_cast<int64_t>(base_.items.capacity() * sizeof(int32_t) +
+                                               died_.capacity() * sizeof(died_[0]) +
+                                               chunks_.capacity() * sizeof(chunks_[0]));
+  for (const auto& index : base_.indexes) {
+    bytes += index->bytes();
+  }
+  const int64_t chunks = (added_.load(std::memory_order_acquire) + kChunkRows - 1) / kChunkRows;
+  return bytes + chunks * kChunkRows * static_cast<int64_t>(sizeof(Row) + dim_ * sizeof(float));
+}
+
+void Epoch::Reserve(int64_t changes) {
+  const auto needed = static_cast<size_t>((added() + changes + kChunkRows - 1) / kChunkRows);
+  // Chunks that hold no row yet are not looked at by anybody.
+  for (size_t i = static_cast<size_t>(added() / kChunkRows); i < std::min(needed, chunks_.size());
+       ++i) {
+    if (chunks_[i] == nullptr) {
+      auto chunk = std::make_unique<Chunk>();
+      chunk->rows = std::vector<Row>(kChunkRows);
+      chunk->vectors.resize(static_cast<size_t>(kChunkRows) * dim_);
+      chunks_[i] = std::move(chunk);
+    }
+  }
+  added_rows_.reserve(added_rows_.size() + static_cast<size_t>(changes));
+  const size_t dead = dead_rows_.size() + static_cast<size_t>(changes);
+  if (dead > dead_rows_.capacity()) {
+    dead_rows_.reserve(std::max(dead, 2 * dead_rows_.capacity()));
+  }
+}
+
+void Epoch::Add(int32_t item, std::span<const float> vector) {
+  const int64_t row = added();
+  const std::unique_ptr<Chunk>& chunk = chunks_[static_cast<size_t>(row / kChunkRows)];
+  const auto place = static_cast<size_t>(row % kChunkRows);
+  std::copy(vector.begin(), vector.end(),
+            chunk->vectors.begin() + static_cast<std::ptrdiff_t>(place * dim_));
+  chunk->rows[place].item = item;
+  chunk->rows[place].born = change_;
+  added_rows_[item] = row;
+  added_.store(row + 1, std::memory_order_release);
+}
+
+bool Epoch::End(int32_t item) {
+  const auto added = added_rows_.find(item);
+  if (added != added_rows_.end()) {
+    Chunk& chunk = *chunks_[static_cast<size_t>(added->second / kChunkRows)];
+    chunk.rows[static_cast<size_t>(added->second % kChunkRows)].died.store(
+        change_, std::memory_order_relaxed);
+    added_rows_.erase(added);
+    return true;
+  }
+  const int64_t row = base_.RowOf(item);
+  if (row == 0 || !BaseRowIsAlive(row, kNever - 1)) {
+    return false;
+  }
+  // Counted first: a search that sees the row dead must know of it.
+  base_dead_.fetch_add(1, std::memory_order_release);
+  died_[static_cast<size_t>(row)].store(change_, std::memory_order_relaxed);
+  dead_rows_.push_back(static_cast<int32_t>(row));
+  return true;
+}
+
+bool Epoch::Has(int32_t item) const {
+  if (added_rows_.contains(item)) {
+    return true;
+  }
+  const int64_t row = base_.RowOf(item);
+  return row != 0 && BaseRowIsAlive(row, kNever - 1);
+}
+
+std::optional<std::span<const float>> Epoch::AddedVectorOf(int32_t item) const {
+  const auto found = added_rows_.find(item);
+  return found == added_rows_.end() ? std::nullopt : std::optional(VectorOf(found->second));
+}
+
+AliveRows Epoch::Alive() const {
+  return {.rows = ItemFilter::Excluding(base_.rows(), dead_rows_),
+          .dead = static_cast<int64_t>(dead_rows_.size())};
+}
+
+}  // namespace nestrec::live
