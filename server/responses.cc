@@ -86,6 +86,9 @@ void FillModelInfo(const Snapshot& snapshot, v1::GetModelInfoResponse& response)
   response.set_created(info.created);
   response.set_item_count(info.items);
   response.set_max_len(info.max_len);
+  const Architecture& architecture = snapshot.checkpoint().view().architecture;
+  response.set_mixer(std::string(MixerName(architecture.mixer)));
+  response.set_constant_time_step(architecture.constant_time_step());
   for (int levels = 1; levels <= snapshot.sizes().levels(); ++levels) {
     const int dim = snapshot.sizes().end(levels - 1);
     v1::SizeInfo& size = *response.add_sizes();

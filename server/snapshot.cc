@@ -30,11 +30,15 @@ absl::StatusOr<std::shared_ptr<const Snapshot>> Snapshot::Load(const Options& op
       std::shared_ptr<const Checkpoint> checkpoint,
       Checkpoint::Open(options.path, {.max_dim = options.max_dim, .verify = true}));
   const ModelInfo& info = checkpoint->info();
+  const Architecture& architecture = checkpoint->view().architecture;
+  const char* constant_step = architecture.constant_time_step() ? "true" : "false";
   log.Info("model_loaded", {{"path", options.path},
                             {"name", info.name},
                             {"version", info.version},
                             {"items", info.items},
                             {"sizes", checkpoint->sizes().ToString()},
+                            {"mixer", Describe(architecture)},
+                            {"constant_time_step", constant_step},
                             {"seconds", Seconds(start, clock())}});
 
   NESTREC_ASSIGN_OR_RETURN(TierTable tiers, TierTable::Create(options.tiers, checkpoint->sizes()));

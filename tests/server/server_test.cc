@@ -309,6 +309,8 @@ TEST_F(ServerTest, DescribesItsModel) {
   EXPECT_FALSE(info->program_version().empty());
   EXPECT_EQ(info->item_count(), kItems);
   EXPECT_EQ(info->max_len(), kMaxLen);
+  EXPECT_EQ(info->mixer(), "lru");
+  EXPECT_TRUE(info->constant_time_step());
   ASSERT_EQ(info->sizes_size(), 3);
   EXPECT_EQ(info->sizes(1).dim(), 24);
   EXPECT_LT(info->sizes(1).model_bytes(), info->sizes(2).model_bytes());

@@ -45,6 +45,16 @@ TEST_F(SnapshotTest, LogsItsProgress) {
   EXPECT_THAT(lines_, HasSubstr("info index_built dim=8 index=Flat "));
 }
 
+TEST_F(SnapshotTest, ServesAnyMixerAndSaysWhatAStepCosts) {
+  const std::string path = ::testing::TempDir() + "/snapshot_test_attention.safetensors";
+  const RandomModel model({.feature_width = 0, .architecture = {.mixer = Mixer::kAttention}});
+  ASSERT_TRUE(model.Write(path).ok());
+  const auto snapshot = Load({.path = path});
+  ASSERT_TRUE(snapshot.ok()) << snapshot.status();
+  EXPECT_FALSE((*snapshot)->encoder().constant_time_step());
+  EXPECT_THAT(lines_, HasSubstr("mixer="attention, heads of 64" constant_time_step=false"));
+}
+
 TEST_F(SnapshotTest, HoldsTheTiersIndexBesideTheExactOne) {
   const IndexSpec graph{.factory = "HNSW16", .parameters = "efSearch=64"};
   const auto snapshot =
