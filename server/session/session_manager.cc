@@ -1,0 +1,129 @@
+#include "server/session/session_manager.h"
+
+#include <algorithm>
+#include <limits>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
+
+namespace nestrec {
+
+absl::StatusOr<SessionHistory> SessionManager::Read(absl::string_view user_id,
+                                                    const Catalogue& catalogue) {
+  NESTREC_ASSIGN_OR_RETURN(const SessionTail tail,
+                           log_->Read(user_id, std::numeric_limits<int32_t>::max()));
+  SessionHistory history{.user_id = std::string(user_id),
+                         .session = tail.session,
+                         .end = tail.end,
+                         .items = {},
+                         .unknown = 0};
+  history.items.reserve(tail.events.size());
+  for (const SessionEvent& event : tail.events) {
+    history.items.push_back(catalogue.Find(event.item_id).value_or(0));
+    history.unknown += history.items.back() == 0 ? 1 : 0;
+  }
+  return history;
+}
+
+absl::Status SessionManager::Encode(const SessionModel& model,
+                                    std::span<const SessionQuery> queries,
+                                    std::span<SessionAnswer> answers) {
+  if (queries.size() != answers.size()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(queries.size(), " queries, but ", answers.size(), " answers"));
+  }
+  NESTREC_RETURN_IF_ERROR(model.stepper == nullptr ? EncodeAgain(model, queries, answers)
+                                                   : Step(model, queries, answers));
+  for (const SessionAnswer& answer : answers) {
+    computed_ += answer.computed;
+    switch (answer.way) {
+      case StepWay::kRemembered:
+        ++remembered_;
+        break;
+      case StepWay::kStepped:
+        ++stepped_;
+        break;
+      case StepWay::kReplayed:
+        ++replayed_;
+        break;
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status SessionManager::Step(const SessionModel& model, std::span<const SessionQuery> queries,
+                                  std::span<SessionAnswer> answers) {
+  const Stepper& stepper = *model.stepper;
+  const auto key_of = [&](const SessionQuery& query) {
+    return StateCache::Key{.user_id = query.history->user_id,
+                           .session = query.history->session,
+                           .model = model.version};
+  };
+  std::vector<StateCache::Found> found;
+  std::vector<SessionInput> inputs;
+  for (const SessionQuery& query : queries) {
+    found.push_back(states_.Get(key_of(query)));
+    const SessionState* state = found.back().state.get();
+    // The same model may have been loaded with more levels before.
+    const bool fits = state != nullptr && state->levels() <= stepper.sizes().levels();
+    const History items(query.history->items);
+    inputs.push_back(
+        {.state = fits ? state : nullptr,
+         .items = items.last(std::min(items.size(), static_cast<size_t>(stepper.max_len()))),
+         .end = query.history->end,
+         .more = query.more,
+         .levels = query.levels});
+  }
+  std::vector<SessionOutput> outputs(queries.size());
+  NESTREC_RETURN_IF_ERROR(stepper.Run(inputs, outputs));
+  for (size_t i = 0; i < queries.size(); ++i) {
+    answers[i] = {
+        .z = std::move(outputs[i].z), .way = outputs[i].way, .computed = outputs[i].computed};
+    if (queries[i].history->session == 0 || outputs[i].way == StepWay::kRemembered) continue;
+    states_.Put(key_of(queries[i]), std::move(outputs[i].state), found[i].erasures, stepper.sizes(),
+                stepper.planes());
+  }
+  return absl::OkStatus();
+}
+
+absl::Status SessionManager::EncodeAgain(const SessionModel& model,
+                                         std::span<const SessionQuery> queries,
+                                         std::span<SessionAnswer> answers) {
+  const auto max_len = static_cast<size_t>(model.encoder->max_len());
+  for (size_t i = 0; i < queries.size(); ++i) {
+    const SessionQuery& query = queries[i];
+    // The window counts events that the catalogue does not have, as a state's does.
+    const size_t more = std::min(query.more.size(), max_len);
+    const History session =
+        History(query.history->items).last(std::min(query.history->items.size(), max_len - more));
+    std::vector<int32_t> items;
+    std::copy_if(session.begin(), session.end(), std::back_inserter(items),
+                 [](int32_t item) { return item != 0; });
+    const History followed = query.more.last(more);
+    items.insert(items.end(), followed.begin(), followed.end());
+    answers[i].z.resize(static_cast<size_t>(model.encoder->sizes().end(query.levels - 1)));
+    answers[i].way = StepWay::kReplayed;
+    answers[i].computed = static_cast<int64_t>(items.size());
+    const History history(items);
+    NESTREC_RETURN_IF_ERROR(model.encoder->Encode({&history, 1}, query.levels, answers[i].z));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<bool> SessionManager::Forget(absl::string_view user_id) {
+  const absl::StatusOr<bool> forgotten = log_->Forget(user_id);
+  states_.Erase(user_id);
+  return forgotten;
+}
+
+SessionStats SessionManager::stats() const {
+  return {.log = log_->stats(),
+          .states = states_.stats(),
+          .remembered = remembered_,
+          .stepped = stepped_,
+          .replayed = replayed_,
+          .computed = computed_};
+}
+
+}  // namespace nestrec
