@@ -15,6 +15,7 @@
 #   nestrec::json      nlohmann/json;  nestrec::cli11: CLI11
 #   nestrec::zlib      zlib;  nestrec::xxhash: xxHash's header (define XXH_INLINE_ALL)
 #   nestrec::roaring   CRoaring's C interface
+#   nestrec::hiredis   Redis's C client
 #   absl::*            Abseil keeps its own target names
 #
 # All libraries that are missing are reported at once, each with its cure.
@@ -142,6 +143,20 @@ if(NESTREC_ROARING_INCLUDE_DIR AND NESTREC_ROARING_LIBRARY)
   nestrec_alias(roaring nestrec_roaring_files)
 else()
   nestrec_note_missing("CRoaring" "libroaring-dev")
+endif()
+
+# By its files: releases before 1.0 bring no package for CMake.
+find_path(NESTREC_HIREDIS_INCLUDE_DIR hiredis/hiredis.h)
+find_library(NESTREC_HIREDIS_LIBRARY hiredis)
+mark_as_advanced(NESTREC_HIREDIS_INCLUDE_DIR NESTREC_HIREDIS_LIBRARY)
+if(NESTREC_HIREDIS_INCLUDE_DIR AND NESTREC_HIREDIS_LIBRARY)
+  add_library(nestrec_hiredis_files UNKNOWN IMPORTED)
+  set_target_properties(nestrec_hiredis_files PROPERTIES
+    IMPORTED_LOCATION "${NESTREC_HIREDIS_LIBRARY}"
+    INTERFACE_INCLUDE_DIRECTORIES "${NESTREC_HIREDIS_INCLUDE_DIR}")
+  nestrec_alias(hiredis nestrec_hiredis_files)
+else()
+  nestrec_note_missing("hiredis" "libhiredis-dev")
 endif()
 
 find_package(CLI11 CONFIG QUIET)

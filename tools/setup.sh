@@ -5,6 +5,7 @@
 #
 #   tools/setup.sh            what the build needs
 #   tools/setup.sh lint       that, and clang-format and clang-tidy
+#   tools/setup.sh test       that, and the servers that some tests start (they are skipped without)
 #   tools/setup.sh --list     print the packages that this machine would use, and stop
 set -euo pipefail
 export LC_ALL=C
@@ -166,8 +167,9 @@ sections=(build)
 case "${1:-}" in
   "") ;;
   lint) sections+=(lint) ;;
-  --list) for entry in $(entries build lint); do choose "$entry"; done; exit 0 ;;
-  *) echo "usage: tools/setup.sh [lint | --list]" >&2; exit 2 ;;
+  test) sections+=(test) ;;
+  --list) for entry in $(entries build lint test); do choose "$entry"; done; exit 0 ;;
+  *) echo "usage: tools/setup.sh [lint | test | --list]" >&2; exit 2 ;;
 esac
 
 mapfile -t wanted < <(entries "${sections[@]}")
