@@ -2,7 +2,9 @@
 
 #include <cstdint>
 
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/strip.h"
 #include "base/status_macros.h"
 #include "cli/flags.h"
 
@@ -16,6 +18,16 @@ CLI::Option* RecipeFlags::Add(CLI::App& command, const std::string& flag, Field 
     if (option->count() > 0) recipe.*field = given_.*field;
   });
   return option;
+}
+
+void RecipeFlags::AddSwitch(CLI::App& command, const std::string& flag, bool Recipe::*field,
+                            const std::string& help) {
+  const std::string negative = absl::StrCat("--no-", absl::StripPrefix(flag, "--"));
+  CLI::Option* option =
+      command.add_flag(absl::StrCat(flag, ",!", negative), given_.*field, help)->group("Recipe");
+  changes_.push_back([this, option, field](Recipe& recipe) {
+    if (option->count() > 0) recipe.*field = given_.*field;
+  });
 }
 
 void RecipeFlags::AddTo(CLI::App& command) {
@@ -68,25 +80,37 @@ void RecipeFlags::AddSchedule(CLI::App& command) {
 }
 
 void RecipeFlags::AddNetwork(CLI::App& command) {
-  Add(command, "--blocks", &Recipe::blocks, "Blocks of LRU and feed-forward")
+  Add(command, "--blocks", &Recipe::blocks, "Blocks of mixer and feed-forward")
       ->capture_default_str();
-  Add(command, "--dropout", &Recipe::dropout, "Dropout on input, recurrence and feed-forward")
+  Add(command, "--mixer", &Recipe::mixer,
+      "What moves information along a history: lru, gru or attention")
+      ->check(CLI::IsMember({"lru", "gru", "attention"}))
       ->capture_default_str();
-  Add(command, "--r-min", &Recipe::r_min, "Ring initialisation: smallest |lambda|")
+  Add(command, "--head-width", &Recipe::head_width,
+      "Columns of an attention head; a narrower level is one head")
       ->capture_default_str();
-  Add(command, "--r-max", &Recipe::r_max, "Ring initialisation: largest |lambda|")
+  Add(command, "--feed-forward", &Recipe::feed_forward,
+      "gated: W2(SiLU(Wg u) * W1 u); relu: W2(ReLU(W1 u))")
+      ->check(CLI::IsMember({"gated", "relu"}))
+      ->capture_default_str();
+  AddSwitch(command, "--final-norm", &Recipe::final_norm,
+            "Layer norm after the last block, or none");
+  Add(command, "--input-scale", &Recipe::input_scale,
+      "Times the item embeddings where they enter the first block")
+      ->capture_default_str();
+  Add(command, "--dropout", &Recipe::dropout,
+      "Dropout on input, mixer (attention's weights too) and feed-forward")
+      ->capture_default_str();
+  Add(command, "--r-min", &Recipe::r_min, "Ring initialisation of an LRU: smallest |lambda|")
+      ->capture_default_str();
+  Add(command, "--r-max", &Recipe::r_max, "Ring initialisation of an LRU: largest |lambda|")
       ->capture_default_str();
   Add(command, "--feature-scaling", &Recipe::feature_scaling,
       "none; sqrt_width: rows to norm sqrt(width); whiten: by PCA")
       ->check(CLI::IsMember({"none", "sqrt_width", "whiten"}))
       ->capture_default_str();
-  CLI::Option* residual = command
-                              .add_flag("--item-residual,!--no-item-residual", given_.item_residual,
-                                        "Learn a vector per item beside its content, or do not")
-                              ->group("Recipe");
-  changes_.push_back([this, residual](Recipe& recipe) {
-    if (residual->count() > 0) recipe.item_residual = given_.item_residual;
-  });
+  AddSwitch(command, "--item-residual", &Recipe::item_residual,
+            "Learn a vector per item beside its content, or do not");
   Add(command, "--projector-scale", &Recipe::projector_scale,
       "Times the published range of the projector's initial weights")
       ->capture_default_str();
@@ -94,8 +118,8 @@ void RecipeFlags::AddNetwork(CLI::App& command) {
       "uniform, or principal: at the features' principal directions")
       ->capture_default_str();
   Add(command, "--branch-scale", &Recipe::branch_scale,
-      "Times the published range of C's and W2's initial weights; small: blocks begin as the "
-      "identity")
+      "Times the published range of the initial weights that write into the residual stream (the "
+      "mixer's last, W2); small: blocks begin as the identity")
       ->capture_default_str();
 }
 

@@ -26,6 +26,9 @@ class RecipeFlags {
   template <typename Field>
   CLI::Option* Add(CLI::App& command, const std::string& flag, Field Recipe::*field,
                    const std::string& help);
+  // "--flag", and "--no-flag" against it.
+  void AddSwitch(CLI::App& command, const std::string& flag, bool Recipe::*field,
+                 const std::string& help);
   void AddSchedule(CLI::App& command);
   void AddNetwork(CLI::App& command);
   void AddLoss(CLI::App& command);

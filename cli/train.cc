@@ -48,6 +48,7 @@ struct TrainFlags {
   bool resume = false;
   bool overwrite = false;
   int threads = 0;
+  std::string device = "cpu";
   std::string group_timeout = "10m";
 };
 
@@ -111,15 +112,24 @@ std::string DescribeRun(const Dataset& dataset, const TrainerOptions& options,
   for (const Modality& modality : dataset.modalities) {
     modalities.push_back(absl::StrCat(modality.name, " ", modality.features.columns));
   }
+  if (modalities.empty()) modalities.push_back("none");
   const Recipe& recipe = options.recipe;
+  const Architecture architecture = recipe.MakeArchitecture();
   return absl::StrFormat(
-      "%s: %d users, %d items, %d events, features %s\nsizes %s, recipe %s: %d block%s, batch %d, "
+      "%s: %d users, %d items, %d events, features %s\nsizes %s, recipe %s: %d block%s%s, "
+      "batch %d, "
       "lr %g, dropout %g, windows %s, feature scaling %s%s, seed %d",
       options.name, dataset.users(), dataset.items(), dataset.interactions.size(),
       absl::StrJoin(modalities, " + "), options.sizes.ToString(), recipe_name, recipe.blocks,
-      recipe.blocks == 1 ? "" : "s", recipe.batch_size, recipe.learning_rate, recipe.dropout,
+      recipe.blocks == 1 ? "" : "s",
+      architecture == Architecture() ? "" : absl::StrCat(" of ", Describe(architecture)),
+      recipe.batch_size, recipe.learning_rate, recipe.dropout,
       recipe.windows == Windows::kLast ? "last" : "all", recipe.feature_scaling,
       recipe.item_residual ? ", item residual" : "", recipe.seed);
+}
+
+DeviceKind DeviceOf(const TrainFlags& flags) {
+  return flags.device == "cuda" ? DeviceKind::kCuda : DeviceKind::kCpu;
 }
 
 // Waits for the other processes that the environment speaks of; null when there are none.
@@ -135,8 +145,11 @@ absl::StatusOr<std::unique_ptr<ProcessGroup>> JoinGroup(const TrainFlags& flags)
   NESTREC_ASSIGN_OR_RETURN(
       GroupOptions options,
       GroupFromEnvironment([](const char* name) -> const char* { return std::getenv(name); }));
+  // Before any waiting.
+  NESTREC_RETURN_IF_ERROR(CheckDevice(DeviceOf(flags), options.local_rank));
   if (options.size == 1) return nullptr;
   options.timeout = timeout;
+  options.on_cuda = DeviceOf(flags) == DeviceKind::kCuda;
   return ProcessGroup::Join(options);
 }
 
@@ -175,6 +188,7 @@ absl::Status TrainInGroup(const TrainFlags& flags, const NestedSizes& sizes, con
                                .resume = flags.resume,
                                .overwrite = flags.overwrite,
                                .threads = flags.threads,
+                               .device = DeviceOf(flags),
                                .group = group};
   if (group != nullptr && group->rank() != 0) {
     // Rank 0 speaks, writes and evaluates for all.
@@ -245,7 +259,10 @@ absl::Status RunTrain(const TrainFlags& flags) {
         absl::StrCat(flags.sizes ? "--sizes: " : "--dim: ",
                      absl::StripPrefix(sizes.status().message(), "sizes: "))));
   }
-  NESTREC_ASSIGN_OR_RETURN(const Recipe recipe, flags.recipe.Read());
+  NESTREC_ASSIGN_OR_RETURN(Recipe recipe, flags.recipe.Read());
+  if (flags.modalities == std::vector<std::string>{Dataset::kNoFeatures}) {
+    recipe = recipe.WithoutFeatures();
+  }
   NESTREC_RETURN_IF_ERROR(UsageError(recipe.CheckAgainst(*sizes)));
   NESTREC_RETURN_IF_ERROR(UsageError(CheckText("--name", flags.name)));
   NESTREC_ASSIGN_OR_RETURN(const auto group, JoinGroup(flags));
@@ -264,7 +281,8 @@ void AddTrainCommand(CLI::App& app, Command* selected) {
   command->add_option("-o,--output", flags->output, "Checkpoint to write")->capture_default_str();
   command
       ->add_option("--modalities", flags->modalities,
-                   "Features to use, such as text,image (default: all)")
+                   "Features to use, such as text,image (default: all); none: learned item vectors "
+                   "alone")
       ->delimiter(',');
   command->add_option("--dim", flags->dim, "Widest size; sizes are 8, 16, 32, ... up to it")
       ->check(WholeNumber(NestedSizes::kMinWidth, NestedSizes::kMaxDim))
@@ -278,6 +296,9 @@ void AddTrainCommand(CLI::App& app, Command* selected) {
   command->add_option("--json", flags->json_path, "Also write a JSON line per epoch to this file");
   command->add_option("--threads", flags->threads, "Threads (default: all cores)")
       ->check(CLI::Range(0, 4096));
+  command->add_option("--device", flags->device, "Where to compute: cpu, or cuda")
+      ->check(CLI::IsMember({"cpu", "cuda"}))
+      ->capture_default_str();
   command
       ->add_option("--group-timeout", flags->group_timeout,
                    "With WORLD_SIZE processes: the longest wait for another one")

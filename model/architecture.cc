@@ -40,9 +40,6 @@ std::string Describe(const Architecture& architecture) {
   if (architecture.mixer == Mixer::kAttention) {
     absl::StrAppend(&text, ", heads of ", architecture.head_width);
   }
-  absl::StrAppend(&text, architecture.constant_time_step()
-                             ? " (one more item: constant time and memory)"
-                             : " (one more item: time and memory grow with the history)");
   if (architecture.feed_forward != FeedForward::kGated) {
     absl::StrAppend(&text, ", ", FeedForwardName(architecture.feed_forward), " feed-forward");
   }
@@ -51,6 +48,12 @@ std::string Describe(const Architecture& architecture) {
     absl::StrAppend(&text, ", input scale ", architecture.input_scale);
   }
   return text;
+}
+
+absl::string_view DescribeStep(const Architecture& architecture) {
+  return architecture.constant_time_step()
+             ? "one more item costs constant time, on a state of constant size"
+             : "one more item costs time and memory that grow with the history";
 }
 
 int HeadWidth(int level_width, int head_width) {

@@ -54,9 +54,10 @@ absl::StatusOr<Mixer> ParseMixer(absl::string_view text);
 absl::string_view FeedForwardName(FeedForward feed_forward);
 absl::StatusOr<FeedForward> ParseFeedForward(absl::string_view text);
 
-// For people: "lru (constant time and memory per step)", with what differs from the published
-// model.
+// For people: "attention, heads of 64, final norm": the mixer, and what else is not as published.
 std::string Describe(const Architecture& architecture);
+// What constant_time_step says, in words.
+absl::string_view DescribeStep(const Architecture& architecture);
 
 // The columns of one attention head in a level of `level_width` columns. Heads lie inside levels,
 // so that a prefix of levels has whole heads, and all of a level are equally wide: the narrowest

@@ -227,6 +227,7 @@ absl::StatusOr<std::vector<std::string>> FindModalities(const std::string& featu
 }
 
 absl::Status LoadFeatures(const std::vector<std::string>& asked, Dataset& data) {
+  if (asked == std::vector<std::string>{Dataset::kNoFeatures}) return absl::OkStatus();
   const std::string features = absl::StrCat(data.folder, "/features");
   NESTREC_ASSIGN_OR_RETURN(const std::vector<std::string> present, FindModalities(features));
   if (present.empty() && asked.empty()) {

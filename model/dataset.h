@@ -27,9 +27,11 @@ struct Modality {
 };
 
 struct Dataset {
+  static constexpr char kNoFeatures[] = "none";
+
   struct Options {
     // Which modalities to read, in the order in which their columns are concatenated; empty: all of
-    // the folder, "text" first, then "image", then the others by name.
+    // the folder, "text" first, then "image", then the others by name. kNoFeatures alone: none.
     std::vector<std::string> modalities;
     bool load_features = true;
   };

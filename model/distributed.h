@@ -54,6 +54,7 @@ class ProcessGroup {
 
   int rank() const { return options_.rank; }
   int size() const { return options_.size; }
+  int local_rank() const { return options_.local_rank; }
   int local_size() const { return options_.local_size; }
   // Whether a collective has failed.
   bool broken() const { return broken_; }

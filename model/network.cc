@@ -15,6 +15,17 @@ std::vector<double> SizeWeights(const NetworkOptions& options) {
   return std::vector<double>(static_cast<size_t>(levels), 1.0 / levels);
 }
 
+NestedSoftmaxOptions SoftmaxOptions(const NetworkOptions& options) {
+  NestedSoftmaxOptions softmax = {.sizes = options.sizes,
+                                  .size_weights = SizeWeights(options),
+                                  .inverse_temperatures = options.inverse_temperatures,
+                                  .distillation = options.distillation,
+                                  .precision = options.precision};
+  // Few, large products: what such devices are good at, and have the memory for.
+  if (!options.device.is_cpu()) softmax.memory_bytes = int64_t{2} << 30;
+  return softmax;
+}
+
 // Nested layers in a block's mixer.
 int MixerLayers(Mixer mixer) {
   switch (mixer) {
@@ -37,12 +48,7 @@ Tensor Drop(const Tensor& x, double dropout) {
 Network::Network(const NetworkOptions& options, Random random)
     : options_(options),
       parameters_(StartParameters(options, random)),
-      cross_entropy_({.sizes = options.sizes,
-                      .size_weights = SizeWeights(options),
-                      .inverse_temperatures = options.inverse_temperatures,
-                      .distillation = options.distillation,
-                      .precision = options.precision},
-                     options.portable) {}
+      cross_entropy_(SoftmaxOptions(options), options.portable) {}
 
 void Network::StartProjectorAt(const Tensor& weight, const Tensor& bias) {
   const torch::NoGradGuard no_grad;

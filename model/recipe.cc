@@ -80,6 +80,14 @@ absl::Status Recipe::Check() const {
     return absl::InvalidArgumentError(
         absl::StrFormat("--r-max: %.12g is not above --r-min, %.12g", r_max, r_min));
   }
+  if (const auto parsed = ParseMixer(mixer); !parsed.ok()) {
+    return absl::InvalidArgumentError(absl::StrCat("--mixer: ", parsed.status().message()));
+  }
+  NESTREC_RETURN_IF_ERROR(CheckWhole("--head-width", head_width, 1, Architecture::kMaxHeadWidth));
+  if (const auto parsed = ParseFeedForward(feed_forward); !parsed.ok()) {
+    return absl::InvalidArgumentError(absl::StrCat("--feed-forward: ", parsed.status().message()));
+  }
+  NESTREC_RETURN_IF_ERROR(CheckReal("--input-scale", input_scale, 1e-6, 1e6));
   NESTREC_RETURN_IF_ERROR(CheckReal("--projector-scale", projector_scale, 1e-6, 1e6));
   NESTREC_RETURN_IF_ERROR(CheckReal("--branch-scale", branch_scale, 0, 1e6));
   if (projector_start != kUniform && projector_start != kPrincipal) {
@@ -111,6 +119,24 @@ absl::Status Recipe::CheckAgainst(const NestedSizes& sizes) const {
   return absl::InvalidArgumentError(
       absl::StrFormat("--size-weights: %d weights for the %d sizes %s; give one for each", weights,
                       sizes.levels(), sizes.ToString()));
+}
+
+Recipe Recipe::WithoutFeatures() const {
+  Recipe recipe = *this;
+  const Recipe published;
+  recipe.item_residual = true;
+  recipe.feature_scaling = published.feature_scaling;
+  recipe.projector_scale = published.projector_scale;
+  recipe.projector_start = published.projector_start;
+  return recipe;
+}
+
+Architecture Recipe::MakeArchitecture() const {
+  return {.mixer = *ParseMixer(mixer),
+          .head_width = head_width,
+          .feed_forward = *ParseFeedForward(feed_forward),
+          .final_norm = final_norm,
+          .input_scale = static_cast<float>(input_scale)};
 }
 
 double Recipe::LearningRateAt(int64_t step, int64_t total_steps) const {
@@ -162,6 +188,11 @@ std::string Recipe::ToJson() const {
   const auto add = [&](const char* name, const auto& value, const auto& usual) {
     if (value != usual) json[name] = value;
   };
+  add("mixer", mixer, published.mixer);
+  if (mixer == MixerName(Mixer::kAttention)) json["head_width"] = head_width;
+  add("feed_forward", feed_forward, published.feed_forward);
+  add("final_norm", final_norm, published.final_norm);
+  add("input_scale", input_scale, published.input_scale);
   add("projector_scale", projector_scale, published.projector_scale);
   add("projector_start", projector_start, published.projector_start);
   add("branch_scale", branch_scale, published.branch_scale);

@@ -18,6 +18,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "base/nested_sizes.h"
+#include "model/architecture.h"
 #include "model/batch.h"
 
 namespace nestrec {
@@ -46,6 +47,12 @@ struct Recipe {
   std::string feature_scaling = "none";
   // Learn a vector per item beside its content; see NetworkOptions.
   bool item_residual = false;
+  // See Architecture (model/architecture.h); the published recipe has an LRU and gates.
+  std::string mixer = "lru";           // "lru", "gru" or "attention"
+  int head_width = 64;                 // of attention
+  std::string feed_forward = "gated";  // or "relu"
+  bool final_norm = false;
+  double input_scale = 1.0;
   // See NetworkOptions; the published recipe has 1.
   double projector_scale = 1.0;
   // "uniform", or "principal": the projector starts at the features' principal directions times
@@ -76,6 +83,12 @@ struct Recipe {
   // processor does not have.
   absl::Status Check() const;
   absl::Status CheckAgainst(const NestedSizes& sizes) const;
+
+  // The same recipe for items that have no features: each is a learned vector alone.
+  Recipe WithoutFeatures() const;
+
+  // REQUIRES: Check() is OK.
+  Architecture MakeArchitecture() const;
 
   // Linear warm-up, then half a cosine down to 0 at the last of all steps. `step` is 0-based.
   double LearningRateAt(int64_t step, int64_t total_steps) const;

@@ -1,11 +1,10 @@
 #include "model/trainer.h"
 
-#include <ATen/CPUGeneratorImpl.h>
+#include <c10/core/DeviceGuard.h>
 #include <torch/torch.h>
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <iterator>
 #include <nlohmann/json.hpp>
 #include <numeric>
@@ -29,6 +28,7 @@
 #include "model/optimizer.h"
 #include "model/replicas.h"
 #include "model/scorer.h"
+#include "model/torch_device.h"
 #include "model/training_state.h"
 #include "model/whitening.h"
 
@@ -51,6 +51,7 @@ std::string IdentityJson(const Dataset& dataset, const TrainerOptions& options) 
   Json json = Json::parse(options.recipe.ToJson());
   json["sizes"] = options.sizes.ToString();
   json["data"] = dataset.fingerprint;
+  if (options.device == DeviceKind::kCuda) json["device"] = "cuda";  // it draws other numbers
   for (const Modality& modality : dataset.modalities) {
     json[absl::StrCat("modality ", modality.name)] = modality.features.columns;
   }
@@ -88,26 +89,23 @@ uint64_t DropoutStream(int epoch, int rank) {
   return kDropoutStream + static_cast<uint64_t>(epoch) + (static_cast<uint64_t>(rank) << 48);
 }
 
-// libtorch's generator of the CPU, which draws the dropout masks.
-std::string GeneratorState() {
-  const torch::Tensor state = at::detail::getDefaultCPUGenerator().get_state().contiguous();
-  return std::string(static_cast<const char*>(state.data_ptr()), state.nbytes());
-}
-
-void SetGeneratorState(const std::string& bytes) {
-  const torch::Tensor state = torch::empty({static_cast<int64_t>(bytes.size())}, torch::kUInt8);
-  std::memcpy(state.data_ptr(), bytes.data(), bytes.size());
-  at::Generator generator = at::detail::getDefaultCPUGenerator();
-  generator.set_state(state);
+// The features as the network reads them; of items without any, no columns.
+absl::StatusOr<Matrix> FeaturesOf(const Dataset& dataset, const Recipe& recipe) {
+  if (!dataset.modalities.empty()) return ConcatenateFeatures(dataset, recipe.feature_scaling);
+  if (recipe.item_residual) return Matrix{.rows = dataset.items() + 1, .columns = 0, .values = {}};
+  return absl::InvalidArgumentError(
+      "--item-residual: not set, but without features (--modalities none) a learned vector is all "
+      "that an item has; set it");
 }
 
 class Run {
  public:
   Run(const Dataset& dataset, const TrainerOptions& options, const TrainingObserver& observer,
-      Matrix features)
+      Matrix features, const torch::Device& device)
       : dataset_(dataset),
         options_(options),
         observer_(observer),
+        device_(device),
         group_(options.group),
         state_path_(options.output + kStateSuffix),
         identity_(IdentityJson(dataset, options)),
@@ -116,13 +114,14 @@ class Run {
                          options.recipe.batch_size),
         features_(
             torch::from_blob(features.values.data(), {features.rows, features.columns}).clone()),
-        whitening_(options.recipe.feature_scaling == "whiten"
+        whitening_(options.recipe.feature_scaling == "whiten" && features.columns > 0
                        ? std::make_optional<Whitening>(features_, ModalityWidths(dataset))
                        : std::nullopt),
         network_({.sizes = options.sizes,
                   .blocks = options.recipe.blocks,
                   .max_len = options.recipe.max_len,
                   .feature_width = features.columns,
+                  .architecture = options.recipe.MakeArchitecture(),
                   .dropout = options.recipe.dropout,
                   .item_residual = options.recipe.item_residual,
                   .items = dataset.items(),
@@ -134,12 +133,15 @@ class Run {
                   .inverse_temperatures = options.recipe.InverseTemperatures(options.sizes),
                   .distillation = options.recipe.distillation,
                   .precision = options.recipe.precision == Recipe::kBfloat16 ? Precision::kBfloat16
-                                                                             : Precision::kFloat32},
+                                                                             : Precision::kFloat32,
+                  .device = device,
+                  .portable = options.portable},
                  Random(options.recipe.seed, kWeightStream)),
         optimizer_(network_.parameters(), {.weight_decay = options.recipe.weight_decay,
                                            .epsilon = options.recipe.adam_epsilon,
                                            .clip_norm = options.recipe.clip_norm}) {
     if (whitening_) features_ = whitening_->Apply(features_);
+    features_ = features_.to(device);
     if (options.recipe.sampled_items > 0) {
       sampler_.emplace(LabelCounts(dataset, windows_), options.recipe.sampled_items);
     }
@@ -177,9 +179,12 @@ class Run {
   }
 
   absl::Status StartProjector() {
-    if (options_.recipe.projector_start != Recipe::kPrincipal) return absl::OkStatus();
+    if (options_.recipe.projector_start != Recipe::kPrincipal || features_.size(1) == 0) {
+      return absl::OkStatus();
+    }
     NESTREC_RETURN_IF_ERROR(Guard("start the projector", [&]() -> absl::Status {
-      const Projector start = PrincipalProjector(features_, options_.sizes.max_dim());
+      const Projector start =
+          PrincipalProjector(features_.to(torch::kCPU), options_.sizes.max_dim());
       network_.StartProjectorAt(start.weight, start.bias);
       return absl::OkStatus();
     }));
@@ -229,7 +234,7 @@ class Run {
     PartialEpoch& done = progress_.partial;
     if (done.steps > 0) {
       NESTREC_RETURN_IF_ERROR(Guard("restore the random generator", [&]() -> absl::Status {
-        SetGeneratorState(done.generators.at(static_cast<size_t>(Rank())));
+        SetGeneratorState(device_, done.generators.at(static_cast<size_t>(Rank())));
         return absl::OkStatus();
       }));
     }
@@ -301,7 +306,7 @@ class Run {
       NESTREC_ASSIGN_OR_RETURN(
           const std::string generator,
           Guard("save the random generator",
-                []() -> absl::StatusOr<std::string> { return GeneratorState(); }));
+                [this]() -> absl::StatusOr<std::string> { return GeneratorState(device_); }));
       progress_.partial.generators = {generator};
       if (group_ != nullptr) {
         NESTREC_ASSIGN_OR_RETURN(progress_.partial.generators,
@@ -458,7 +463,8 @@ class Run {
     ModelView view = network_.View(items, levels);
     Projector raw;
     if (whitening_) {
-      raw = whitening_->Fold(network_.parameters().projector, network_.parameters().projector_bias);
+      raw = whitening_->Fold(network_.parameters().projector.to(torch::kCPU),
+                             network_.parameters().projector_bias.to(torch::kCPU));
       Network::SetProjector(raw.weight, raw.bias, view);
     }
     NESTREC_ASSIGN_OR_RETURN(const auto text_encoder, TextEncoderFile());
@@ -499,6 +505,7 @@ class Run {
   const Dataset& dataset_;
   const TrainerOptions& options_;
   const TrainingObserver& observer_;
+  const torch::Device device_;
   ProcessGroup* const group_;  // null: alone
   const std::string state_path_;
   const std::string identity_;
@@ -543,13 +550,23 @@ absl::StatusOr<TrainingResult> Train(const Dataset& dataset, const TrainerOption
   if (options.group == nullptr || options.group->rank() == 0) {
     NESTREC_RETURN_IF_ERROR(CheckOutput(options));
   }
-  NESTREC_ASSIGN_OR_RETURN(Matrix features,
-                           ConcatenateFeatures(dataset, options.recipe.feature_scaling));
+  const int local_rank = options.group == nullptr ? 0 : options.group->local_rank();
+  NESTREC_RETURN_IF_ERROR(CheckDevice(options.device, local_rank));
+  if (options.device == DeviceKind::kCuda && options.recipe.precision == Recipe::kBfloat16) {
+    return absl::InvalidArgumentError(absl::StrCat("--precision ", Recipe::kBfloat16,
+                                                   ": only with --device cpu; use --precision ",
+                                                   Recipe::kFloat32, " with cuda"));
+  }
+  NESTREC_ASSIGN_OR_RETURN(Matrix features, FeaturesOf(dataset, options.recipe));
   return Guard("train", [&]() -> absl::StatusOr<TrainingResult> {
     const int cores = static_cast<int>(std::thread::hardware_concurrency()) /
                       (options.group == nullptr ? 1 : options.group->local_size());
     at::set_num_threads(options.threads > 0 ? options.threads : std::max(1, cores));
-    Run run(dataset, options, observer, std::move(features));
+    const torch::Device device = TorchDevice(options.device, local_rank);
+    // NCCL looks at the current device.
+    const c10::OptionalDeviceGuard guard(device.is_cuda() ? c10::optional<torch::Device>(device)
+                                                          : c10::nullopt);
+    Run run(dataset, options, observer, std::move(features), device);
     return run.Execute();
   });
 }

@@ -28,6 +28,7 @@
 #include "base/nested_sizes.h"
 #include "model/batch.h"
 #include "model/dataset.h"
+#include "model/device.h"
 #include "model/distributed.h"
 #include "model/metrics.h"
 #include "model/recipe.h"
@@ -39,10 +40,12 @@ struct TrainerOptions {
   Recipe recipe;
   std::string name;  // the model's label
   std::string program_version;
-  std::string output;      // the checkpoint; "<output>.state" beside it
-  bool resume = false;     // go on from the state file when there is one
-  bool overwrite = false;  // start anew although output exists
-  int threads = 0;         // 0: all cores; those of a machine are shared by its ranks
+  std::string output;                    // the checkpoint; "<output>.state" beside it
+  bool resume = false;                   // go on from the state file when there is one
+  bool overwrite = false;                // start anew although output exists
+  int threads = 0;                       // 0: all cores; those of a machine are shared by its ranks
+  DeviceKind device = DeviceKind::kCpu;  // where it computes; evaluation stays on the processor
+  bool portable = false;  // compute as other devices do, on the processor; see NetworkOptions
   // Of a data-parallel run; outlives Train. Null: this process trains alone.
   ProcessGroup* group = nullptr;
 };

@@ -117,6 +117,11 @@ TEST_F(BadInputTest, FlagsOutsideTheirLimitsAreNamed) {
   ExpectUsageError(TrainOn(data, {"--sizes", "eight"}), {"'eight'"});
   ExpectUsageError(TrainOn(data, {"--sizes", ""}), {"--sizes: is empty"});
   ExpectUsageError(TrainOn(data, {"--lr", "-1"}), {"--lr: -1 is outside"});
+  ExpectUsageError(TrainOn(data, {"--mixer", "rnn"}), {"--mixer: rnn", "lru,gru,attention"});
+  ExpectUsageError(TrainOn(data, {"--head-width", "0"}), {"--head-width: 0 is outside 1 to 65536"});
+  ExpectUsageError(TrainOn(data, {"--input-scale", "nan"}), {"--input-scale: nan is outside"});
+  ExpectUsageError(TrainOn(data, {"--feed-forward", "tanh"}), {"--feed-forward: tanh"});
+  ExpectUsageError(TrainOn(data, {"--device", "tpu"}), {"--device: tpu", "cpu,cuda"});
   ExpectUsageError(TrainOn(data, {"--dropout", "1"}), {"--dropout: 1 is outside 0 to 0.99"});
   ExpectUsageError(TrainOn(data, {"--batch-size", "0"}),
                    {"error: --batch-size: 0 is outside 1 to 1048576\n"});

@@ -88,6 +88,10 @@ TEST_F(DatasetTest, TakesTheModalitiesAskedForInTheirOrder) {
   const auto data = Load({"image", "text"}, true);
   ASSERT_TRUE(data.ok()) << data.status();
   EXPECT_EQ((*data)->modalities[0].name, "image");
+  const auto none = Load({"none"}, true);
+  ASSERT_TRUE(none.ok()) << none.status();
+  EXPECT_TRUE((*none)->modalities.empty());
+  ExpectError(absl::StatusCode::kNotFound, "no modality 'none'", {"none", "text"}, true);
   ExpectError(absl::StatusCode::kNotFound, "no modality 'sound'", {"sound"}, true);
   ExpectError(absl::StatusCode::kNotFound, "it has text, image", {"../text"}, true);
   ExpectError(absl::StatusCode::kInvalidArgument, "asked for twice", {"text", "text"}, true);

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "model/encoder.h"
 #include "model/item_sample.h"
@@ -223,6 +224,37 @@ TEST_P(NetworkTest, LibtorchsOperationsGiveTheSameLossAndGradients) {
               2e-5 * (1e-3 + expected.abs().max().item<double>()))
         << source[i].name;
   }
+}
+
+TEST_P(NetworkTest, RoundedOperandsGiveAboutTheSameLossAndGradients) {
+  if (!HasBfloat16()) GTEST_SKIP() << "this processor does not multiply bfloat16";
+  NetworkOptions options = network_.options();
+  options.precision = Precision::kBfloat16;
+  Network rounded(options, Random(3));
+  const auto source = network_.parameters().All();
+  const auto target = rounded.parameters().All();
+  {
+    const torch::NoGradGuard no_grad;
+    for (size_t i = 0; i < source.size(); ++i) target[i].tensor->copy_(*source[i].tensor);
+  }
+  const auto loss_of = [&](Network& network) {
+    const Tensor loss = network.Loss(Batch(), network.Forward(Batch(), features_, true), features_);
+    loss.backward();
+    return loss.item<double>();
+  };
+  const double loss = loss_of(network_);
+  EXPECT_NEAR(loss_of(rounded), loss, 2e-2 * loss);
+  double dot = 0;
+  double squares = 0;
+  double rounded_squares = 0;
+  for (size_t i = 0; i < source.size(); ++i) {
+    const Tensor a = source[i].tensor->grad().flatten();
+    const Tensor b = target[i].tensor->grad().flatten();
+    dot += a.dot(b).item<double>();
+    squares += a.dot(a).item<double>();
+    rounded_squares += b.dot(b).item<double>();
+  }
+  EXPECT_GT(dot / std::sqrt(squares * rounded_squares), 0.99);
 }
 
 TEST_P(NetworkTest, EveryParameterHasAGradient) {

@@ -91,5 +91,38 @@ TEST(RecipeTest, TheJsonNamesUnpublishedFieldsOnlyWhereTheyDiffer) {
   EXPECT_THAT(recipe.ToJson(), HasSubstr("\"distillation\":0.5"));
 }
 
+TEST(RecipeTest, RefusesPartsThatNoNetworkHas) {
+  const auto message = [](auto&& change) {
+    Recipe recipe;
+    change(recipe);
+    return std::string(recipe.Check().message());
+  };
+  EXPECT_THAT(message([](Recipe& r) { r.mixer = "rnn"; }),
+              HasSubstr("--mixer: 'rnn' is unknown; use lru, gru or attention"));
+  EXPECT_THAT(message([](Recipe& r) { r.feed_forward = "tanh"; }), HasSubstr("--feed-forward"));
+  EXPECT_THAT(message([](Recipe& r) { r.head_width = 0; }), HasSubstr("--head-width: 0"));
+  EXPECT_THAT(message([](Recipe& r) { r.input_scale = 0; }), HasSubstr("--input-scale: 0"));
+}
+
+TEST(RecipeTest, SaysOfTheArchitectureOnlyWhatIsNotPublished) {
+  EXPECT_THAT(Recipe().ToJson(), testing::Not(HasSubstr("mixer")));
+  Recipe recipe;
+  recipe.mixer = "attention";
+  recipe.final_norm = true;
+  EXPECT_THAT(recipe.ToJson(), HasSubstr("\"mixer\":\"attention\",\"head_width\":64"));
+  EXPECT_THAT(recipe.ToJson(), HasSubstr("\"final_norm\":true"));
+  const Architecture architecture = recipe.MakeArchitecture();
+  EXPECT_EQ(architecture.mixer, Mixer::kAttention);
+  EXPECT_TRUE(architecture.final_norm);
+  EXPECT_EQ(architecture.feed_forward, FeedForward::kGated);
+}
+
+TEST(RecipeTest, WithoutFeaturesNothingIsSaidOfThem) {
+  const Recipe recipe = Recipe::Named("nestrec")->WithoutFeatures();
+  EXPECT_TRUE(recipe.item_residual);
+  EXPECT_EQ(recipe.feature_scaling, "none");
+  EXPECT_THAT(recipe.ToJson(), testing::Not(HasSubstr("projector")));
+}
+
 }  // namespace
 }  // namespace nestrec
