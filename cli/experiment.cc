@@ -28,7 +28,11 @@
 #include "cli/recipe_flags.h"
 #include "model/checkpoint.h"
 #include "model/dataset.h"
+#include "model/encoder.h"
+#include "model/evaluator.h"
+#include "model/mean_scorer.h"
 #include "model/metrics_json.h"
+#include "model/scorer.h"
 #include "model/thinned_dataset.h"
 #include "model/trainer.h"
 
@@ -125,6 +129,39 @@ absl::Status TrainVariant(const ExperimentVariant& variant, const Dataset& datas
   return absl::OkStatus();
 }
 
+std::string PathOf(const ExperimentVariant& variant, const std::string& folder) {
+  return absl::StrCat(folder, "/", FileName(variant.label), ".safetensors");
+}
+
+// The test metrics of the mean of what earlier variants score.
+absl::StatusOr<Outcome> MeanOf(const ExperimentVariant& variant,
+                               const std::vector<Outcome>& earlier, const ExperimentFlags& flags,
+                               const std::string& folder) {
+  std::printf("%s\n", variant.label.c_str());
+  std::fflush(stdout);
+  Outcome outcome{.variant = variant, .test = {}};
+  std::vector<std::unique_ptr<const Encoder>> encoders;
+  std::vector<std::unique_ptr<const Scorer>> scorers;
+  for (const size_t i : variant.mean_of) {
+    NESTREC_ASSIGN_OR_RETURN(const auto checkpoint,
+                             Checkpoint::Open(PathOf(earlier[i].variant, folder), {}));
+    NESTREC_ASSIGN_OR_RETURN(auto encoder, Encoder::Create(checkpoint->view(), checkpoint));
+    encoders.push_back(std::move(encoder));
+    scorers.push_back(std::make_unique<ModelScorer>(encoders.back().get()));
+    outcome.network_bytes += earlier[i].network_bytes;
+  }
+  NESTREC_ASSIGN_OR_RETURN(const auto mean, MeanScorer::Create(std::move(scorers)));
+  NESTREC_ASSIGN_OR_RETURN(const auto dataset, Dataset::Load(flags.data, {.load_features = false}));
+  NESTREC_ASSIGN_OR_RETURN(
+      Evaluation evaluation,
+      Evaluate(*mean, *dataset,
+               {.split = Split::kTest, .threads = flags.threads, .progress = [](int64_t, int64_t) {
+                  return !Interrupted();
+                }}));
+  outcome.test = std::move(evaluation.sizes);
+  return outcome;
+}
+
 absl::StatusOr<Outcome> RunVariant(const ExperimentVariant& variant, const ExperimentFlags& flags,
                                    const std::string& folder) {
   Dataset::Options options;
@@ -134,7 +171,7 @@ absl::StatusOr<Outcome> RunVariant(const ExperimentVariant& variant, const Exper
   if (variant.density < 1) {
     dataset = ThinnedDataset(*dataset, variant.density, variant.recipe.seed);
   }
-  const std::string path = absl::StrCat(folder, "/", FileName(variant.label), ".safetensors");
+  const std::string path = PathOf(variant, folder);
   std::printf("%s\n", variant.label.c_str());
   std::fflush(stdout);
   NESTREC_ASSIGN_OR_RETURN(auto checkpoint, Finished(path, variant, *dataset));
@@ -286,7 +323,9 @@ absl::Status RunExperiment(const ExperimentFlags& flags) {
   std::printf("%s\n", experiment->question.c_str());
   std::vector<Outcome> outcomes;
   for (const ExperimentVariant& variant : experiment->variants) {
-    NESTREC_ASSIGN_OR_RETURN(Outcome outcome, RunVariant(variant, flags, folder));
+    NESTREC_ASSIGN_OR_RETURN(Outcome outcome, variant.mean_of.empty()
+                                                  ? RunVariant(variant, flags, folder)
+                                                  : MeanOf(variant, outcomes, flags, folder));
     outcomes.push_back(std::move(outcome));
     // After every variant, so that a long experiment shows what it has.
     NESTREC_RETURN_IF_ERROR(WriteResults(*experiment, outcomes, folder));

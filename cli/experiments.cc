@@ -138,6 +138,26 @@ Variants Seeds(const ExperimentBase& base) {
     variants.push_back(
         With(base, absl::StrCat("seed ", seed), [&](Recipe& recipe) { recipe.seed = seed; }));
   }
+  variants.push_back(Base(base, "scores of the three averaged"));
+  variants.back().mean_of = {0, 1, 2};
+  return variants;
+}
+
+Variants Fusion(const ExperimentBase& base) {
+  if (base.modalities.size() < 2) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("the data has ", base.modalities.size(),
+                     " modality; fusing takes two or more in its features folder"));
+  }
+  std::vector<ExperimentVariant> variants = {Base(base, "one linear projector of all")};
+  std::vector<size_t> branches;
+  for (const std::string& modality : base.modalities) {
+    variants.push_back(Base(base, absl::StrCat(modality, " alone")));
+    variants.back().modalities = {modality};
+    branches.push_back(variants.size() - 1);
+  }
+  variants.push_back(Base(base, "a branch per modality, scores averaged"));
+  variants.back().mean_of = branches;
   return variants;
 }
 
@@ -174,6 +194,7 @@ constexpr Definition kDefinitions[] = {
     {"loss", "What does the loss at every size cost the widest, and give the others?", "", Loss},
     {"separate", "Is a nested model as good as models trained for one size each?", "", Separate},
     {"modalities", "What does each modality give?", "", Modalities},
+    {"fusion", "One projector of all modalities, or a branch for each?", "", Fusion},
     {"lengths", "How much history is worth having?", "items of history", Lengths},
     {"blocks", "How many blocks?", "blocks", Blocks},
     {"density", "How does quality depend on how much there is to learn from?",

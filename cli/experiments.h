@@ -4,7 +4,9 @@
 // Thread safety: pure functions.
 #pragma once
 
+#include <cstddef>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -21,6 +23,8 @@ struct ExperimentVariant {
   Recipe recipe;
   std::vector<std::string> modalities;  // empty: all of the data folder
   double density = 1.0;                 // the share of training events: model/thinned_dataset.h
+  // Not empty: nothing is trained; the scores of these earlier variants are averaged.
+  std::vector<size_t> mean_of = {};
 };
 
 struct Experiment {

@@ -24,11 +24,11 @@ constexpr char kNestrec[] = "nestrec";
 Recipe NestrecRecipe() {
   Recipe recipe;
   recipe.learning_rate = 1e-3;
-  recipe.batch_size = 64;
+  recipe.batch_size = 128;
   recipe.blocks = 2;
   recipe.dropout = 0.5;
-  recipe.epochs = 20;
-  recipe.patience = 5;
+  recipe.epochs = 12;
+  recipe.patience = 4;
   recipe.r_min = 0.3;
   recipe.r_max = 0.95;
   recipe.feature_scaling = "whiten";
@@ -36,6 +36,7 @@ Recipe NestrecRecipe() {
   recipe.projector_scale = 0.1;
   recipe.projector_start = Recipe::kPrincipal;
   recipe.branch_scale = 0.1;
+  recipe.temperature_power = 0.75;
   return recipe;
 }
 

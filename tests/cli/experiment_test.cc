@@ -68,6 +68,17 @@ TEST_F(ExperimentTest, DoesNotTrainAgainWhatIsThere) {
   EXPECT_THAT(other.output, HasSubstr("is of another recipe or other data"));
 }
 
+TEST_F(ExperimentTest, AveragesTheScoresOfSeeds) {
+  const ProgramResult result = Run("seeds");
+  ASSERT_EQ(result.exit_code, 0) << result.output;
+  const Json rows = Json::parse(*ReadFile(folder_.File("out/seeds/results.json")));
+  ASSERT_EQ(rows.size(), 4u);
+  EXPECT_EQ(rows[3]["variant"], "scores of the three averaged");
+  ASSERT_EQ(rows[3]["test"].size(), 2u);
+  EXPECT_GT(rows[3]["test"][1]["recall@50"], 0.0);
+  EXPECT_NE(rows[3]["test"][1], rows[0]["test"][1]);
+}
+
 TEST_F(ExperimentTest, NamesWhatThereIs) {
   const ProgramResult unknown = Run("nope");
   EXPECT_EQ(unknown.exit_code, 2);
@@ -78,6 +89,9 @@ TEST_F(ExperimentTest, NamesWhatThereIs) {
   const ProgramResult sampling = Run("sampling");
   EXPECT_EQ(sampling.exit_code, 1);
   EXPECT_THAT(sampling.output, HasSubstr("there is nothing to sample"));
+  const ProgramResult fusion = Run("fusion");
+  EXPECT_EQ(fusion.exit_code, 1);
+  EXPECT_THAT(fusion.output, HasSubstr("the data has 1 modality"));
 }
 
 }  // namespace
