@@ -2,11 +2,15 @@
 
 #include <algorithm>
 #include <cmath>
+#include <memory>
+#include <numeric>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "base/guard.h"
+#include "base/status_macros.h"
 #include "model/encoder_mixer.h"
+#include "model/level_matrix.h"
 
 namespace nestrec {
 namespace {
@@ -37,66 +41,107 @@ float Silu(float x) { return x / (1.0f + std::exp(-x)); }
 // its mixer on there is one row per history.
 class Encoder::Run {
  public:
-  Run(const Encoder& encoder, std::span<const History> histories, int levels)
-      : encoder_(encoder), dim_(encoder.view_.sizes.end(levels - 1)) {
+  // REQUIRES: rows that are checked, at least one.
+  Run(const Encoder& encoder, std::span<EncodeRow> rows)
+      : encoder_(encoder), rows_(rows), order_(rows.size()) {
+    std::iota(order_.begin(), order_.end(), size_t{0});
+    std::stable_sort(order_.begin(), order_.end(), [&](size_t a, size_t b) {
+      return std::pair(rows[a].levels, rows[a].most()) > std::pair(rows[b].levels, rows[b].most());
+    });
+    int levels = 0;
     packed_.begins.push_back(0);
-    for (const History& history : histories) {
+    for (const size_t row : order_) {
+      levels = std::max(levels, rows[row].most());
+      const History& history = rows[row].history;
       const size_t count = std::min(history.size(), static_cast<size_t>(encoder.view_.max_len));
       const History last = history.last(count);
       packed_.tokens.insert(packed_.tokens.end(), last.begin(), last.end());
       if (count == 0) packed_.tokens.push_back(0);
-      packed_.begins.push_back(packed_.positions());
+      packed_.begins.push_back(static_cast<int64_t>(packed_.tokens.size()));
     }
-    input_.resize(static_cast<size_t>(packed_.positions() * dim_));
+    packed_.active = static_cast<int64_t>(rows.size());
+    dim_ = encoder.view_.sizes.end(levels - 1);
+    input_ = Room(packed_.positions());
     const size_t blocks = encoder.view_.blocks.size();
     for (size_t b = 0; b < blocks; ++b) {
-      BlockBuffers& buffers = blocks_.emplace_back();
       const LevelMixer::Context context = {.view = &encoder.view_,
                                            .block = b,
                                            .lru = &encoder.lru_[b],
                                            .histories = &packed_,
                                            .dim = dim_,
                                            .last_only = b + 1 == blocks};
-      buffers.mixer = LevelMixer::Create(context);
-      buffers.last_only = context.last_only;
-      buffers.rows = context.rows();
-      buffers.norm1.resize(static_cast<size_t>(packed_.positions() * dim_));
-      for (std::vector<float>* matrix :
-           {&buffers.middle, &buffers.norm2, &buffers.gated, &buffers.output}) {
-        matrix->resize(static_cast<size_t>(buffers.rows * dim_));
-      }
+      const LevelMatrix::Layout layout =
+          context.last_only ? LevelMatrix::Layout::kFewRows : LevelMatrix::Layout::kManyRows;
+      blocks_.push_back({.mixer = LevelMixer::Create(context),
+                         .last_only = context.last_only,
+                         .norm1 = {packed_.positions(), dim_, LevelMatrix::Layout::kManyRows},
+                         .middle = Room(context.rows()),
+                         .norm2 = {context.rows(), dim_, layout},
+                         .gated = {context.rows(), dim_, layout},
+                         .output = Room(context.rows())});
     }
   }
 
-  // REQUIRES: all levels below are computed.
-  void ComputeLevel(int level) {
-    FillInput(level);
-    const std::vector<float>* x = &input_;
-    for (size_t b = 0; b < blocks_.size(); ++b) {
-      ComputeBlockLevel(b, level, *x);
-      x = &blocks_[b].output;
+  void ComputeAll(GoOn go_on) {
+    for (int level = 0; Choose(level, go_on); ++level) {
+      ComputeLevel(level);
+      for (int64_t h = 0; h < packed_.active; ++h) Row(h).finished = level + 1;
     }
-    if (encoder_.view_.architecture.final_norm) {
-      const NormLevel& norm = encoder_.view_.final_norm[static_cast<size_t>(level)];
-      BlockBuffers& last = blocks_.back();
-      for (int64_t r = 0; r < last.rows; ++r) {
-        float* row = last.output.data() + r * dim_ + encoder_.view_.sizes.begin(level);
-        NormalizeLevel(row, norm.scale, norm.shift, row);
-      }
+    for (int64_t h = 0; h < static_cast<int64_t>(rows_.size()); ++h) {
+      EncodeRow& row = Row(h);
+      std::copy_n(blocks_.back().output.get() + h * dim_,
+                  encoder_.view_.sizes.end(row.finished - 1), row.z.data());
     }
   }
-
-  // [histories, dim]
-  std::span<const float> output() const { return blocks_.back().output; }
 
  private:
   struct BlockBuffers {
     std::unique_ptr<LevelMixer> mixer;
     bool last_only = false;
-    int64_t rows = 0;
-    std::vector<float> norm1;                         // [positions, dim]
-    std::vector<float> middle, norm2, gated, output;  // [rows, dim]
+    LevelMatrix norm1;                // [positions, dim]
+    std::unique_ptr<float[]> middle;  // [rows, dim], as all below
+    LevelMatrix norm2, gated;
+    std::unique_ptr<float[]> output;
   };
+
+  std::unique_ptr<float[]> Room(int64_t rows) const {
+    return std::make_unique_for_overwrite<float[]>(static_cast<size_t>(rows * dim_));
+  }
+  EncodeRow& Row(int64_t history) { return rows_[order_[static_cast<size_t>(history)]]; }
+  int64_t RowsOf(const BlockBuffers& buffers) const {
+    return buffers.last_only ? packed_.histories() : packed_.positions();
+  }
+
+  // Leaves active who goes on to `level`; false when nobody does.
+  bool Choose(int level, GoOn go_on) {
+    const auto goes_on = [&](int64_t h) {
+      const EncodeRow& row = Row(h);
+      return row.levels > level ||
+             (row.most() > level && go_on(order_[static_cast<size_t>(h)], level));
+    };
+    int64_t active = 0;
+    while (active < packed_.active && goes_on(active)) ++active;
+    packed_.active = active;
+    return active > 0;
+  }
+
+  // REQUIRES: all levels below are computed.
+  void ComputeLevel(int level) {
+    FillInput(level);
+    const float* x = input_.get();
+    for (size_t b = 0; b < blocks_.size(); ++b) {
+      ComputeBlockLevel(b, level, x);
+      x = blocks_[b].output.get();
+    }
+    if (encoder_.view_.architecture.final_norm) {
+      const NormLevel& norm = encoder_.view_.final_norm[static_cast<size_t>(level)];
+      BlockBuffers& last = blocks_.back();
+      for (int64_t r = 0; r < RowsOf(last); ++r) {
+        float* row = last.output.get() + r * dim_ + encoder_.view_.sizes.begin(level);
+        NormalizeLevel(row, norm.scale, norm.shift, row);
+      }
+    }
+  }
 
   // input = input_scale * items + positions
   void FillInput(int level) {
@@ -109,7 +154,7 @@ class Encoder::Run {
     for (int64_t h = 0; h < packed_.histories(); ++h) {
       for (int64_t p = packed_.begin(h); p < packed_.begin(h + 1); ++p) {
         const int64_t item = packed_.tokens[static_cast<size_t>(p)];
-        float* row = input_.data() + p * dim_ + begin;
+        float* row = input_.get() + p * dim_ + begin;
         std::copy_n(items + item * width, width, row);
         if (scale != 1.0f) {
           for (int c = 0; c < width; ++c) row[c] *= scale;
@@ -121,63 +166,53 @@ class Encoder::Run {
     }
   }
 
-  void ComputeBlockLevel(size_t block, int level, const std::vector<float>& x) {
+  void ComputeBlockLevel(size_t block, int level, const float* x) {
     const NestedSizes& sizes = encoder_.view_.sizes;
     const int begin = sizes.begin(level);
+    const int end = sizes.end(level);
     const int width = sizes.width(level);
     const BlockLevel& weights = encoder_.view_.blocks[block][static_cast<size_t>(level)];
     BlockBuffers& buffers = blocks_[block];
+    const int64_t rows = RowsOf(buffers);
     for (int64_t p = 0; p < packed_.positions(); ++p) {
-      NormalizeLevel(x.data() + p * dim_ + begin, weights.norm1_scale, weights.norm1_shift,
-                     buffers.norm1.data() + p * dim_ + begin);
+      NormalizeLevel(x + p * dim_ + begin, weights.norm1_scale, weights.norm1_shift,
+                     buffers.norm1.row(p) + begin);
     }
+    buffers.norm1.Complete(packed_.positions(), end);
     // middle = x + mixer(norm1), at the rows that go on.
-    float* middle = buffers.middle.data() + begin;
-    for (int64_t r = 0; r < buffers.rows; ++r) {
+    float* middle = buffers.middle.get() + begin;
+    for (int64_t r = 0; r < rows; ++r) {
       const int64_t row = buffers.last_only ? packed_.begin(r + 1) - 1 : r;
-      std::copy_n(x.data() + row * dim_ + begin, width, middle + r * dim_);
+      std::copy_n(x + row * dim_ + begin, width, middle + r * dim_);
     }
-    buffers.mixer->AddLevel(level, buffers.norm1.data(), buffers.middle.data());
-    for (int64_t r = 0; r < buffers.rows; ++r) {
+    buffers.mixer->AddLevel(level, buffers.norm1, buffers.middle.get());
+    for (int64_t r = 0; r < rows; ++r) {
       NormalizeLevel(middle + r * dim_, weights.norm2_scale, weights.norm2_shift,
-                     buffers.norm2.data() + r * dim_ + begin);
+                     buffers.norm2.row(r) + begin);
     }
+    buffers.norm2.Complete(rows, end);
     FeedForwardInner(weights, level, buffers);
+    buffers.gated.Complete(rows, end);
     // output = middle + W2 gated
-    float* output = buffers.output.data() + begin;
-    for (int64_t r = 0; r < buffers.rows; ++r)
-      std::copy_n(middle + r * dim_, width, output + r * dim_);
-    Apply(weights.w2, {.rows = buffers.rows,
-                       .x = buffers.gated.data(),
-                       .ldx = dim_,
-                       .y = output,
-                       .ldy = dim_,
-                       .width = width,
-                       .columns = sizes.end(level),
-                       .accumulate = true});
+    float* output = buffers.output.get() + begin;
+    for (int64_t r = 0; r < rows; ++r) std::copy_n(middle + r * dim_, width, output + r * dim_);
+    buffers.gated.Multiply(weights.w2, end, Into::kAdd, output, dim_, width);
   }
 
   // gated = SiLU(Wg norm2) * W1 norm2, or ReLU(W1 norm2)
   void FeedForwardInner(const BlockLevel& weights, int level, BlockBuffers& buffers) {
     const int begin = encoder_.view_.sizes.begin(level);
+    const int end = encoder_.view_.sizes.end(level);
     const int width = encoder_.view_.sizes.width(level);
-    Product product = {.rows = buffers.rows,
-                       .x = buffers.norm2.data(),
-                       .ldx = dim_,
-                       .y = buffers.gated.data() + begin,
-                       .ldy = dim_,
-                       .width = width,
-                       .columns = encoder_.view_.sizes.end(level)};
-    Apply(weights.w1, product);
+    const int64_t rows = RowsOf(buffers);
+    buffers.norm2.Multiply(weights.w1, end, Into::kSet, buffers.gated.row(0) + begin, dim_, width);
     const bool gates = encoder_.view_.architecture.feed_forward == FeedForward::kGated;
     if (gates) {
-      gate_.resize(static_cast<size_t>(buffers.rows * width));
-      product.y = gate_.data();
-      product.ldy = width;
-      Apply(weights.wg, product);
+      gate_.resize(static_cast<size_t>(rows * width));
+      buffers.norm2.Multiply(weights.wg, end, Into::kSet, gate_.data(), width, width);
     }
-    for (int64_t r = 0; r < buffers.rows; ++r) {
-      float* gated = buffers.gated.data() + r * dim_ + begin;
+    for (int64_t r = 0; r < rows; ++r) {
+      float* gated = buffers.gated.row(r) + begin;
       for (int c = 0; c < width; ++c) {
         gated[c] = gates ? gated[c] * Silu(gate_[static_cast<size_t>(r * width + c)])
                          : std::max(gated[c], 0.0f);
@@ -186,9 +221,11 @@ class Encoder::Run {
   }
 
   const Encoder& encoder_;
-  const int64_t dim_;
+  const std::span<EncodeRow> rows_;
+  std::vector<size_t> order_;  // the row of each history in packed_: those that go on longest first
+  int64_t dim_ = 0;            // of the widest
   PackedHistories packed_;
-  std::vector<float> input_;  // [positions, dim]: what enters the first block
+  std::unique_ptr<float[]> input_;  // [positions, dim]: what enters the first block
   std::vector<BlockBuffers> blocks_;
   std::vector<float> gate_;  // [rows, w_j]
 };
@@ -207,33 +244,59 @@ absl::StatusOr<std::unique_ptr<const Encoder>> Encoder::Create(ModelView view,
       new Encoder(std::move(view), std::move(lru), std::move(owner)));
 }
 
+absl::Status Encoder::Check(const EncodeRow& row) const {
+  for (const auto& [name, levels] :
+       {std::pair("levels", row.levels), std::pair("most_levels", row.most())}) {
+    if (levels < 1 || levels > view_.sizes.levels()) {
+      return absl::InvalidArgumentError(absl::StrCat(name, ": ", levels, " is outside 1..",
+                                                     view_.sizes.levels(),
+                                                     ", the levels of this model"));
+    }
+  }
+  if (row.most() < row.levels) {
+    return absl::InvalidArgumentError(absl::StrCat("most_levels: ", row.most(),
+                                                   " is less than levels, ", row.levels,
+                                                   "; give at least these"));
+  }
+  const auto expected = static_cast<size_t>(view_.sizes.end(row.most() - 1));
+  if (row.z.size() != expected) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("z: room for ", row.z.size(), " floats, but ", expected, " are needed"));
+  }
+  for (const int32_t item : row.history) {
+    if (item < 1 || item >= view_.item_rows) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("history: item number ", item, " is outside 1..", view_.item_rows - 1));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Encoder::Encode(std::span<EncodeRow> rows, GoOn go_on) const {
+  for (const EncodeRow& row : rows) NESTREC_RETURN_IF_ERROR(Check(row));
+  if (rows.empty()) return absl::OkStatus();
+  return Guard("encode", [&]() -> absl::Status {
+    Run(*this, rows).ComputeAll(go_on);
+    return absl::OkStatus();
+  });
+}
+
 absl::Status Encoder::Encode(std::span<const History> histories, int levels,
                              std::span<float> z) const {
   if (levels < 1 || levels > view_.sizes.levels()) {
     return absl::InvalidArgumentError(absl::StrCat(
         "levels: ", levels, " is outside 1..", view_.sizes.levels(), ", the levels of this model"));
   }
-  const size_t expected = histories.size() * static_cast<size_t>(view_.sizes.end(levels - 1));
-  if (z.size() != expected) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("z: room for ", z.size(), " floats, but ", expected, " are needed"));
+  const auto dim = static_cast<size_t>(view_.sizes.end(levels - 1));
+  if (z.size() != histories.size() * dim) {
+    return absl::InvalidArgumentError(absl::StrCat("z: room for ", z.size(), " floats, but ",
+                                                   histories.size() * dim, " are needed"));
   }
-  for (const History& history : histories) {
-    for (const int32_t item : history) {
-      if (item < 1 || item >= view_.item_rows) {
-        return absl::InvalidArgumentError(
-            absl::StrCat("history: item number ", item, " is outside 1..", view_.item_rows - 1));
-      }
-    }
+  std::vector<EncodeRow> rows;
+  for (size_t i = 0; i < histories.size(); ++i) {
+    rows.push_back({.history = histories[i], .levels = levels, .z = z.subspan(i * dim, dim)});
   }
-  if (histories.empty()) return absl::OkStatus();
-  return Guard("encode", [&]() -> absl::Status {
-    Run run(*this, histories, levels);
-    for (int level = 0; level < levels; ++level) run.ComputeLevel(level);
-    const std::span<const float> output = run.output();
-    std::copy(output.begin(), output.end(), z.begin());
-    return absl::OkStatus();
-  });
+  return Encode(rows, [](size_t, int) { return false; });
 }
 
 }  // namespace nestrec

@@ -9,8 +9,12 @@
 // Shapes: z is [histories, dim] row-major float32. Item numbers are 1-based, oldest first; only the
 // last max_len count. An empty history gives the learned prior.
 //
+// Histories of one call are computed together, each up to its own width: narrow ones are left out
+// of the wider levels. No bit of a history's z depends on the others.
+//
 // Thread safety: const methods may run in parallel; each call has its own working memory, about
-// (7 blocks + 1) * positions * dim floats. Attention has positions^2 of one history besides.
+// (7 blocks + 1) * positions * dim floats, of which a narrow history touches its own columns.
+// Attention has positions^2 of one history besides.
 #pragma once
 
 #include <cstdint>
@@ -18,6 +22,7 @@
 #include <span>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "model/checkpoint.h"
@@ -27,6 +32,24 @@ namespace nestrec {
 struct LruConstants;  // model/encoder_mixer.h
 
 using History = std::span<const int32_t>;
+
+// One history and how wide it is to be encoded.
+struct EncodeRow {
+  History history;
+  int levels = 0;  // at least these
+  // Up to these, as long as there is time; 0: as levels.
+  int most_levels = 0;
+  std::span<float>
+      z;             // [dim of the most levels]; columns beyond `finished` levels stay as they are
+  int finished = 0;  // out
+
+  int most() const { return most_levels == 0 ? levels : most_levels; }
+};
+
+// Asked for a row that has its `levels` and wants more: whether to go on to the next one. At the
+// first no, the rows that want more at that point, and were not asked before it, end as well; rows
+// that lack more of their `levels`, and then more of their most levels, are asked first.
+using GoOn = absl::FunctionRef<bool(size_t row, int finished)>;
 
 class Encoder {
  public:
@@ -46,8 +69,14 @@ class Encoder {
   // outside 1..sizes().levels(), an item number outside 1..item_rows-1, or a z of another length.
   absl::Status Encode(std::span<const History> histories, int levels, std::span<float> z) const;
 
+  // Every row at its own width: no level is computed twice, whatever was decided on the way. Errors
+  // as above, and for most_levels below levels.
+  absl::Status Encode(std::span<EncodeRow> rows, GoOn go_on) const;
+
  private:
   class Run;
+
+  absl::Status Check(const EncodeRow& row) const;
 
   Encoder(ModelView view, std::vector<LruConstants> lru, std::shared_ptr<const void> owner);
 

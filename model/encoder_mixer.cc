@@ -24,8 +24,8 @@ class MixerBase : public LevelMixer {
   }
   const PackedHistories& histories() const { return *context_.histories; }
   int64_t dim() const { return context_.dim; }
-  std::vector<float> Matrix(int64_t rows, int64_t columns) const {
-    return std::vector<float>(static_cast<size_t>(rows * columns));
+  LevelMatrix::Layout Layout() const {
+    return context_.last_only ? LevelMatrix::Layout::kFewRows : LevelMatrix::Layout::kManyRows;
   }
   // The row of `out` for position p of `history`; -1 where it has none.
   int64_t OutRow(int64_t history, int64_t p) const {
@@ -33,28 +33,15 @@ class MixerBase : public LevelMixer {
     return p + 1 == histories().begin(history + 1) ? history : -1;
   }
   // What the layer makes of all positions' n: [positions, w_j], one after the other.
-  void Gate(const LinearLevel& layer, int level, const float* n, std::vector<float>& y) const {
+  void Gate(const LinearLevel& layer, int level, const LevelMatrix& n,
+            std::vector<float>& y) const {
     y.resize(static_cast<size_t>(histories().positions() * Width(level)));
-    Apply(layer, {.rows = histories().positions(),
-                  .x = n,
-                  .ldx = dim(),
-                  .y = y.data(),
-                  .ldy = Width(level),
-                  .width = Width(level),
-                  .columns = End(level)});
+    n.Multiply(layer, End(level), Into::kSet, y.data(), Width(level), Width(level));
   }
-  // out[:, level] += layer of `state` [rows, dim].
-  void AddOutput(const LinearLevel& layer, int level, const std::vector<float>& state, float* out,
-                 float factor = 1.0f) const {
-    Apply(layer, {.rows = context_.rows(),
-                  .x = state.data(),
-                  .ldx = dim(),
-                  .y = out + Begin(level),
-                  .ldy = dim(),
-                  .width = Width(level),
-                  .columns = End(level),
-                  .accumulate = true,
-                  .factor = factor});
+  // out[:, level] (+=, -=) layer of `state` [rows, dim].
+  void AddOutput(const LinearLevel& layer, int level, const LevelMatrix& state, float* out,
+                 Into into = Into::kAdd) const {
+    state.Multiply(layer, End(level), into, out + Begin(level), dim(), Width(level));
   }
 
   const Context context_;
@@ -64,15 +51,17 @@ class LruMixer : public MixerBase {
  public:
   explicit LruMixer(const Context& context)
       : MixerBase(context),
-        h_re_(Matrix(context.rows(), dim())),
-        h_im_(Matrix(context.rows(), dim())) {}
+        h_re_(context.rows(), dim(), Layout()),
+        h_im_(context.rows(), dim(), Layout()) {}
 
-  void AddLevel(int level, const float* n, float* out) override {
+  void AddLevel(int level, const LevelMatrix& n, float* out) override {
     const LruLevel& weights = Weights(level).lru;
     Gate(weights.b_re, level, n, u_re_);
     Gate(weights.b_im, level, n, u_im_);
     Scan(Begin(level), Width(level));
-    AddOutput(weights.c_im, level, h_im_, out, -1.0f);
+    h_re_.Complete(context_.rows(), End(level));
+    h_im_.Complete(context_.rows(), End(level));
+    AddOutput(weights.c_im, level, h_im_, out, Into::kSubtract);
     AddOutput(weights.c_re, level, h_re_, out);
   }
 
@@ -99,14 +88,14 @@ class LruMixer : public MixerBase {
           state_im_[c] = im;
         }
         if (const int64_t row = OutRow(h, p); row >= 0) {
-          std::copy_n(state_re_.data(), width, h_re_.data() + row * dim() + begin);
-          std::copy_n(state_im_.data(), width, h_im_.data() + row * dim() + begin);
+          std::copy_n(state_re_.data(), width, h_re_.row(row) + begin);
+          std::copy_n(state_im_.data(), width, h_im_.row(row) + begin);
         }
       }
     }
   }
 
-  std::vector<float> h_re_, h_im_;          // [rows, dim]
+  LevelMatrix h_re_, h_im_;                 // [rows, dim]
   std::vector<float> u_re_, u_im_;          // [positions, w_j]
   std::vector<float> state_re_, state_im_;  // [w_j]
 };
@@ -115,8 +104,9 @@ class GruMixer : public MixerBase {
  public:
   explicit GruMixer(const Context& context)
       : MixerBase(context),
-        previous_(Matrix(histories().positions(), dim())),
-        h_(Matrix(context.rows(), dim())),
+        previous_(histories().positions(), dim(), LevelMatrix::Layout::kManyRows),
+        h_(context.rows(), dim(), Layout()),
+        state_rows_(histories().histories(), WidestLevel()),
         longest_first_(static_cast<size_t>(histories().histories())) {
     std::iota(longest_first_.begin(), longest_first_.end(), 0);
     std::stable_sort(longest_first_.begin(), longest_first_.end(), [this](int64_t a, int64_t b) {
@@ -124,7 +114,7 @@ class GruMixer : public MixerBase {
     });
   }
 
-  void AddLevel(int level, const float* n, float* out) override {
+  void AddLevel(int level, const LevelMatrix& n, float* out) override {
     const GruLevel& weights = Weights(level).gru;
     Gate(weights.wr, level, n, reset_);
     Gate(weights.wu, level, n, update_);
@@ -132,30 +122,32 @@ class GruMixer : public MixerBase {
     // What the narrower levels' states say is known for all positions at once.
     recalled_.assign(candidate_.size(), 0.0f);
     if (level > 0) {
+      previous_.Complete(histories().positions(), Begin(level));
       AddNarrower(weights.ur, level, reset_);
       AddNarrower(weights.uu, level, update_);
       AddNarrower(weights.uc, level, recalled_);
     }
     Scan(weights, level);
+    h_.Complete(context_.rows(), End(level));
     AddOutput(weights.o, level, h_, out);
   }
 
  private:
+  int WidestLevel() const {
+    int widest = 0;
+    for (int level = 0; End(level) < dim(); ++level) widest = std::max(widest, Width(level + 1));
+    return std::max(widest, Width(0));
+  }
+
   void AddNarrower(const LinearLevel& layer, int level, std::vector<float>& gate) {
-    Apply(layer, {.rows = histories().positions(),
-                  .x = previous_.data(),
-                  .ldx = dim(),
-                  .y = gate.data(),
-                  .ldy = Width(level),
-                  .width = Width(level),
-                  .columns = Begin(level),
-                  .accumulate = true});
+    previous_.Multiply(layer, Begin(level), Into::kAdd, gate.data(), Width(level), Width(level));
   }
 
   // The level's own part of the recurrence: step by step, all histories that are that long at once.
   void Scan(const GruLevel& weights, int level) {
     const int width = Width(level);
     const int64_t count = histories().histories();
+    std::erase_if(longest_first_, [count](int64_t history) { return history >= count; });
     const int64_t steps = histories().length(longest_first_.front());
     state_.assign(static_cast<size_t>(count * width), 0.0f);
     for (std::vector<float>* gate : {&own_reset_, &own_update_, &own_recalled_}) {
@@ -165,24 +157,26 @@ class GruMixer : public MixerBase {
     for (int64_t step = 0; step < steps; ++step) {
       while (histories().length(longest_first_[static_cast<size_t>(alive - 1)]) <= step) --alive;
       if (step > 0) {
-        Own(weights.ur, level, alive, own_reset_);
-        Own(weights.uu, level, alive, own_update_);
-        Own(weights.uc, level, alive, own_recalled_);
+        state_rows_.Clear();
+        state_rows_.Extend(state_.data(), width, alive, width);
+        Own(weights.ur, level, own_reset_);
+        Own(weights.uu, level, own_update_);
+        Own(weights.uc, level, own_recalled_);
       }
       for (int64_t i = 0; i < alive; ++i) Step(level, step, i);
     }
   }
 
-  void Own(const LinearLevel& layer, int level, int64_t rows, std::vector<float>& gate) const {
+  void Own(const LinearLevel& layer, int level, std::vector<float>& gate) const {
     const int width = Width(level);
-    Apply(layer, {.rows = rows,
-                  .x = state_.data(),
-                  .ldx = width,
-                  .y = gate.data(),
-                  .ldy = width,
-                  .width = width,
-                  .columns = width,
-                  .first = Begin(level)});
+    MultiplyPacked({.x = &state_rows_,
+                    .weight = layer.weight.data() + Begin(level),
+                    .weight_stride = static_cast<int64_t>(layer.weight.size()) / width,
+                    .columns = width,
+                    .bias = nullptr,
+                    .y = gate.data(),
+                    .y_stride = width,
+                    .outputs = width});
   }
 
   void Step(int level, int64_t step, int64_t i) {
@@ -199,16 +193,18 @@ class GruMixer : public MixerBase {
       state_[own + c] = candidate + u * (state_[own + c] - candidate);
     }
     const float* state = state_.data() + own;
+    if (step == 0) std::fill_n(previous_.row(p) + Begin(level), width, 0.0f);
     if (p + 1 < histories().begin(history + 1)) {
-      std::copy_n(state, width, previous_.data() + (p + 1) * dim() + Begin(level));
+      std::copy_n(state, width, previous_.row(p + 1) + Begin(level));
     }
     if (const int64_t row = OutRow(history, p); row >= 0) {
-      std::copy_n(state, width, h_.data() + row * dim() + Begin(level));
+      std::copy_n(state, width, h_.row(row) + Begin(level));
     }
   }
 
-  std::vector<float> previous_;  // [positions, dim]: the state before each position
-  std::vector<float> h_;         // [rows, dim]: the state after
+  LevelMatrix previous_;  // [positions, dim]: the state before each position
+  LevelMatrix h_;         // [rows, dim]: the state after
+  PackedRows state_rows_;
   std::vector<int64_t> longest_first_;
   std::vector<float> reset_, update_, candidate_, recalled_;          // [positions, w_j]
   std::vector<float> state_, own_reset_, own_update_, own_recalled_;  // [histories, w_j]
@@ -217,11 +213,11 @@ class GruMixer : public MixerBase {
 class AttentionMixer : public MixerBase {
  public:
   explicit AttentionMixer(const Context& context)
-      : MixerBase(context), attended_(Matrix(context.rows(), dim())) {
-    if (context.last_only) last_n_ = Matrix(context.rows(), dim());
-  }
+      : MixerBase(context),
+        attended_(context.rows(), dim(), Layout()),
+        last_n_(context.last_only ? context.rows() : 0, dim(), LevelMatrix::Layout::kFewRows) {}
 
-  void AddLevel(int level, const float* n, float* out) override {
+  void AddLevel(int level, const LevelMatrix& n, float* out) override {
     const AttentionLevel& weights = Weights(level).attention;
     Gate(weights.k, level, n, k_);
     Gate(weights.v, level, n, v_);
@@ -230,26 +226,22 @@ class AttentionMixer : public MixerBase {
     for (int64_t h = 0; h < histories().histories(); ++h) {
       for (int column = 0; column < Width(level); column += head) Attend(level, h, column, head);
     }
+    attended_.Complete(context_.rows(), End(level));
     AddOutput(weights.o, level, attended_, out);
   }
 
  private:
   // q_ [rows, w_j]: of the positions that are asked for alone.
-  void Queries(const LinearLevel& layer, int level, const float* n) {
+  void Queries(const LinearLevel& layer, int level, const LevelMatrix& n) {
     if (!context_.last_only) return Gate(layer, level, n, q_);
     const int width = Width(level);
     for (int64_t h = 0; h < histories().histories(); ++h) {
-      const float* last = n + (histories().begin(h + 1) - 1) * dim();
-      std::copy_n(last + Begin(level), width, last_n_.data() + h * dim() + Begin(level));
+      const float* last = n.row(histories().begin(h + 1) - 1);
+      std::copy_n(last + Begin(level), width, last_n_.row(h) + Begin(level));
     }
+    last_n_.Complete(context_.rows(), End(level));
     q_.resize(static_cast<size_t>(context_.rows() * width));
-    Apply(layer, {.rows = context_.rows(),
-                  .x = last_n_.data(),
-                  .ldx = dim(),
-                  .y = q_.data(),
-                  .ldy = width,
-                  .width = width,
-                  .columns = End(level)});
+    last_n_.Multiply(layer, End(level), Into::kSet, q_.data(), width, width);
   }
 
   // One head of one history: columns [column, column + head) of the level.
@@ -276,12 +268,12 @@ class AttentionMixer : public MixerBase {
     }
     cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, static_cast<int>(queries), head,
                 static_cast<int>(length), 1.0f, shares_.data(), static_cast<int>(length), values,
-                width, 0.0f, attended_.data() + first_row * dim() + Begin(level) + column,
+                width, 0.0f, attended_.row(first_row) + Begin(level) + column,
                 static_cast<int>(dim()));
   }
 
-  std::vector<float> attended_;   // [rows, dim]
-  std::vector<float> last_n_;     // [histories, dim]: n at the last positions
+  LevelMatrix attended_;          // [rows, dim]
+  LevelMatrix last_n_;            // [histories, dim]: n at the last positions
   std::vector<float> q_, k_, v_;  // [rows, w_j], [positions, w_j]
   std::vector<float> shares_;     // [queries, length] of one head
 };
@@ -300,30 +292,6 @@ LruConstants LruConstantsOf(const std::vector<BlockLevel>& block) {
     }
   }
   return constants;
-}
-
-void Apply(const LinearLevel& level, const Product& p) {
-  if (!level.bias.empty()) {
-    for (int64_t r = 0; r < p.rows; ++r) {
-      float* y = p.y + r * p.ldy;
-      if (p.accumulate) {
-        for (int c = 0; c < p.width; ++c) y[c] += level.bias[static_cast<size_t>(c)];
-      } else {
-        std::copy_n(level.bias.data(), p.width, y);
-      }
-    }
-  }
-  const float beta = p.accumulate || !level.bias.empty() ? 1.0f : 0.0f;
-  const int stride = static_cast<int>(level.weight.size()) / p.width;
-  const float* weight = level.weight.data() + p.first;
-  if (p.rows == 1) {
-    cblas_sgemv(CblasRowMajor, CblasNoTrans, p.width, p.columns, p.factor, weight, stride, p.x, 1,
-                beta, p.y, 1);
-  } else {
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, static_cast<int>(p.rows), p.width,
-                p.columns, p.factor, p.x, static_cast<int>(p.ldx), weight, stride, beta, p.y,
-                static_cast<int>(p.ldy));
-  }
 }
 
 std::unique_ptr<LevelMixer> LevelMixer::Create(const Context& context) {

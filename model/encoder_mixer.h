@@ -1,9 +1,11 @@
 // The mixers at serving: what one block's mixer adds to the histories of one Encode call, level by
-// level, narrow to wide. Only the encoder and
-// the stepper include it.
+// level, narrow to wide. Only the encoder and the stepper include it.
 //
 // Matrices are row-major float32. Positions of all histories are packed row after row; n and out
 // have rows of `dim` floats, of which a level owns columns [sizes.begin(level), sizes.end(level)).
+// Histories that end at a narrower level than others stand last and are left out of the wider
+// levels. No row's bits depend on what else is in the call.
+//
 // Maths: arXiv 2409.16627 (LRU), 1406.1078 (GRU, the reset gate applied after the product),
 // 1706.03762 (attention).
 //
@@ -15,17 +17,19 @@
 #include <vector>
 
 #include "model/checkpoint.h"
+#include "model/level_matrix.h"
 
 namespace nestrec {
 
 // The histories of one call, without padding: rows [begins[h], begins[h + 1]) are history h's
 // items, oldest first.
 struct PackedHistories {
-  std::vector<int32_t> tokens;  // [positions]
-  std::vector<int64_t> begins;  // [histories + 1]
+  std::vector<int32_t> tokens;  // [all positions]
+  std::vector<int64_t> begins;  // [all histories + 1]
+  int64_t active = 0;           // the first ones, that the level at hand is computed for
 
-  int64_t positions() const { return static_cast<int64_t>(tokens.size()); }
-  int64_t histories() const { return static_cast<int64_t>(begins.size()) - 1; }
+  int64_t positions() const { return begin(active); }
+  int64_t histories() const { return active; }
   int64_t begin(int64_t history) const { return begins[static_cast<size_t>(history)]; }
   int64_t length(int64_t history) const { return begin(history + 1) - begin(history); }
 };
@@ -35,22 +39,6 @@ struct LruConstants {
   std::vector<float> lambda_re, lambda_im, gamma;
 };
 LruConstants LruConstantsOf(const std::vector<BlockLevel>& block);
-
-// y[:, :width] = (accumulate ? y : 0) + x[:, :columns] W^T + b over `rows` rows that lie ldx and
-// ldy apart. `columns` of W's are used, from `first` on; W's rows have W.size() / width.
-struct Product {
-  int64_t rows;
-  const float* x;
-  int64_t ldx;
-  float* y;
-  int64_t ldy;
-  int width;
-  int columns;
-  int first = 0;
-  bool accumulate = false;
-  float factor = 1.0f;  // of the product, not of b
-};
-void Apply(const LinearLevel& level, const Product& product);
 
 class LevelMixer {
  public:
@@ -64,16 +52,17 @@ class LevelMixer {
     // position.
     bool last_only;
 
+    // At the level at hand.
     int64_t rows() const { return last_only ? histories->histories() : histories->positions(); }
   };
 
-  // What `context` points to outlives the mixer.
+  // What `context` points to outlives the mixer; all histories are active.
   static std::unique_ptr<LevelMixer> Create(const Context& context);
   virtual ~LevelMixer() = default;
 
-  // Adds to out's columns of `level` [rows, dim]. n [positions, dim]: the normalised input, at
-  // least up to this level. REQUIRES: all levels below are added.
-  virtual void AddLevel(int level, const float* n, float* out) = 0;
+  // Adds to out's columns of `level` [rows, dim]. n: the normalised input, complete up to this
+  // level. REQUIRES: all levels below are added.
+  virtual void AddLevel(int level, const LevelMatrix& n, float* out) = 0;
 };
 
 }  // namespace nestrec

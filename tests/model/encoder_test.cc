@@ -11,11 +11,13 @@
 #include <string>
 #include <vector>
 
-#include "absl/strings/str_cat.h"
+#include "base/random.h"
 #include "tests/testing/random_model.h"
 
 namespace nestrec {
 namespace {
+
+using ::testing::HasSubstr;
 
 using Vector = std::vector<double>;
 
@@ -249,6 +251,8 @@ class EncoderTest : public testing::TestWithParam<Case> {
     return z;
   }
 
+  static bool Never(size_t /*row*/, int /*finished*/) { return false; }
+
   // Lengths in no order, one beyond max_len (10), two equal ones, and none at all.
   const std::vector<std::vector<int32_t>> histories_ = {
       {3, 9, 9, 20}, {5}, {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13}, {}, {7, 7}, {30, 1, 17, 2}};
@@ -283,14 +287,109 @@ TEST_P(EncoderTest, ANarrowResultIsTheWideOnesPrefixBitForBit) {
   }
 }
 
-TEST_P(EncoderTest, HistoriesTogetherGiveWhatEachGivesAlone) {
+TEST_P(EncoderTest, HistoriesTogetherGiveWhatEachGivesAloneBitForBit) {
   const std::vector<float> together = Encode(histories_, 4);
   for (size_t h = 0; h < histories_.size(); ++h) {
     const std::vector<float> alone = Encode({histories_[h]}, 4);
-    for (size_t c = 0; c < 40; ++c) {
-      EXPECT_NEAR(alone[c], together[h * 40 + c], 1e-5 * (1 + std::abs(alone[c])));
+    for (size_t c = 0; c < 40; ++c) ASSERT_EQ(alone[c], together[h * 40 + c]) << h << ", " << c;
+  }
+}
+
+TEST_P(EncoderTest, RowsOfOneCallMayHaveTheirOwnWidthsAndDoNotNoticeEachOther) {
+  Random random(17);
+  for (int round = 0; round < 10; ++round) {
+    std::vector<std::vector<int32_t>> histories;
+    for (int64_t count = 1 + random.Index(60); count > 0; --count) {
+      histories.push_back(histories_[static_cast<size_t>(random.Index(6))]);
+    }
+    std::vector<std::vector<float>> z;
+    std::vector<EncodeRow> rows;
+    for (const std::vector<int32_t>& history : histories) {
+      const int levels = static_cast<int>(1 + random.Index(4));
+      z.emplace_back(static_cast<size_t>(model_.view().sizes.end(levels - 1)));
+      rows.push_back({.history = history, .levels = levels});
+    }
+    for (size_t i = 0; i < rows.size(); ++i) rows[i].z = z[i];
+    ASSERT_TRUE(encoder_->Encode(rows, Never).ok());
+    for (size_t i = 0; i < rows.size(); ++i) {
+      EXPECT_EQ(rows[i].finished, rows[i].levels);
+      ASSERT_EQ(z[i], Encode({histories[i]}, rows[i].levels)) << "row " << i << ", round " << round;
     }
   }
+}
+
+TEST_P(EncoderTest, GoesOnLevelByLevelUntilItIsTold) {
+  for (int levels = 1; levels <= 4; ++levels) {
+    for (int stop = levels; stop <= 4; ++stop) {
+      std::vector<float> z(40, -7.0f);
+      std::vector<EncodeRow> row = {
+          {.history = histories_[0], .levels = levels, .most_levels = 4, .z = z}};
+      std::vector<int> asked;
+      ASSERT_TRUE(encoder_
+                      ->Encode(row,
+                               [&](size_t which, int finished) {
+                                 EXPECT_EQ(which, 0u);
+                                 asked.push_back(finished);
+                                 return finished < stop;
+                               })
+                      .ok());
+      std::vector<int> expected;
+      for (int level = levels; level <= std::min(stop, 3); ++level) expected.push_back(level);
+      EXPECT_EQ(asked, expected);
+      ASSERT_EQ(row[0].finished, stop);
+      const auto dim = static_cast<size_t>(model_.view().sizes.end(stop - 1));
+      EXPECT_EQ(std::vector<float>(z.begin(), z.begin() + static_cast<int64_t>(dim)),
+                Encode({histories_[0]}, stop));
+      for (size_t c = dim; c < 40; ++c) ASSERT_EQ(z[c], -7.0f);
+    }
+  }
+}
+
+TEST_P(EncoderTest, RowsThatMayEndDoNotHoldBackThoseThatMust) {
+  std::vector<std::vector<float>> z(4, std::vector<float>(40));
+  // Sure of 1, 4, 2 and 2 levels; the first goes on with the third, which stops first.
+  std::vector<EncodeRow> rows = {
+      {.history = histories_[0], .levels = 1, .most_levels = 4, .z = z[0]},
+      {.history = histories_[2], .levels = 4, .z = z[1]},
+      {.history = histories_[3], .levels = 2, .most_levels = 4, .z = z[2]},
+      {.history = histories_[4], .levels = 2, .most_levels = 2, .z = std::span(z[3]).first(8)}};
+  std::vector<std::pair<size_t, int>> asked;
+  ASSERT_TRUE(encoder_
+                  ->Encode(rows,
+                           [&](size_t which, int finished) {
+                             asked.emplace_back(which, finished);
+                             return finished < 3;
+                           })
+                  .ok());
+  EXPECT_EQ(rows[1].finished, 4);
+  EXPECT_EQ(rows[2].finished, 3);
+  EXPECT_EQ(rows[3].finished, 2);
+  // It stands behind a row of two levels that ends there.
+  EXPECT_EQ(rows[0].finished, 2);
+  for (size_t i = 0; i < rows.size(); ++i) {
+    const std::vector<int32_t> history(rows[i].history.begin(), rows[i].history.end());
+    const std::vector<float> alone = Encode({history}, rows[i].finished);
+    EXPECT_TRUE(std::equal(alone.begin(), alone.end(), z[i].begin())) << i;
+  }
+}
+
+TEST_P(EncoderTest, NamesWhatIsWrongWithARow) {
+  std::vector<float> z(40);
+  const std::vector<int32_t> unknown = {31};
+  const auto encode = [&](const EncodeRow& row) {
+    std::vector<EncodeRow> rows = {row};
+    return std::string(encoder_->Encode(rows, Never).message());
+  };
+  EXPECT_THAT(encode({.history = {}, .levels = 0, .z = z}), HasSubstr("levels: 0 is outside 1..4"));
+  EXPECT_THAT(encode({.history = {}, .levels = 1, .most_levels = 5, .z = z}),
+              HasSubstr("most_levels: 5 is outside 1..4"));
+  EXPECT_THAT(encode({.history = {}, .levels = 3, .most_levels = 2, .z = z}),
+              HasSubstr("most_levels: 2 is less than levels, 3"));
+  EXPECT_THAT(encode({.history = {}, .levels = 3, .z = z}),
+              HasSubstr("room for 40 floats, but 24 are needed"));
+  EXPECT_THAT(encode({.history = unknown, .levels = 4, .z = z}),
+              HasSubstr("item number 31 is outside 1..30"));
+  EXPECT_TRUE(encoder_->Encode(std::span<EncodeRow>(), Never).ok());
 }
 
 TEST_P(EncoderTest, OnlyARecurrenceHasAStepOfConstantTime) {
