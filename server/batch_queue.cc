@@ -10,6 +10,9 @@ namespace nestrec {
 namespace {
 
 constexpr double kMemory = 0.9;  // what a batch's time counts once the next one is known
+// Of a request's time, that it may wait; the rest is for the work, and for waits that are longer
+// than expected.
+constexpr double kWaitingShare = 0.5;
 constexpr absl::Duration kShortestRetry = absl::Milliseconds(10);
 constexpr absl::Duration kLongestRetry = absl::Seconds(5);
 
@@ -35,14 +38,16 @@ absl::Status BatchQueue::Push(size_t lane, QueuedItem item) {
                                                   " requests wait); try again later")),
         retry);
   }
+  const absl::Duration time = item.deadline == Instant::max()
+                                  ? absl::InfiniteDuration()
+                                  : Between(item.accepted, item.deadline);
   // Whoever is next is let in whatever the estimate says, or a wrong one would never be mended.
-  if (wait > absl::ZeroDuration() && item.deadline != Instant::max() &&
-      wait > Between(item.accepted, item.deadline)) {
+  if (wait > absl::ZeroDuration() && wait > kWaitingShare * time) {
     return WithRetryDelay(
-        absl::ResourceExhaustedError(absl::StrCat(
-            "the queue", of, " takes about ", Rounded(wait), " now, and the request has only ",
-            Rounded(std::max(absl::ZeroDuration(), Between(item.accepted, item.deadline))),
-            "; try again later, or give it more time")),
+        absl::ResourceExhaustedError(absl::StrCat("the queue", of, " takes about ", Rounded(wait),
+                                                  " now, too long for a request that has ",
+                                                  Rounded(std::max(absl::ZeroDuration(), time)),
+                                                  "; try again later, or give it more time")),
         retry);
   }
   if (waiting.items.empty()) waiting.turn = std::max(waiting.turn, newest_turn_);

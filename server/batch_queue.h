@@ -5,8 +5,8 @@
 // places while it has work, as in weighted fair queueing (Demers, Keshav and Shenker 1989); within
 // a lane first come, first served.
 //
-// A request that would have to wait beyond its deadline is refused when it comes: what would be
-// dropped later anyway must not stand in the way of what can still be served. How long the wait
+// A request that would have to wait for more than half of its time is refused when it comes: what
+// would be late anyway must not stand in the way of what can still be in time. How long the wait
 // will be follows from the requests ahead and from what the last ones took.
 //
 // Not thread-safe.
@@ -61,7 +61,8 @@ class BatchQueue {
   explicit BatchQueue(Options options);
 
   // kResourceExhausted with a retry delay (status_details.h), and without the item, when the lane
-  // is full or its wait goes beyond the item's deadline. REQUIRES: `accepted` never falls.
+  // is full or the wait would be longer than half the way to the item's deadline. REQUIRES:
+  // `accepted` never falls.
   absl::Status Push(size_t lane, QueuedItem item);
 
   // When the next batch is to be taken; nothing when nothing waits. A batch that is full was to be

@@ -6,14 +6,13 @@
 //   ...
 //   controller.Ended({.waited = oldest_wait, .busy = took, .busy_if_wider = estimate});
 //
-// Narrows when even the shortest wait of an interval was above the target (the sign of a standing
-// queue: CoDel, Nichols and Jacobson 2012), by one width, then two, then four in a row. Widens one
-// width an interval once waits are short and the work of the interval, had it been done a width
-// wider, would have kept the workers busy for less than `widen_below` of it. So the answer to a
-// constant load is a constant: what was too much at a width is not tried again until the load
-// falls. Time without work widens as well.
-//
-// Back from n steps to none takes n + 1 intervals without load.
+// Narrows when the workers are busy and even the shortest wait of an interval was above the target
+// (the sign of a standing queue: CoDel, Nichols and Jacobson 2012), by one width, then two, then
+// four in a row. Widens by one width once waits are short and the work, had it been done a width
+// wider, would have kept the workers busy for less than `widen_below` of the time: clearly less
+// over one interval, or somewhat less over five. So the answer to a constant load is a constant:
+// what was too much at a width is not tried again until the load falls. Time without work widens as
+// well, a width an interval.
 //
 // Thread safety: all methods may be called from any thread.
 #pragma once
@@ -32,7 +31,8 @@ class OverloadController {
     // Longer than a queue that is only a burst needs to empty, shorter than what a user notices.
     absl::Duration target = absl::Milliseconds(5);
     absl::Duration interval = absl::Milliseconds(50);
-    double widen_below = 0.75;  // leaves room for bursts at the wider width
+    double widen_below = 0.75;   // leaves room for bursts at the wider width
+    double clearly_below = 0.4;  // what chance alone seldom makes of a load that is too much
     Clock clock = SteadyClock();
   };
 
@@ -52,8 +52,19 @@ class OverloadController {
   int steps();
 
  private:
+  // What was seen in a stretch of time.
+  struct Seen {
+    absl::Duration least_wait = absl::InfiniteDuration();
+    absl::Duration busy = absl::ZeroDuration();
+    absl::Duration busy_if_wider = absl::ZeroDuration();
+    absl::Duration length = absl::ZeroDuration();
+  };
+
   // Draws the conclusion once an interval is over.
   void Advance(Instant now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  double Share(absl::Duration busy, absl::Duration length) const {
+    return absl::FDivDuration(busy, options_.workers * length);
+  }
 
   const Options options_;
   Mutex mutex_;
@@ -61,8 +72,8 @@ class OverloadController {
   int stride_ ABSL_GUARDED_BY(mutex_) = 1;  // of the next narrowing
   Instant began_ ABSL_GUARDED_BY(mutex_);   // the interval
   int running_ ABSL_GUARDED_BY(mutex_) = 0;
-  absl::Duration least_wait_ ABSL_GUARDED_BY(mutex_) = absl::InfiniteDuration();
-  absl::Duration busy_if_wider_ ABSL_GUARDED_BY(mutex_) = absl::ZeroDuration();
+  Seen interval_ ABSL_GUARDED_BY(mutex_);
+  Seen since_change_ ABSL_GUARDED_BY(mutex_);  // of steps_, or since it was last looked at
 };
 
 }  // namespace nestrec

@@ -153,18 +153,18 @@ TEST(BatchQueueTest, ExpectsWhatIsAheadToTakeWhatTheLastOnesTook) {
   expect(2, 7);
 }
 
-TEST(BatchQueueTest, RefusesWhatWouldWaitBeyondItsDeadline) {
+TEST(BatchQueueTest, RefusesWhatWouldWaitForMoreThanHalfOfItsTime) {
   BatchQueue queue({.lanes = {{.name = "gold", .capacity = 100}}});
   queue.Served(1, absl::Milliseconds(10));
   // Whoever is next may always come: the last one may have been slow by chance.
   EXPECT_TRUE(Push(queue, 0, "a", 0, At(1)).ok());
-  EXPECT_TRUE(Push(queue, 0, "b", 0, At(10)).ok());
-  const absl::Status late = Push(queue, 0, "c", 0, At(19));
+  EXPECT_TRUE(Push(queue, 0, "b", 0, At(20)).ok());
+  const absl::Status late = Push(queue, 0, "c", 0, At(39));
   EXPECT_EQ(late.code(), absl::StatusCode::kResourceExhausted);
-  EXPECT_THAT(late.message(), HasSubstr("of tier gold takes about 20ms now, and the request has "
-                                        "only 19ms"));
+  EXPECT_THAT(late.message(), HasSubstr("of tier gold takes about 20ms now, too long for a request "
+                                        "that has 39ms"));
   EXPECT_EQ(RetryDelayOf(late), absl::Milliseconds(10));
-  EXPECT_TRUE(Push(queue, 0, "c", 0, At(20)).ok());
+  EXPECT_TRUE(Push(queue, 0, "c", 0, At(40)).ok());
   EXPECT_TRUE(Push(queue, 0, "d").ok());
 }
 

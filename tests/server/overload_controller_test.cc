@@ -28,6 +28,19 @@ class OverloadControllerTest : public testing::Test {
       Batch(controller, waited, absl::Milliseconds(10), share_if_wider * absl::Milliseconds(10));
     }
   }
+  // Of a controller that was at 7, after each interval with such a load.
+  std::vector<int> StepsAfter(double share_if_wider, int intervals) {
+    OverloadController controller = Controller(7);
+    for (int i = 0; i < 3; ++i) Interval(controller, kLong);
+    EXPECT_EQ(controller.steps(), 7);
+    std::vector<int> steps;
+    for (int i = 0; i < intervals; ++i) {
+      Rest(absl::Milliseconds(40));
+      Batch(controller, kShort, absl::Milliseconds(10), share_if_wider * absl::Milliseconds(50));
+      steps.push_back(controller.steps());
+    }
+    return steps;
+  }
   void Rest(absl::Duration length) { now_ += absl::ToChronoNanoseconds(length); }
 
   static constexpr absl::Duration kLong = absl::Milliseconds(20);
@@ -77,18 +90,23 @@ TEST_F(OverloadControllerTest, StaysWhereTheWiderWidthWouldNotLeaveRoom) {
   EXPECT_EQ(controller.steps(), 3);  // the batches themselves took all of the time
 }
 
-TEST_F(OverloadControllerTest, WidensOneWidthAnIntervalWhereThereIsRoom) {
+TEST_F(OverloadControllerTest, WidensOneWidthAnIntervalWhereThereIsClearlyRoom) {
+  EXPECT_EQ(StepsAfter(/*share_if_wider=*/0.3, 8), (std::vector<int>{6, 5, 4, 3, 2, 1, 0, 0}));
+}
+
+TEST_F(OverloadControllerTest, TakesFiveIntervalsToSeeThatThereIsJustRoom) {
+  EXPECT_EQ(StepsAfter(/*share_if_wider=*/0.7, 10),
+            (std::vector<int>{7, 7, 7, 7, 6, 6, 6, 6, 6, 5}));
+  EXPECT_EQ(StepsAfter(/*share_if_wider=*/0.8, 10), std::vector<int>(10, 7));
+}
+
+TEST_F(OverloadControllerTest, AQueueThatIsEmptiedIsNoStandingOne) {
   OverloadController controller = Controller(7);
-  for (int i = 0; i < 3; ++i) Interval(controller, kLong);
-  ASSERT_EQ(controller.steps(), 7);
-  std::vector<int> steps;
-  for (int i = 0; i < 8; ++i) {
-    Batch(controller, kShort, absl::Milliseconds(20), absl::Milliseconds(30));
-    Rest(absl::Milliseconds(30));
-    Batch(controller, kShort, absl::ZeroDuration(), absl::ZeroDuration());
-    steps.push_back(controller.steps());
-  }
-  EXPECT_EQ(steps, (std::vector<int>{6, 5, 4, 3, 2, 1, 0, 0}));
+  Interval(controller, kLong);
+  ASSERT_EQ(controller.steps(), 1);
+  Batch(controller, kLong, absl::Milliseconds(10), absl::Milliseconds(20));
+  Rest(absl::Seconds(1));
+  EXPECT_EQ(controller.steps(), 0);
 }
 
 TEST_F(OverloadControllerTest, IsBackToFullWidthWithinASecondWithoutLoad) {
@@ -112,12 +130,19 @@ TEST_F(OverloadControllerTest, ALongBatchIsNoRest) {
 }
 
 TEST_F(OverloadControllerTest, CountsTheTimeOfAllWorkers) {
-  for (const int workers : {1, 4}) {
-    OverloadController controller = Controller(7, workers);
-    Interval(controller, kLong);
-    ASSERT_EQ(controller.steps(), 1);
-    Interval(controller, kShort);
-    EXPECT_EQ(controller.steps(), workers == 1 ? 1 : 0);
+  for (const int running : {1, 2, 3, 4}) {
+    OverloadController controller = Controller(7, /*workers=*/4);
+    for (int i = 0; i < 5; ++i) {
+      for (int j = 0; j < running; ++j) controller.Began();
+      Rest(absl::Milliseconds(10));
+      for (int j = 0; j < running; ++j) {
+        controller.Ended({.waited = kLong,
+                          .busy = absl::Milliseconds(10),
+                          .busy_if_wider = absl::Milliseconds(10)});
+      }
+    }
+    // With half of the workers at rest no queue stands.
+    EXPECT_EQ(controller.steps(), running > 2 ? 1 : 0) << running;
   }
 }
 
