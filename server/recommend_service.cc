@@ -115,7 +115,7 @@ grpc::ServerUnaryReactor* RecommendServiceImpl::GetModelInfo(
     grpc::CallbackServerContext* /*context*/, const v1::GetModelInfoRequest* /*request*/,
     v1::GetModelInfoResponse* response) {
   return BeginCall(calls_, /*finish_ok=*/true, [&](grpc::ServerUnaryReactor* /*reactor*/) {
-    FillModelInfo(*snapshot_, *response);
+    FillModelInfo(*snapshot_, limits_.max_k, *response);
     return absl::OkStatus();
   });
 }

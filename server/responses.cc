@@ -1,5 +1,6 @@
 #include "server/responses.h"
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -19,6 +20,14 @@ v1::WidthReason ToProto(WidthReason reason) {
       return v1::WIDTH_REASON_TIER;
     case WidthReason::kDefault:
       return v1::WIDTH_REASON_DEFAULT;
+    case WidthReason::kQuality:
+      return v1::WIDTH_REASON_QUALITY;
+    case WidthReason::kLoad:
+      return v1::WIDTH_REASON_LOAD;
+    case WidthReason::kBudget:
+      return v1::WIDTH_REASON_BUDGET;
+    case WidthReason::kDeadline:
+      return v1::WIDTH_REASON_DEADLINE;
   }
   return v1::WIDTH_REASON_UNSPECIFIED;
 }
@@ -78,7 +87,7 @@ void FillResponse(const Snapshot& snapshot, const RecommendQuery& query, const W
   response.set_unknown_exclude_item_count(static_cast<uint32_t>(query.unknown_excluded.count));
 }
 
-void FillModelInfo(const Snapshot& snapshot, v1::GetModelInfoResponse& response) {
+void FillModelInfo(const Snapshot& snapshot, int64_t max_k, v1::GetModelInfoResponse& response) {
   const ModelInfo& info = snapshot.checkpoint().info();
   response.set_model_name(info.name);
   response.set_model_version(snapshot.version());
@@ -104,6 +113,11 @@ void FillModelInfo(const Snapshot& snapshot, v1::GetModelInfoResponse& response)
     added.set_dim(tier.dim);
     added.set_index(tier.index.factory);
     added.set_exact(snapshot.index(tier.dim, tier.index).exact());
+    added.set_min_dim(tier.narrowest());
+    added.set_max_k(static_cast<int32_t>(tier.max_k == 0 ? max_k : std::min(tier.max_k, max_k)));
+    if (tier.latency_budget != absl::InfiniteDuration()) {
+      *added.mutable_latency_budget() = nestrec::ToProto(tier.latency_budget);
+    }
   }
   response.set_default_tier(snapshot.tiers().default_tier().name);
 }

@@ -3,6 +3,8 @@
 // Thread safety: pure functions.
 #pragma once
 
+#include <cstdint>
+
 #include "absl/time/time.h"
 #include "nestrec/v1/recommend.pb.h"
 #include "server/policy.h"
@@ -17,6 +19,7 @@ void FillResponse(const Snapshot& snapshot, const RecommendQuery& query, const W
                   const Recommendation& recommendation, absl::Duration queued,
                   v1::RecommendResponse& response);
 
-void FillModelInfo(const Snapshot& snapshot, v1::GetModelInfoResponse& response);
+// `max_k`: the server's limit.
+void FillModelInfo(const Snapshot& snapshot, int64_t max_k, v1::GetModelInfoResponse& response);
 
 }  // namespace nestrec

@@ -4,6 +4,8 @@
 #include <google/protobuf/text_format.h>
 
 #include <algorithm>
+#include <cstdint>
+#include <cstdlib>
 #include <string>
 #include <utility>
 #include <vector>
@@ -12,6 +14,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/time/time.h"
 #include "base/file.h"
 #include "base/printable.h"
 #include "base/status_macros.h"
@@ -23,6 +26,8 @@ namespace {
 constexpr size_t kMaxBytes = 1 << 20;
 constexpr int kMaxTiers = 32;
 constexpr size_t kMaxNameBytes = 64;
+constexpr double kMaxShare = 1000;
+constexpr int kMaxPriority = 100;
 
 class ErrorList final : public google::protobuf::io::ErrorCollector {
  public:
@@ -46,6 +51,49 @@ bool IsTierName(absl::string_view name) {
          std::all_of(name.begin(), name.end(), [](char c) {
            return absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '-';
          });
+}
+
+// Fills the widths, limits and queue of `into`. What is wrong, where something is.
+std::string ReadLimits(const v1::Tier& tier, Tier& into) {
+  const bool range = tier.has_min_dim() || tier.has_max_dim();
+  if (range && tier.dim() != 0) {
+    return "dim beside min_dim or max_dim; give one width or a range";
+  }
+  if (range && !tier.has_max_dim()) {
+    return "min_dim without max_dim; give the widest of the model's sizes that it serves as well";
+  }
+  into.dim = range ? tier.max_dim() : tier.dim();
+  if (into.dim < 1) {
+    return absl::StrCat(range ? "max_dim " : "dim ", into.dim, "; give one of the model's sizes");
+  }
+  if (tier.has_min_dim() && (tier.min_dim() < 1 || tier.min_dim() > into.dim)) {
+    return absl::StrCat("min_dim ", tier.min_dim(), "; give one of the model's sizes up to ",
+                        into.dim);
+  }
+  into.min_dim = tier.min_dim();
+  if (tier.has_max_k() && tier.max_k() < 1) {
+    return "max_k 0; give at least 1, or leave it out";
+  }
+  into.max_k = tier.max_k();
+  if (!tier.latency_budget().empty() &&
+      (!absl::ParseDuration(tier.latency_budget(), &into.latency_budget) ||
+       into.latency_budget <= absl::ZeroDuration())) {
+    return absl::StrCat("latency_budget \"", Printable(tier.latency_budget()),
+                        "\"; give a duration above 0, such as 20ms or 1.5s");
+  }
+  if (tier.has_queue_share()) {
+    if (!(tier.queue_share() > 0 && tier.queue_share() <= kMaxShare)) {
+      return absl::StrCat("queue_share ", tier.queue_share(), "; give a number above 0, at most ",
+                          kMaxShare);
+    }
+    into.queue_share = tier.queue_share();
+  }
+  if (std::abs(static_cast<int64_t>(tier.priority())) > kMaxPriority) {
+    return absl::StrCat("priority ", tier.priority(), "; give one from ", -kMaxPriority, " to ",
+                        kMaxPriority);
+  }
+  into.priority = tier.priority();
+  return "";
 }
 
 }  // namespace
@@ -81,13 +129,14 @@ absl::StatusOr<TierSettings> ParseServerConfig(absl::string_view text,
     if (!names.insert(tier.name()).second) {
       return error("two tiers are named \"", tier.name(), "\"");
     }
-    if (tier.dim() < 1) {
-      return error("tier \"", tier.name(), "\" has dim ", tier.dim(),
-                   "; give one of the model's sizes");
+    Tier read{.name = tier.name()};
+    if (const std::string wrong = ReadLimits(tier, read); !wrong.empty()) {
+      return error("tier \"", tier.name(), "\" has ", wrong);
     }
     IndexSpec index{.factory = tier.index().empty() ? IndexSpec().factory : tier.index(),
                     .parameters = tier.index_parameters()};
-    settings.tiers.push_back({.name = tier.name(), .dim = tier.dim(), .index = std::move(index)});
+    read.index = std::move(index);
+    settings.tiers.push_back(std::move(read));
   }
   return settings;
 }

@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "base/status_macros.h"
+#include "model/metrics.h"
 #include "index/faiss_index.h"
 #include "server/clock.h"
 
@@ -44,6 +45,7 @@ absl::StatusOr<std::shared_ptr<const Snapshot>> Snapshot::Load(const Options& op
   NESTREC_ASSIGN_OR_RETURN(TierTable tiers, TierTable::Create(options.tiers, checkpoint->sizes()));
   std::shared_ptr<Snapshot> snapshot(new Snapshot(checkpoint, std::move(tiers)));
   NESTREC_ASSIGN_OR_RETURN(snapshot->encoder_, Encoder::Create(checkpoint->view(), checkpoint));
+  snapshot->ReadQuality();
   NESTREC_RETURN_IF_ERROR(snapshot->BuildIndexes(options, log));
   return snapshot;
 }
@@ -53,7 +55,11 @@ absl::Status Snapshot::BuildIndexes(const Options& options, const Log& log) {
     indexes_.emplace(IndexKey(dim, IndexSpec{}), nullptr);
   }
   for (const Tier& tier : tiers_.tiers()) {
-    indexes_.emplace(IndexKey(tier.dim, tier.index), nullptr);
+    for (const int dim : sizes().values()) {
+      if (dim >= tier.narrowest() && dim <= tier.dim) {
+        indexes_.emplace(IndexKey(dim, tier.index), nullptr);
+      }
+    }
   }
   using Slot = std::pair<const IndexKey, std::unique_ptr<const ItemIndex>>;
   std::vector<Slot*> slots;
@@ -106,6 +112,26 @@ absl::Status Snapshot::BuildIndexes(const Options& options, const Log& log) {
 
 const ItemIndex& Snapshot::index(int dim, const IndexSpec& spec) const {
   return *indexes_.at(IndexKey(dim, spec));
+}
+
+void Snapshot::ReadQuality() {
+  const ModelInfo& info = checkpoint_->info();
+  const std::vector<SizeMetrics>& metrics = info.test.empty() ? info.validation : info.test;
+  constexpr size_t kAtTen = 1;
+  static_assert(kMetricCutoffs[kAtTen] == 10);
+  if (metrics.empty() || !(metrics.back().metrics.recall[kAtTen] > 0)) {
+    return;
+  }
+  for (const int dim : sizes().values()) {
+    for (const SizeMetrics& of_size : metrics) {
+      if (of_size.dim == dim) {
+        quality_.push_back(of_size.metrics.recall[kAtTen] / metrics.back().metrics.recall[kAtTen]);
+      }
+    }
+  }
+  if (quality_.size() != sizes().values().size()) {
+    quality_.clear();
+  }
 }
 
 int64_t Snapshot::index_bytes(int dim) const {

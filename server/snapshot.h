@@ -43,8 +43,11 @@ class Snapshot {
   const std::string& version() const { return checkpoint_->info().version; }
   const Encoder& encoder() const { return *encoder_; }
   const TierTable& tiers() const { return tiers_; }
-  // REQUIRES: dim is one of sizes(), and spec is "Flat" without parameters or that of a tier at
-  // dim.
+  // [sizes]: Recall@10 as a share of the model's widest size's, of the metrics that the checkpoint
+  // holds (test, else validation); empty where it holds none.
+  const std::vector<double>& quality() const { return quality_; }
+  // REQUIRES: dim is one of sizes(), and spec is "Flat" without parameters or that of a tier whose
+  // range holds dim.
   const ItemIndex& index(int dim, const IndexSpec& spec) const;
   // Of all indexes of `dim`.
   int64_t index_bytes(int dim) const;
@@ -55,9 +58,11 @@ class Snapshot {
   Snapshot(std::shared_ptr<const Checkpoint> checkpoint, TierTable tiers)
       : checkpoint_(std::move(checkpoint)), tiers_(std::move(tiers)) {}
   absl::Status BuildIndexes(const Options& options, const Log& log);
+  void ReadQuality();
 
   std::shared_ptr<const Checkpoint> checkpoint_;
   TierTable tiers_;
+  std::vector<double> quality_;
   std::unique_ptr<const Encoder> encoder_;
   std::map<IndexKey, std::unique_ptr<const ItemIndex>> indexes_;
 };

@@ -12,15 +12,25 @@ namespace {
 
 constexpr char kWidestTier[] = "gold";
 
+// 0 where there is none.
+int WidestUpTo(int at_most, const NestedSizes& sizes) {
+  int dim = 0;
+  for (const int size : sizes.values()) {
+    dim = size <= at_most ? size : dim;
+  }
+  return dim;
+}
+
+Tier DefaultTier(const char* name, int dim, const NestedSizes& sizes) {
+  return {.name = name, .dim = dim, .index = {}, .min_dim = WidestUpTo(dim / 4, sizes)};
+}
+
 std::vector<Tier> DefaultTiers(const NestedSizes& sizes) {
-  std::vector<Tier> tiers = {{.name = kWidestTier, .dim = sizes.max_dim(), .index = {}}};
+  std::vector<Tier> tiers = {DefaultTier(kWidestTier, sizes.max_dim(), sizes)};
   const auto add = [&](const char* name, int at_most) {
-    int dim = 0;
-    for (const int size : sizes.values()) {
-      dim = size <= at_most ? size : dim;
-    }
+    const int dim = WidestUpTo(at_most, sizes);
     if (dim > 0 && dim < tiers.back().dim) {
-      tiers.push_back({.name = name, .dim = dim, .index = {}});
+      tiers.push_back(DefaultTier(name, dim, sizes));
     }
   };
   add("silver", sizes.max_dim() / 4);
@@ -50,6 +60,11 @@ absl::StatusOr<TierTable> TierTable::Create(const TierSettings& settings,
       return absl::InvalidArgumentError(
           absl::StrCat(where, "tier \"", tier.name, "\" has dim ", tier.dim,
                        "; the model as loaded has the sizes ", sizes.ToString()));
+    }
+    if (!sizes.LevelsOf(tier.narrowest()).ok() || tier.narrowest() > tier.dim) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          where, "tier \"", tier.name, "\" has min_dim ", tier.min_dim,
+          "; give one of the model's sizes up to its widest, ", tier.dim, ": ", sizes.ToString()));
     }
   }
   const bool named = !settings.default_tier.empty();

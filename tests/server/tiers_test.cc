@@ -52,6 +52,30 @@ TEST(TierTable, RefusesADimThatTheModelHasNot) {
   EXPECT_THAT(table.status().message(), HasSubstr("8,16"));
 }
 
+TEST(TierTable, DefaultsMayNarrowToAQuarterOfTheirWidth) {
+  const auto ranges = [](absl::string_view sizes) {
+    const auto table = TierTable::Create({}, *NestedSizes::Parse(sizes));
+    return absl::StrJoin(table->tiers(), " ", [](std::string* out, const Tier& tier) {
+      absl::StrAppend(out, tier.name, "=", tier.narrowest(), "-", tier.dim);
+    });
+  };
+  EXPECT_EQ(ranges("8,16,32,64,128,256,512,1024"), "gold=256-1024 silver=64-256 bronze=16-64");
+  EXPECT_EQ(ranges("8,100,1000"), "gold=100-1000 silver=8-100 bronze=8-8");
+  EXPECT_EQ(ranges("64"), "gold=64-64");
+}
+
+TEST(TierTable, RefusesAMinDimThatTheModelHasNotOrThatIsAboveTheDim) {
+  for (const int min_dim : {-8, 12, 16}) {
+    const auto table = TierTable::Create(
+        {.tiers = {{.name = "a", .dim = 8, .index = {}, .min_dim = min_dim}}, .default_tier = ""},
+        *NestedSizes::Parse("8,16"));
+    EXPECT_EQ(table.status().code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_THAT(table.status().message(),
+                HasSubstr(absl::StrCat("tier \"a\" has min_dim ", min_dim)));
+    EXPECT_THAT(table.status().message(), HasSubstr("8,16"));
+  }
+}
+
 TEST(TierTable, RefusesADefaultThatIsNoTier) {
   const auto table =
       TierTable::Create({.tiers = {}, .default_tier = "platinum"}, *NestedSizes::Parse("8,16"));
