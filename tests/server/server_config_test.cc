@@ -67,6 +67,54 @@ TEST(ServerConfig, RefusesATierWithoutDim) {
   EXPECT_THAT(ErrorOf("tiers { name: \"a\" dim: -8 }"), HasSubstr("tier \"a\" has dim -8"));
 }
 
+TEST(ServerConfig, ReadsRangesLimitsAndPlacesInTheQueue) {
+  const auto settings = ParseServerConfig(R"(
+    tiers {
+      name: "gold" min_dim: 64 max_dim: 1024 max_k: 100 latency_budget: "25ms"
+      queue_share: 2.5 priority: 10
+    }
+    tiers { name: "any" max_dim: 64 priority: -1 }
+  )",
+                                          "tiers.textproto");
+  ASSERT_TRUE(settings.ok()) << settings.status();
+  EXPECT_EQ(settings->tiers,
+            (std::vector<Tier>{{.name = "gold",
+                                .dim = 1024,
+                                .index = {},
+                                .min_dim = 64,
+                                .max_k = 100,
+                                .queue_share = 2.5,
+                                .priority = 10,
+                                .latency_budget = absl::Milliseconds(25)},
+                               {.name = "any", .dim = 64, .index = {}, .priority = -1}}));
+  EXPECT_EQ(settings->tiers[1].narrowest(), 64);
+}
+
+TEST(ServerConfig, RefusesValuesOutsideTheirLimitsAndSaysWhich) {
+  const auto error_of = [](absl::string_view keys) {
+    return ErrorOf(absl::StrCat("tiers { name: \"a\" ", keys, " }"));
+  };
+  EXPECT_THAT(error_of("dim: 8 min_dim: 4"), HasSubstr("tier \"a\" has dim beside min_dim"));
+  EXPECT_THAT(error_of("min_dim: 4"), HasSubstr("min_dim without max_dim"));
+  EXPECT_THAT(error_of("max_dim: 0"), HasSubstr("max_dim 0; give one of the model's sizes"));
+  EXPECT_THAT(error_of("min_dim: 16 max_dim: 8"), HasSubstr("min_dim 16; give one of the model's "
+                                                            "sizes up to 8"));
+  EXPECT_THAT(error_of("min_dim: 0 max_dim: 8"), HasSubstr("min_dim 0"));
+  EXPECT_THAT(error_of("dim: 8 max_k: 0"), HasSubstr("max_k 0; give at least 1"));
+  for (const char* budget : {"0s", "-5ms", "soon", "20"}) {
+    EXPECT_THAT(error_of(absl::StrCat("dim: 8 latency_budget: \"", budget, "\"")),
+                HasSubstr(absl::StrCat("latency_budget \"", budget, "\"; give a duration")));
+  }
+  for (const char* share : {"0", "-1", "1001", "nan"}) {
+    EXPECT_THAT(error_of(absl::StrCat("dim: 8 queue_share: ", share)),
+                HasSubstr(absl::StrCat("queue_share ", share, "; give a number above 0")));
+  }
+  for (const char* priority : {"101", "-101", "-2147483648"}) {
+    EXPECT_THAT(error_of(absl::StrCat("dim: 8 priority: ", priority)),
+                HasSubstr(absl::StrCat("priority ", priority, "; give one from -100 to 100")));
+  }
+}
+
 TEST(ServerConfig, RefusesTooManyTiers) {
   std::string text;
   for (int i = 0; i < 33; ++i) {
