@@ -24,12 +24,9 @@ class NestedIndexAtLevels : public ItemIndex {
                                       const SearchOptions& options) const override {
     return index_->Search(query, levels_, options, how_);
   }
-  int dim() const override { return index_->store().sizes().end(levels_ - 1); }
-  int64_t items() const override { return index_->store().items(); }
-  // Of the one store of all widths, the share that this width's columns make up.
-  int64_t bytes() const override {
-    return index_->store().bytes() * dim() / index_->store().sizes().max_dim();
-  }
+  int dim() const override { return index_->sizes().end(levels_ - 1); }
+  int64_t items() const override { return index_->items(); }
+  int64_t bytes() const override { return index_->codes(levels_).bytes(); }
   bool exact() const override { return how_.share >= 1 && how_.most_scored == 0; }
   std::string description() const override {
     std::string text = "nested";
@@ -52,29 +49,64 @@ NestedIndex::~NestedIndex() {
 
 absl::StatusOr<std::shared_ptr<const NestedIndex>> NestedIndex::Create(
     const LevelVectors& vectors, const Options& options, std::shared_ptr<const void> owner) {
-  NESTREC_ASSIGN_OR_RETURN(
-      auto store, NestedStore::Create(vectors, {.queries = options.queries}, std::move(owner)));
+  NESTREC_RETURN_IF_ERROR(vectors.Validate());
   return Guard("nested index", [&]() -> absl::StatusOr<std::shared_ptr<const NestedIndex>> {
-    std::shared_ptr<NestedIndex> index(new NestedIndex(std::move(store)));
-    index->funnel_.assign(static_cast<size_t>(vectors.sizes.levels()), true);
-    index->KeepExamples(options.queries);
-    if (options.measure) NESTREC_RETURN_IF_ERROR(index->Measure());
+    std::shared_ptr<NestedIndex> index(new NestedIndex(vectors, std::move(owner)));
+    NESTREC_RETURN_IF_ERROR(index->Build(options));
     return std::shared_ptr<const NestedIndex>(std::move(index));
   });
 }
 
+absl::Status NestedIndex::Build(const Options& options) {
+  const size_t dim = static_cast<size_t>(sizes().max_dim());
+  if (options.queries.size() % dim != 0) {
+    return absl::InvalidArgumentError(absl::StrCat("examples of queries hold ",
+                                                   options.queries.size(),
+                                                   " values, which is no multiple of dim ", dim));
+  }
+  if (options.first_levels < 1 || options.first_levels > sizes().levels()) {
+    return absl::InvalidArgumentError(absl::StrCat("levels is ", options.first_levels,
+                                                   "; the vectors have ", sizes().levels(),
+                                                   " (sizes ", sizes().ToString(), ")"));
+  }
+  first_levels_ = options.first_levels;
+  codes_.resize(static_cast<size_t>(first_levels_) - 1);
+  const size_t given = options.queries.size() / dim;
+  for (int levels = first_levels_; levels <= sizes().levels(); ++levels) {
+    const size_t width = static_cast<size_t>(sizes().end(levels - 1));
+    std::vector<float> queries;
+    for (size_t i = 0; i < given; ++i) {
+      const auto query = options.queries.subspan(i * dim, width);
+      queries.insert(queries.end(), query.begin(), query.end());
+    }
+    LevelVectors vectors{.sizes = sizes().Prefix(levels), .rows = vectors_.rows, .levels = {}};
+    vectors.levels.assign(vectors_.levels.begin(), vectors_.levels.begin() + levels);
+    NESTREC_ASSIGN_OR_RETURN(auto codes, NestedCodes::Create(vectors, {.queries = queries}));
+    codes_.push_back(std::move(codes));
+  }
+  funnel_.assign(codes_.size(), true);
+  KeepExamples(options.queries);
+  return options.measure ? Measure() : absl::OkStatus();
+}
+
+int64_t NestedIndex::bytes() const {
+  int64_t bytes = 0;
+  for (const auto& codes : codes_) bytes += codes != nullptr ? codes->bytes() : 0;
+  return bytes;
+}
+
 absl::Status NestedIndex::CheckLevels(int levels) const {
-  if (levels >= 1 && levels <= store_->sizes().levels()) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat("levels is ", levels, "; this store holds ",
-                                                 store_->sizes().levels(), " (sizes ",
-                                                 store_->sizes().ToString(), ")"));
+  if (levels >= first_levels_ && levels <= sizes().levels()) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("levels is ", levels, "; this index holds ",
+                                                 first_levels_, " to ", sizes().levels(),
+                                                 " (sizes ", sizes().ToString(), ")"));
 }
 
 // Spread over what is given, or over the items.
 void NestedIndex::KeepExamples(std::span<const float> queries) {
-  const int64_t dim = store_->sizes().max_dim();
+  const int64_t dim = sizes().max_dim();
   const int64_t given = static_cast<int64_t>(queries.size()) / dim;
-  const int64_t from = given > 0 ? given : store_->items();
+  const int64_t from = given > 0 ? given : items();
   const int64_t kept = std::min(kMostExamples, from);
   for (int64_t i = 0; i < kept; ++i) {
     const int64_t row = i * from / kept;
@@ -82,8 +114,8 @@ void NestedIndex::KeepExamples(std::span<const float> queries) {
       const auto query = queries.subspan(static_cast<size_t>(row * dim), static_cast<size_t>(dim));
       examples_.insert(examples_.end(), query.begin(), query.end());
     } else {
-      for (int level = 0; level < store_->sizes().levels(); ++level) {
-        const auto values = store_->vectors().row(level, row + 1);
+      for (int level = 0; level < sizes().levels(); ++level) {
+        const auto values = vectors_.row(level, row + 1);
         examples_.insert(examples_.end(), values.begin(), values.end());
       }
     }
@@ -91,16 +123,16 @@ void NestedIndex::KeepExamples(std::span<const float> queries) {
 }
 
 std::span<const float> NestedIndex::Example(int64_t i, int levels) const {
-  const size_t dim = static_cast<size_t>(store_->sizes().max_dim());
+  const size_t dim = static_cast<size_t>(sizes().max_dim());
   return std::span(examples_).subspan(static_cast<size_t>(i) * dim,
-                                      static_cast<size_t>(store_->sizes().end(levels - 1)));
+                                      static_cast<size_t>(sizes().end(levels - 1)));
 }
 
 // Each width answers a few examples both ways, in turns.
 absl::Status NestedIndex::Measure() {
   constexpr int64_t kRounds = 3;
-  const int64_t examples = static_cast<int64_t>(examples_.size()) / store_->sizes().max_dim();
-  for (int levels = 1; levels <= store_->sizes().levels(); ++levels) {
+  const int64_t examples = static_cast<int64_t>(examples_.size()) / sizes().max_dim();
+  for (int levels = first_levels_; levels <= sizes().levels(); ++levels) {
     double seconds[2] = {};
     for (int64_t round = 0; round <= kRounds; ++round) {
       for (const bool funnel : {false, true}) {
@@ -144,16 +176,15 @@ absl::StatusOr<SearchResult> NestedIndex::Search(std::span<const float> query, i
                                                  const NestedSearchOptions& how,
                                                  NestedSearchStats* stats) const {
   NESTREC_RETURN_IF_ERROR(CheckLevels(levels));
-  NESTREC_RETURN_IF_ERROR(
-      CheckSearch(query, options, store_->sizes().end(levels - 1), store_->items()));
+  NESTREC_RETURN_IF_ERROR(CheckSearch(query, options, sizes().end(levels - 1), items()));
   return Guard("nested search", [&]() -> absl::StatusOr<SearchResult> {
     std::unique_ptr<NestedScratch> scratch = TakeScratch();
     NestedSearchOptions chosen = how;
     chosen.funnel = how.funnel && funnel(levels);
     NestedSearchStats counted;
-    const NestedSearchRequest request = {query, levels, options};
-    std::vector<SearchResult> results = NestedSearchBatch(*store_, std::span(&request, 1), chosen,
-                                                          *scratch, std::span(&counted, 1));
+    const NestedCodesRequest request = {&codes(levels), query, options};
+    std::vector<SearchResult> results =
+        SearchCodes(std::span(&request, 1), chosen, *scratch, std::span(&counted, 1));
     GiveBack(std::move(scratch));
     if (stats != nullptr) *stats = counted;
     return std::move(results[0]);
@@ -166,18 +197,28 @@ absl::StatusOr<std::vector<SearchResult>> NestedIndex::SearchBatch(
     absl::Status status = CheckLevels(requests[i].levels);
     if (status.ok()) {
       status = CheckSearch(requests[i].query, requests[i].options,
-                           store_->sizes().end(requests[i].levels - 1), store_->items());
+                           sizes().end(requests[i].levels - 1), items());
     }
     if (!status.ok()) {
       return absl::Status(status.code(), absl::StrCat("request ", i, ": ", status.message()));
     }
   }
   return Guard("nested search", [&]() -> absl::StatusOr<std::vector<SearchResult>> {
+    // Those of one width side by side.
+    std::vector<size_t> order(requests.size());
+    for (size_t i = 0; i < order.size(); ++i) order[i] = i;
+    std::stable_sort(order.begin(), order.end(),
+                     [&](size_t a, size_t b) { return requests[a].levels < requests[b].levels; });
+    std::vector<NestedCodesRequest> ordered;
+    for (const size_t i : order) {
+      ordered.push_back({&codes(requests[i].levels), requests[i].query, requests[i].options});
+    }
     std::unique_ptr<NestedScratch> scratch = TakeScratch();
     std::vector<NestedSearchStats> stats(requests.size());
-    std::vector<SearchResult> results =
-        NestedSearchBatch(*store_, requests, how, *scratch, std::span(stats));
+    std::vector<SearchResult> found = SearchCodes(ordered, how, *scratch, std::span(stats));
     GiveBack(std::move(scratch));
+    std::vector<SearchResult> results(requests.size());
+    for (size_t i = 0; i < order.size(); ++i) results[order[i]] = std::move(found[i]);
     return results;
   });
 }
@@ -195,7 +236,7 @@ absl::StatusOr<NestedSearchOptions> NestedIndex::FindOptions(
   }
   NestedSearchOptions how = {.most_scored = approximation.candidates};
   if (approximation.recall >= 1) return how;
-  const int64_t examples = static_cast<int64_t>(examples_.size()) / store_->sizes().max_dim();
+  const int64_t examples = static_cast<int64_t>(examples_.size()) / sizes().max_dim();
   std::vector<std::vector<ScoredItem>> best;
   for (int64_t i = 0; i < examples; ++i) {
     NESTREC_ASSIGN_OR_RETURN(SearchResult result, Search(Example(i, levels), levels, {.k = k}));

@@ -1,12 +1,14 @@
-// The nested index: one store for all widths, exact unless asked otherwise.
+// The nested index: one store of vectors for all widths, exact unless asked otherwise.
 //
 //   NESTREC_ASSIGN_OR_RETURN(auto index, NestedIndex::Create(vectors, {}, checkpoint));
 //   NESTREC_ASSIGN_OR_RETURN(SearchResult best, index->Search(z, /*levels=*/3, {.k = 10}));
 //   std::unique_ptr<const ItemIndex> at64 = NestedIndex::AtLevels(index, 4, {});
 //
-// Widths are named by their number of levels. Results are those of brute force by canonical score
-// (index/score.h), in set and order, for any data, and are marked `exact`; see
-// index/nested_search.h for how. With a recall target or a limit on what is scored they are
+// The vectors are a level-major view (index/level_vectors.h), of which a width is the first levels.
+// Beside it every width has codes that searches scan in place of the vectors, a tenth of them or so
+// (index/nested_codes.h). Widths are named by their number of levels. Results are those of brute
+// force by canonical score (index/score.h), in set and order, for any data, and are marked `exact`;
+// see index/nested_search.h for how. With a recall target or a limit on what is scored they are
 // approximate, and marked so.
 //
 // Whether the funnel or plain scoring answers a width is measured when the index is made, and
@@ -25,10 +27,18 @@
 
 #include "absl/status/statusor.h"
 #include "index/item_index.h"
+#include "index/level_vectors.h"
+#include "index/nested_codes.h"
 #include "index/nested_search.h"
-#include "index/nested_store.h"
 
 namespace nestrec {
+
+// One query of a batch.
+struct NestedSearchRequest {
+  std::span<const float> query;  // [sizes.end(levels - 1)]
+  int levels;
+  SearchOptions options;
+};
 
 class NestedIndex {
  public:
@@ -36,6 +46,8 @@ class NestedIndex {
     // [n, D] examples of queries: columns are ordered for them, and approximate settings are found
     // with them. None: items stand in, which makes searches a little slower, never wrong.
     std::span<const float> queries;
+    // Widths of fewer levels have no codes and are not searched.
+    int first_levels = 1;
     // False: the funnel is used wherever a query's sample speaks for it, as tests want.
     bool measure = true;
   };
@@ -49,16 +61,21 @@ class NestedIndex {
     int64_t candidates = 0;
   };
 
-  // kInvalidArgument and kResourceExhausted as NestedStore::Create. `owner` keeps the vectors.
+  // Errors of NestedCodes::Create. `owner` keeps the vectors.
   static absl::StatusOr<std::shared_ptr<const NestedIndex>> Create(
       const LevelVectors& vectors, const Options& options, std::shared_ptr<const void> owner);
   ~NestedIndex();
   NestedIndex(const NestedIndex&) = delete;
   NestedIndex& operator=(const NestedIndex&) = delete;
 
-  const NestedStore& store() const { return *store_; }
+  const NestedSizes& sizes() const { return vectors_.sizes; }
+  int64_t items() const { return vectors_.items(); }
+  // REQUIRES: the width is searched.
+  const NestedCodes& codes(int levels) const { return *codes_[static_cast<size_t>(levels) - 1]; }
+  // Of the codes of all widths, beside the vectors.
+  int64_t bytes() const;
 
-  // Errors of ItemIndex::Search, and kInvalidArgument for levels that the store does not hold or
+  // Errors of ItemIndex::Search, and kInvalidArgument for levels that the index does not hold or
   // settings that FindOptions did not return. `stats` may be null.
   absl::StatusOr<SearchResult> Search(std::span<const float> query, int levels,
                                       const SearchOptions& options,
@@ -75,7 +92,8 @@ class NestedIndex {
   absl::StatusOr<NestedSearchOptions> FindOptions(int levels, int64_t k,
                                                   const Approximation& approximation) const;
 
-  // The index at one width, behind the interface that all have. Errors of FindOptions.
+  // The index at one width, behind the interface that all have: index/nested_builder.h makes one of
+  // settings in words. Errors of FindOptions.
   static absl::StatusOr<std::unique_ptr<const ItemIndex>> AtLevels(
       std::shared_ptr<const NestedIndex> index, int levels, const Approximation& approximation);
 
@@ -83,7 +101,9 @@ class NestedIndex {
   bool funnel(int levels) const { return funnel_[static_cast<size_t>(levels) - 1]; }
 
  private:
-  explicit NestedIndex(std::shared_ptr<const NestedStore> store) : store_(std::move(store)) {}
+  NestedIndex(LevelVectors vectors, std::shared_ptr<const void> owner)
+      : vectors_(std::move(vectors)), owner_(std::move(owner)) {}
+  absl::Status Build(const Options& options);
   absl::Status CheckLevels(int levels) const;
   std::span<const float> Example(int64_t i, int levels) const;
   void KeepExamples(std::span<const float> queries);
@@ -91,9 +111,12 @@ class NestedIndex {
   std::unique_ptr<NestedScratch> TakeScratch() const;
   void GiveBack(std::unique_ptr<NestedScratch> scratch) const;
 
-  std::shared_ptr<const NestedStore> store_;
-  std::vector<bool> funnel_;     // by levels - 1
-  std::vector<float> examples_;  // [n, D]
+  LevelVectors vectors_;
+  std::shared_ptr<const void> owner_;
+  int first_levels_ = 1;
+  std::vector<std::unique_ptr<const NestedCodes>> codes_;  // by levels - 1
+  std::vector<bool> funnel_;                               // by levels - 1
+  std::vector<float> examples_;                            // [n, D]
   // Working memory that no search uses at the moment. Taken and given back by exchange, which is
   // all that a pool without an order needs.
   mutable std::array<std::atomic<NestedScratch*>, 8> scratch_ = {};

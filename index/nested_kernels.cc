@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 // Products of bytes are several times faster with AVX-512's VNNI, which Highway compiles on
 // request.
@@ -205,6 +206,49 @@ HWY_INLINE void AddDotsOfWidth(const Row& row, int64_t row_bytes, int64_t count,
 
 #endif  // HWY_TARGET == HWY_SCALAR
 
+#if HWY_TARGET != HWY_SCALAR && !HWY_HAVE_SCALABLE
+// Byte rows of one 128-bit block that lie one after the other: a vector holds several.
+HWY_INLINE int64_t AddShortByteDots(const uint8_t* HWY_RESTRICT rows, int64_t count,
+                                    const RowWeights& weights, float* HWY_RESTRICT sums) {
+  const ByteTag<64> d8;
+  const hn::Repartition<int8_t, decltype(d8)> di8;
+  const hn::Repartition<int32_t, decltype(d8)> d32;
+  const hn::Repartition<int64_t, decltype(d8)> d64;
+  const hn::RebindToFloat<decltype(d32)> df;
+  constexpr int64_t kBlocks = static_cast<int64_t>(hn::MaxLanes(ByteTag<64>())) / 16;
+  constexpr int64_t kVector = 16 * kBlocks;
+  const auto low = hn::LoadDup128(di8, weights.low);
+  const auto scale = hn::Set(df, weights.scale);
+  // Lane 4 b + i of the four vectors' sums is that of row kBlocks i + b; the table turns it round.
+  HWY_ALIGN int32_t order[4 * kBlocks];
+  for (int64_t row = 0; row < 4 * kBlocks; ++row) {
+    order[row] = static_cast<int32_t>(4 * (row % kBlocks) + row / kBlocks);
+  }
+  const auto table = hn::SetTableIndices(d32, order);
+  int64_t i = 0;
+  for (; i + 4 * kBlocks <= count; i += 4 * kBlocks) {
+    const uint8_t* HWY_RESTRICT at = rows + i * 16;
+    const auto dots = [&](int64_t vector) {
+      return DotQuads(d32, hn::LoadU(d8, at + vector * kVector), low, hn::Zero(d32));
+    };
+    const auto a = dots(0);
+    const auto b = dots(1);
+    const auto c = dots(2);
+    const auto e = dots(3);
+    const auto ab =
+        hn::BitCast(d64, hn::Add(hn::InterleaveLower(d32, a, b), hn::InterleaveUpper(d32, a, b)));
+    const auto ce =
+        hn::BitCast(d64, hn::Add(hn::InterleaveLower(d32, c, e), hn::InterleaveUpper(d32, c, e)));
+    const auto all = hn::Add(hn::BitCast(d32, hn::InterleaveLower(d64, ab, ce)),
+                             hn::BitCast(d32, hn::InterleaveUpper(d64, ab, ce)));
+    const auto ordered = hn::TableLookupLanes(all, table);
+    hn::StoreU(hn::MulAdd(scale, hn::ConvertTo(df, ordered), hn::LoadU(df, sums + i)), df,
+               sums + i);
+  }
+  return i;
+}
+#endif
+
 template <bool kNibbles>
 void AddDots(const CodeRows& rows, int64_t begin, int64_t count, const RowWeights& weights,
              float* sums) {
@@ -237,7 +281,13 @@ void AddNibbleDotsImpl(const CodeRows& rows, int64_t begin, int64_t count,
 }
 void AddByteDotsImpl(const CodeRows& rows, int64_t begin, int64_t count, const RowWeights& weights,
                      float* sums) {
-  AddDots<false>(rows, begin, count, weights, sums);
+  int64_t done = 0;
+#if HWY_TARGET != HWY_SCALAR && !HWY_HAVE_SCALABLE
+  if (rows.row_bytes == 16) {
+    done = AddShortByteDots(rows.data + begin * 16, count, weights, sums);
+  }
+#endif
+  AddDots<false>(rows, begin + done, count - done, weights, sums + done);
 }
 void AddNibbleDotsAtImpl(const CodeRows& rows, const int32_t* listed, int64_t count,
                          const RowWeights& weights, float* sums) {
@@ -262,6 +312,21 @@ void MultiplyBoundsImpl(const float* HWY_RESTRICT scales, const float* HWY_RESTR
   for (; i < count; ++i) bounds[i] = scales[i] * (sums[i] + slacks[i]);
 }
 
+float HighestImpl(const float* HWY_RESTRICT values, int64_t count) {
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  const hn::ScalableTag<float> d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  auto highest = hn::Set(d, -kInfinity);
+  int64_t i = 0;
+  for (; i + lanes <= count; i += lanes) {
+    const auto v = hn::LoadU(d, values + i);
+    highest = hn::Max(highest, hn::IfThenElse(hn::Eq(v, v), v, hn::Set(d, kInfinity)));
+  }
+  float result = hn::GetLane(hn::MaxOfLanes(d, highest));
+  for (; i < count; ++i) result = std::max(result, std::isnan(values[i]) ? kInfinity : values[i]);
+  return result;
+}
+
 int64_t SelectNotBelowImpl(const float* HWY_RESTRICT values, int64_t count, float threshold,
                            int32_t first, int32_t* HWY_RESTRICT selected) {
   const hn::ScalableTag<float> d;
@@ -283,166 +348,6 @@ int64_t SelectNotBelowImpl(const float* HWY_RESTRICT values, int64_t count, floa
   return found;
 }
 
-double SumOfLanes(const double* lane) {
-  return ((lane[0] + lane[4]) + (lane[2] + lane[6])) + ((lane[1] + lane[5]) + (lane[3] + lane[7]));
-}
-
-// Columns from `whole` on, into the lanes that they belong to.
-double FinishDot(const float* query, const float* item, int64_t whole, int64_t width,
-                 double* lane) {
-  for (int64_t at = whole; at < width; ++at) {
-    lane[at % 8] += static_cast<double>(query[at]) * static_cast<double>(item[at]);
-  }
-  return SumOfLanes(lane);
-}
-
-#if !HWY_HAVE_SCALABLE && HWY_HAVE_FLOAT64
-// kRows rows at once: one row alone would wait for each of its own additions.
-template <int64_t kRows>
-HWY_INLINE void AddCanonicalDotsOf(const float* HWY_RESTRICT query, const float* HWY_RESTRICT rows,
-                                   int64_t width, double* HWY_RESTRICT sums) {
-  const hn::CappedTag<double, 8> d;
-  const hn::Rebind<float, decltype(d)> df;
-  constexpr int64_t kLanes = static_cast<int64_t>(hn::MaxLanes(hn::CappedTag<double, 8>()));
-  constexpr int64_t kParts = 8 / kLanes;
-  const int64_t whole = width / 8 * 8;
-  hn::Vec<decltype(d)> sum[kRows][kParts];
-  for (auto& row : sum) {
-    for (auto& part : row) part = hn::Zero(d);
-  }
-  for (int64_t at = 0; at < whole; at += 8) {
-    for (int64_t part = 0; part < kParts; ++part) {
-      const int64_t from = at + part * kLanes;
-      const auto q = hn::PromoteTo(d, hn::LoadU(df, query + from));
-      for (int64_t row = 0; row < kRows; ++row) {
-        sum[row][part] = hn::MulAdd(q, hn::PromoteTo(d, hn::LoadU(df, rows + row * width + from)),
-                                    sum[row][part]);
-      }
-    }
-  }
-  for (int64_t row = 0; row < kRows; ++row) {
-    double lane[8];
-    for (int64_t part = 0; part < kParts; ++part) {
-      hn::StoreU(sum[row][part], d, lane + part * kLanes);
-    }
-    sums[row] += FinishDot(query, rows + row * width, whole, width, lane);
-  }
-}
-#endif
-
-void AddCanonicalDotsImpl(const float* HWY_RESTRICT query, const float* HWY_RESTRICT rows,
-                          int64_t width, int64_t count, double* HWY_RESTRICT sums) {
-  int64_t row = 0;
-#if !HWY_HAVE_SCALABLE && HWY_HAVE_FLOAT64
-  constexpr int64_t kRows = HWY_MAX_BYTES >= 64 ? 8 : 4;
-  for (; row + kRows <= count; row += kRows) {
-    AddCanonicalDotsOf<kRows>(query, rows + row * width, width, sums + row);
-  }
-  for (; row < count; ++row) {
-    AddCanonicalDotsOf<1>(query, rows + row * width, width, sums + row);
-  }
-#endif
-  for (; row < count; ++row) {
-    double lane[8] = {};
-    sums[row] += FinishDot(query, rows + row * width, 0, width, lane);
-  }
-}
-
-void AddCombinationImpl(const float* HWY_RESTRICT matrix, int64_t stride, int64_t rows,
-                        int64_t columns, const double* HWY_RESTRICT factors,
-                        double* HWY_RESTRICT out) {
-#if HWY_HAVE_FLOAT64
-  const hn::ScalableTag<double> d;
-  const hn::Rebind<float, decltype(d)> df;
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-#else
-  const int64_t lanes = columns + 1;
-#endif
-  constexpr int64_t kRows = 8;  // so that `out` is read and written once for eight rows
-  int64_t row = 0;
-  for (; row + kRows <= rows; row += kRows) {
-    const float* HWY_RESTRICT at = matrix + row * stride;
-    int64_t c = 0;
-#if HWY_HAVE_FLOAT64
-    for (; c + lanes <= columns; c += lanes) {
-      auto sum = hn::LoadU(d, out + c);
-      for (int64_t r = 0; r < kRows; ++r) {
-        sum = hn::MulAdd(hn::PromoteTo(d, hn::LoadU(df, at + r * stride + c)),
-                         hn::Set(d, factors[row + r]), sum);
-      }
-      hn::StoreU(sum, d, out + c);
-    }
-#endif
-    for (; c < columns; ++c) {
-      for (int64_t r = 0; r < kRows; ++r) out[c] += at[r * stride + c] * factors[row + r];
-    }
-  }
-  for (; row < rows; ++row) {
-    for (int64_t c = 0; c < columns; ++c) out[c] += matrix[row * stride + c] * factors[row];
-  }
-}
-
-EncodedGroup EncodeGroupImpl(const float* HWY_RESTRICT coordinates,
-                             const float* HWY_RESTRICT inverse, const float* HWY_RESTRICT steps,
-                             int64_t width, int64_t row_bytes, uint8_t* HWY_RESTRICT high,
-                             uint8_t* HWY_RESTRICT low) {
-  const hn::ScalableTag<float> d;
-  const hn::RebindToSigned<decltype(d)> di;
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  auto square = hn::Zero(d);
-  auto error4 = hn::Zero(d);
-  auto error8 = hn::Zero(d);
-  auto value4 = hn::Zero(d);
-  HWY_ALIGN int32_t codes[HWY_MAX_BYTES / sizeof(int32_t)];
-  HWY_ALIGN float padded[3][HWY_MAX_BYTES / sizeof(float)];
-  for (int64_t c = 0; c < width; c += lanes) {
-    const float* from[3] = {coordinates + c, inverse + c, steps + c};
-    const int64_t here = std::min(lanes, width - c);
-    if (here < lanes) {  // columns past the end: coordinate, step and what is left are 0
-      for (int i = 0; i < 3; ++i) {
-        std::fill(padded[i], padded[i] + lanes, 0.0f);
-        std::copy(from[i], from[i] + here, padded[i]);
-        from[i] = padded[i];
-      }
-    }
-    const auto x = hn::LoadU(d, from[0]);
-    const auto step = hn::LoadU(d, from[2]);
-    const auto wide =
-        hn::MulAdd(hn::Mul(x, hn::LoadU(d, from[1])), hn::Set(d, 16.0f), hn::Set(d, 128.0f));
-    const auto code =
-        hn::ConvertTo(di, hn::Floor(hn::Min(hn::Max(wide, hn::Zero(d)), hn::Set(d, 255.0f))));
-    hn::StoreU(code, di, codes);
-    for (int64_t i = 0; i < here; ++i) {
-      const int64_t column = c + i;
-      const uint8_t upper = static_cast<uint8_t>(codes[i] >> 4);
-      const uint8_t lower = static_cast<uint8_t>(codes[i] & 15);
-      if (column < row_bytes) {
-        high[column] = static_cast<uint8_t>((high[column] & 0xf0) | upper);
-        low[column] = static_cast<uint8_t>((low[column] & 0xf0) | lower);
-      } else {
-        uint8_t& high_byte = high[column - row_bytes];
-        uint8_t& low_byte = low[column - row_bytes];
-        high_byte = static_cast<uint8_t>((high_byte & 0x0f) | (upper << 4));
-        low_byte = static_cast<uint8_t>((low_byte & 0x0f) | (lower << 4));
-      }
-    }
-    const auto level4 = hn::Sub(hn::ConvertTo(d, hn::ShiftRight<4>(code)), hn::Set(d, 7.5f));
-    const auto level8 =
-        hn::Mul(hn::Sub(hn::ConvertTo(d, code), hn::Set(d, 127.5f)), hn::Set(d, 1.0f / 16));
-    const auto left4 = hn::Sub(x, hn::Mul(level4, step));
-    const auto left8 = hn::Sub(x, hn::Mul(level8, step));
-    square = hn::MulAdd(x, x, square);
-    error4 = hn::MulAdd(left4, left4, error4);
-    error8 = hn::MulAdd(left8, left8, error8);
-    value4 = hn::MulAdd(level4, level4, value4);
-  }
-  const auto total = [&](auto v) { return hn::GetLane(hn::SumOfLanes(d, v)); };
-  return {.square = total(square),
-          .error4 = total(error4),
-          .error8 = total(error8),
-          .value4 = total(value4)};
-}
-
 const char* TargetName() { return hwy::TargetName(HWY_TARGET); }
 
 }  // namespace
@@ -458,10 +363,8 @@ HWY_EXPORT(AddByteDotsImpl);
 HWY_EXPORT(AddNibbleDotsAtImpl);
 HWY_EXPORT(AddByteDotsAtImpl);
 HWY_EXPORT(MultiplyBoundsImpl);
+HWY_EXPORT(HighestImpl);
 HWY_EXPORT(SelectNotBelowImpl);
-HWY_EXPORT(AddCanonicalDotsImpl);
-HWY_EXPORT(AddCombinationImpl);
-HWY_EXPORT(EncodeGroupImpl);
 HWY_EXPORT(TargetName);
 
 void AddNibbleDots(const CodeRows& rows, int64_t begin, int64_t count, const RowWeights& weights,
@@ -484,22 +387,12 @@ void MultiplyBounds(const float* scales, const float* sums, const float* slacks,
                     float* bounds) {
   HWY_DYNAMIC_DISPATCH(MultiplyBoundsImpl)(scales, sums, slacks, count, bounds);
 }
+float Highest(const float* values, int64_t count) {
+  return HWY_DYNAMIC_DISPATCH(HighestImpl)(values, count);
+}
 int64_t SelectNotBelow(const float* values, int64_t count, float threshold, int32_t first,
                        int32_t* selected) {
   return HWY_DYNAMIC_DISPATCH(SelectNotBelowImpl)(values, count, threshold, first, selected);
-}
-void AddCanonicalDots(const float* query, const float* rows, int64_t width, int64_t count,
-                      double* sums) {
-  HWY_DYNAMIC_DISPATCH(AddCanonicalDotsImpl)(query, rows, width, count, sums);
-}
-void AddCombination(const float* matrix, int64_t stride, int64_t rows, int64_t columns,
-                    const double* factors, double* out) {
-  HWY_DYNAMIC_DISPATCH(AddCombinationImpl)(matrix, stride, rows, columns, factors, out);
-}
-EncodedGroup EncodeGroup(const float* coordinates, const float* inverse, const float* steps,
-                         int64_t width, int64_t row_bytes, uint8_t* high, uint8_t* low) {
-  return HWY_DYNAMIC_DISPATCH(EncodeGroupImpl)(coordinates, inverse, steps, width, row_bytes, high,
-                                               low);
 }
 const char* NestedKernelTarget() { return HWY_DYNAMIC_DISPATCH(TargetName)(); }
 

@@ -28,55 +28,75 @@ float WeightsUp(std::span<const double> values, std::span<int8_t> weights) {
 
 }  // namespace
 
-NestedQuery::NestedQuery(const NestedStore& store, std::span<const float> query, int levels,
-                         float share)
-    : store_(store), query_(query), levels_(levels), share_(share) {
+NestedQuery::NestedQuery(const NestedCodes& codes, std::span<const float> query, float share)
+    : codes_(codes), query_(query), share_(share) {
   float largest = 0;
   for (const float value : query) largest = std::max(largest, std::abs(value));
   std::frexp(largest, &exponent_);
-  const int64_t dim = store.sizes().max_dim();
-  std::vector<double> z(static_cast<size_t>(dim));
+  std::vector<double> z(query.size());
   double shift = 0;
   double square = 0;
   for (size_t c = 0; c < query.size(); ++c) {
     z[c] = std::ldexp(static_cast<double>(query[c]), -exponent_);
-    shift += z[c] * store.transform().mean[c];
+    shift += z[c] * codes.transform().mean[c];
     square += z[c] * z[c];
   }
   length_ = std::sqrt(square);
   start_ = static_cast<float>(shift);
-  std::vector<double> y(static_cast<size_t>(dim));
-  store.transform().DecodeTransposed(std::span(z).first(query.size()), levels,
-                                     std::span(y).first(query.size()));
-  const int groups = store.groups_of(levels);
-  groups_.reserve(static_cast<size_t>(groups));
-  for (int g = 0; g < groups; ++g) {
-    const NestedStore::Group& codes = store.groups()[static_cast<size_t>(g)];
-    MakeGroup(codes,
-              std::span<const double>(y).subspan(static_cast<size_t>(codes.begin),
-                                                 static_cast<size_t>(codes.end - codes.begin)));
+  std::vector<double> y(z.size());
+  codes.transform().DecodeTransposed(z, y);
+  groups_.reserve(codes.groups().size());
+  for (const NestedCodes::Group& group : codes.groups()) {
+    MakeGroup(group,
+              std::span<const double>(y).subspan(static_cast<size_t>(group.begin),
+                                                 static_cast<size_t>(group.end - group.begin)));
   }
-  const size_t half = static_cast<size_t>(store.bounds4().row_bytes / 2);
-  std::vector<double> weights(2 * half);
-  for (int read = 0; read <= groups; ++read) {
-    std::fill(weights.begin(), weights.end(), 0.0);
-    for (int g = 0; g < groups; ++g) {
-      const NestedStore::Group& codes = store.groups()[static_cast<size_t>(g)];
-      const double length = share_ * groups_[static_cast<size_t>(g)].length;
-      if (g < read) {
-        weights[half + static_cast<size_t>(g)] = length * codes.error4_unit;
-      } else {
-        weights[static_cast<size_t>(g)] = length * codes.norm_unit;
-      }
-    }
-    Slack& slack = slack4_.emplace_back();
-    slack.weights4.resize(2 * half);
-    slack.scale4 = WeightsUp(weights, slack.weights4);
-    slack.constant = RoundedUp(Constant(read, /*eight_bits=*/false));
+  MakeSteps();
+  std::vector<Read> read(groups_.size(), Read::kNothing);
+  slacks_.push_back(MakeSlack(read));
+  for (const Step& step : steps_) {
+    read[static_cast<size_t>(step.group)] = step.low ? Read::kBoth : Read::kHigh;
+    slacks_.push_back(MakeSlack(read));
   }
 }
 
-void NestedQuery::MakeGroup(const NestedStore::Group& codes, std::span<const double> y) {
+void NestedQuery::MakeSteps() {
+  // What is gained for a byte, by group: first by the high codes, then by the low ones.
+  struct Gain {
+    double high, low;
+  };
+  std::vector<Gain> gains;
+  for (size_t g = 0; g < groups_.size(); ++g) {
+    const NestedCodes::Group& codes = codes_.groups()[g];
+    const Group& group = groups_[g];
+    const double bytes = static_cast<double>(codes.row_bytes);
+    const double rounding = group.residual * static_cast<double>(codes.value4_norm);
+    gains.push_back({(group.length * (codes.mean_norm - codes.mean_error4) - rounding) / bytes,
+                     (group.length * (codes.mean_error4 - codes.mean_error8) + rounding) / bytes});
+  }
+  std::vector<Read> read(groups_.size(), Read::kNothing);
+  while (true) {
+    size_t best = groups_.size();
+    double most = 0;
+    for (size_t g = 0; g < groups_.size(); ++g) {
+      const NestedCodes::Group& codes = codes_.groups()[g];
+      const bool there =
+          read[g] == Read::kNothing ? codes.has_high : read[g] == Read::kHigh && codes.has_low;
+      if (!there) continue;
+      const double gain = read[g] == Read::kNothing ? gains[g].high : gains[g].low;
+      if (best == groups_.size() || gain > most) {
+        best = g;
+        most = gain;
+      }
+    }
+    if (best == groups_.size()) return;
+    const bool low = read[best] == Read::kHigh;
+    read[best] = low ? Read::kBoth : Read::kHigh;
+    steps_.push_back({static_cast<int>(best), low});
+  }
+}
+
+void NestedQuery::MakeGroup(const NestedCodes::Group& codes, std::span<const double> y) {
   Group& group = groups_.emplace_back();
   const int64_t row_bytes = codes.row_bytes;
   group.weights.resize(static_cast<size_t>(2 * row_bytes));
@@ -119,62 +139,52 @@ void NestedQuery::MakeGroup(const NestedStore::Group& codes, std::span<const dou
   group.fine = {group.finer.data(), group.finer.data() + row_bytes, 15 * fine_sum, scale / 128};
 }
 
-double NestedQuery::Constant(int read, bool eight_bits) const {
+double NestedQuery::Constant(std::span<const Read> read) const {
   double lengths = 0;
   double largest = std::abs(static_cast<double>(start_));
   double residuals = 0;
-  for (int g = 0; g < groups(); ++g) {
-    const NestedStore::Group& codes = store_.groups()[static_cast<size_t>(g)];
-    const Group& group = groups_[static_cast<size_t>(g)];
+  for (size_t g = 0; g < groups_.size(); ++g) {
+    const NestedCodes::Group& codes = codes_.groups()[g];
+    const Group& group = groups_[g];
     lengths += group.length;
     largest += group.largest +
                group.length * 127.0 *
                    static_cast<double>(codes.norm_unit + codes.error4_unit + codes.error8_unit);
-    if (g >= read) continue;
     const double value = static_cast<double>(codes.value4_norm);
-    if (eight_bits) {
+    if (read[g] == Read::kHigh) residuals += group.residual * value;
+    if (read[g] == Read::kBoth) {
       residuals += group.fine_residual * value +
                    group.residual * 0.5 * std::sqrt(static_cast<double>(codes.end - codes.begin));
-    } else {
-      residuals += group.residual * value;
     }
   }
   const double rounding = (4.0 * groups() + 16) * 0x1p-23 * (largest + residuals);
-  return share_ * residuals + rounding + length_ * (store_.transform().error + 1e-10) +
+  return share_ * residuals + rounding + length_ * (codes_.transform().error + 1e-10) +
          1e-15 * lengths + 1e-30;
 }
 
-NestedQuery::Slack NestedQuery::slack8(int read) const {
-  Slack slack;
-  slack.constant = RoundedUp(Constant(read, /*eight_bits=*/true));
-  std::vector<double> weights4(static_cast<size_t>(store_.bounds4().row_bytes));
-  std::vector<double> weights8(static_cast<size_t>(store_.bounds8().row_bytes));
-  for (int g = 0; g < groups(); ++g) {
-    const NestedStore::Group& codes = store_.groups()[static_cast<size_t>(g)];
-    const double length = share_ * groups_[static_cast<size_t>(g)].length;
-    if (g < read) {
-      weights8[static_cast<size_t>(g)] = length * codes.error8_unit;
-    } else {
-      weights4[static_cast<size_t>(g)] = length * codes.norm_unit;
+NestedQuery::Slack NestedQuery::MakeSlack(std::span<const Read> read) const {
+  std::vector<double> weights(static_cast<size_t>(codes_.bounds().row_bytes));
+  const size_t groups = groups_.size();
+  for (size_t g = 0; g < groups; ++g) {
+    const NestedCodes::Group& codes = codes_.groups()[g];
+    const double length = share_ * groups_[g].length;
+    switch (read[g]) {
+      case Read::kNothing:
+        weights[g] = length * static_cast<double>(codes.norm_unit);
+        break;
+      case Read::kHigh:
+        weights[groups + g] = length * static_cast<double>(codes.error4_unit);
+        break;
+      case Read::kBoth:
+        weights[2 * groups + g] = length * static_cast<double>(codes.error8_unit);
+        break;
     }
   }
-  slack.weights4.resize(weights4.size());
-  slack.weights8.resize(weights8.size());
-  slack.scale4 = WeightsUp(weights4, slack.weights4);
-  slack.scale8 = WeightsUp(weights8, slack.weights8);
+  Slack slack;
+  slack.constant = RoundedUp(Constant(read));
+  slack.weights.resize(weights.size());
+  slack.scale = WeightsUp(weights, slack.weights);
   return slack;
-}
-
-float NestedQuery::unread_share(int read) const {
-  double all = 0;
-  double unread = 0;
-  for (int g = 0; g < groups(); ++g) {
-    const double most =
-        groups_[static_cast<size_t>(g)].length * store_.groups()[static_cast<size_t>(g)].norm_unit;
-    all += most;
-    unread += g < read ? 0 : most;
-  }
-  return all > 0 ? static_cast<float>(unread / all) : 0;
 }
 
 float NestedQuery::PruneBelow(float score) const {

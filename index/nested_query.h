@@ -1,8 +1,8 @@
-// A query made ready for a nested store's codes, with the bounds that make pruning exact.
+// A query made ready for the codes of one width, with the bounds that make pruning exact.
 //
-// What is bounded. Let z be the query, zero beyond its width, scaled by a power of two so that its
+// What is bounded. Let z be the query, scaled by a power of two so that its
 // largest value is in [1/2, 1): that scales all scores and changes no order. For an item with scale
-// s and direction x (index/nested_store.h), y = G^T z and coordinates r of x:
+// s and direction x (index/nested_codes.h), y = G^T z and coordinates r of x:
 //
 //   <z, e> = s <z, x>,   |<z, x> - <z, mean> - sum over groups g of <y_g, r_g>| <= error |z| (1)
 //
@@ -46,18 +46,17 @@
 #include <span>
 #include <vector>
 
-#include "index/nested_store.h"
+#include "index/nested_codes.h"
 
 namespace nestrec {
 
 class NestedQuery {
  public:
-  // `query` is [store.sizes().end(levels - 1)], finite and not all zero. `share` in (0, 1]
+  // `query` is [codes.dim()], finite and not all zero. `share` in (0, 1]
   // multiplies what (2) and (3) allow for errors and unread columns: below 1 the bounds are guesses
   // that hold for most items, since errors of many columns rarely all point one way.
-  NestedQuery(const NestedStore& store, std::span<const float> query, int levels, float share);
+  NestedQuery(const NestedCodes& codes, std::span<const float> query, float share);
 
-  int levels() const { return levels_; }
   int groups() const { return static_cast<int>(groups_.size()); }
   std::span<const float> values() const { return query_; }
   // Where p begins.
@@ -68,21 +67,25 @@ class NestedQuery {
   const RowWeights& low(int g) const { return groups_[static_cast<size_t>(g)].low; }
   const RowWeights& fine(int g) const { return groups_[static_cast<size_t>(g)].fine; }
 
+  // How much is read of each group.
+  enum class Read : uint8_t { kNothing, kHigh, kBoth };
+  struct Step {
+    int group;
+    bool low;  // its low codes, after its high ones
+  };
+  // In which order reading lowers the slack of an ordinary item the most for its bytes.
+  std::span<const Step> steps() const { return steps_; }
+
   // A slack, as the constant and the weights of bound rows.
   struct Slack {
     float constant = 0;
-    std::vector<int8_t> weights4, weights8;  // of bounds4() and bounds8()
-    float scale4 = 0, scale8 = 0;
+    std::vector<int8_t> weights;
+    float scale = 0;
 
-    RowWeights rows4() const { return {weights4.data(), nullptr, 0, scale4}; }
-    RowWeights rows8() const { return {weights8.data(), nullptr, 0, scale8}; }
+    RowWeights rows() const { return {weights.data(), nullptr, 0, scale}; }
   };
-  // With the high codes of the first `read` groups read.
-  const Slack& slack4(int read) const { return slack4_[static_cast<size_t>(read)]; }
-  // With both codes of the first `read` groups read.
-  Slack slack8(int read) const;
-  // How much the groups from `read` on can add to an ordinary item, as a share of all groups.
-  float unread_share(int read) const;
+  // After the first `steps` steps.
+  const Slack& slack(int steps) const { return slacks_[static_cast<size_t>(steps)]; }
 
   float PruneBelow(float score) const;
 
@@ -96,18 +99,20 @@ class NestedQuery {
     double fine_residual = 0;  // |d'|
     double largest = 0;        // of the terms that reading adds to p
   };
-  void MakeGroup(const NestedStore::Group& codes, std::span<const double> y);
-  double Constant(int read, bool eight_bits) const;
+  void MakeGroup(const NestedCodes::Group& codes, std::span<const double> y);
+  void MakeSteps();
+  double Constant(std::span<const Read> read) const;
+  Slack MakeSlack(std::span<const Read> read) const;
 
-  const NestedStore& store_;
+  const NestedCodes& codes_;
   std::span<const float> query_;
-  int levels_;
   float share_;
   int exponent_ = 0;
   double length_ = 0;  // |z|
   float start_ = 0;
   std::vector<Group> groups_;
-  std::vector<Slack> slack4_;
+  std::vector<Step> steps_;
+  std::vector<Slack> slacks_;
 };
 
 }  // namespace nestrec

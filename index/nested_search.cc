@@ -8,6 +8,7 @@
 #include <limits>
 #include <optional>
 
+#include "index/first_exception.h"
 #include "index/nested_kernels.h"
 #include "index/top_items.h"
 
@@ -16,10 +17,11 @@ namespace {
 
 constexpr int64_t kBlock = 1024;  // items that are read together
 constexpr int64_t kItemsWorthThreads = 1 << 14;
+constexpr int64_t kRun = NestedScratch::kRun;
 constexpr int64_t kSampleRun = 32;  // neighbours in the sample
 constexpr float kLowest = std::numeric_limits<float>::lowest();
 // What reading one cache line of a listed item costs, of reading it in passing.
-constexpr double kListedCost = 2.0;
+constexpr double kListedCost = 3.0;
 // Bytes for which a core writes and reads back sums and bounds of an item, and selects by them.
 constexpr double kItemCost = 40;
 
@@ -32,10 +34,9 @@ void KeepAt(std::vector<T>& values, const std::vector<int32_t>& kept) {
 // One query on its way through the funnel.
 class Funnel {
  public:
-  Funnel(const NestedStore& store, const NestedSearchRequest& request,
-         const NestedSearchOptions& options, NestedScratch::PerQuery& scratch,
-         NestedSearchStats& stats)
-      : store_(store),
+  Funnel(const NestedCodesRequest& request, const NestedSearchOptions& options,
+         NestedScratch::PerQuery& scratch, NestedSearchStats& stats)
+      : codes_(*request.codes),
         request_(request),
         options_(options),
         filter_(request.options.filter),
@@ -55,7 +56,7 @@ class Funnel {
   bool Allows(int64_t row) const { return filter_ == nullptr || filter_->Allows(row + 1); }
   void Score(int64_t row) {
     ++stats_.scored;
-    best_.Offer(static_cast<int32_t>(row + 1), store_.Score(request_.query, request_.levels, row));
+    best_.Offer(static_cast<int32_t>(row + 1), codes_.Score(request_.query, row));
   }
   void ScoreFew(std::span<const int32_t> items);
   void ScoreAll();
@@ -64,15 +65,22 @@ class Funnel {
   void ScoreSeeds();
   std::vector<int32_t> SelectRows(float threshold) const;
   void Select();
-  void ReadListed(int begin, int end);
-  void ReadListedFinely(int end);
+  void ReadListed(const NestedQuery::Step& step);
   void DropListed(const NestedQuery::Slack& slack);
   void ScoreBestListed();
   void ScoreListed();
-  double CodeBytes(int begin, int end) const;
+  const NestedCodes::Group& group(const NestedQuery::Step& step) const {
+    return codes_.groups()[static_cast<size_t>(step.group)];
+  }
+  // Of an item, for a step and for the bounds after so many of them.
+  double StepBytes(const NestedQuery::Step& step) const {
+    return static_cast<double>(group(step).row_bytes) * (step.low ? 2 : 1);
+  }
+  double BoundBytes() const { return static_cast<double>(codes_.bounds().row_bytes); }
+  void AddBounds(int steps, int64_t begin, int64_t count, float* slacks) const;
 
-  const NestedStore& store_;
-  const NestedSearchRequest& request_;
+  const NestedCodes& codes_;
+  const NestedCodesRequest& request_;
   const NestedSearchOptions& options_;
   const ItemFilter* filter_;
   int64_t k_;
@@ -88,12 +96,22 @@ class Funnel {
   std::vector<float> sums_, bounds_;  // of rows_
 };
 
-double Funnel::CodeBytes(int begin, int end) const {
-  double bytes = 0;
-  for (int g = begin; g < end; ++g) {
-    bytes += static_cast<double>(store_.groups()[static_cast<size_t>(g)].row_bytes);
+void AddStep(const NestedCodes& all, const NestedQuery& query, const NestedQuery::Step& step,
+             int64_t begin, int64_t count, float* sums) {
+  const NestedCodes::Group& codes = all.groups()[static_cast<size_t>(step.group)];
+  if (step.low) {
+    AddNibbleDots(codes.low_rows(), begin, count, query.low(step.group), sums);
+    AddNibbleDots(codes.high_rows(), begin, count, query.fine(step.group), sums);
+  } else {
+    AddNibbleDots(codes.high_rows(), begin, count, query.high(step.group), sums);
   }
-  return bytes;
+}
+
+// The slack of `count` items from `begin` after so many steps.
+void Funnel::AddBounds(int steps, int64_t begin, int64_t count, float* slacks) const {
+  const NestedQuery::Slack& slack = query_->slack(steps);
+  std::fill_n(slacks, count, slack.constant);
+  AddByteDots(codes_.bounds(), begin, count, slack.rows(), slacks);
 }
 
 void Funnel::ScoreFew(std::span<const int32_t> items) {
@@ -102,44 +120,47 @@ void Funnel::ScoreFew(std::span<const int32_t> items) {
 
 void Funnel::ScoreAll() {
   stats_.plain = true;
-  const int64_t n = store_.items();
+  const int64_t n = codes_.items();
   const int64_t blocks = (n + kBlock - 1) / kBlock;
-  int64_t scored = 0;
-#pragma omp parallel if (n >= kItemsWorthThreads)
+  const int64_t threads = n >= kItemsWorthThreads ? omp_get_max_threads() : 1;
+  std::vector<TopItems> best(static_cast<size_t>(threads), best_);
+  FirstException first;
+#pragma omp parallel num_threads(static_cast <int>(threads))
   {
-    TopItems best(k_, request_.options.min_score);
-    std::vector<double> sums(kBlock);
-    std::vector<float> scores(kBlock);
-    std::vector<int32_t> selected(kBlock + 64);
-#pragma omp for schedule(static) reduction(+ : scored)
+    TopItems& own = best[static_cast<size_t>(omp_get_thread_num())];
+    double sums[kBlock];
+    float scores[kBlock];
+    int32_t selected[kBlock + 64];
+#pragma omp for schedule(static)
     for (int64_t block = 0; block < blocks; ++block) {
       const int64_t begin = block * kBlock;
       const int64_t count = std::min(kBlock, n - begin);
-      store_.Scores(request_.query, request_.levels, begin, count, sums.data(), scores.data());
-      scored += count;
-      const int64_t found = SelectNotBelow(scores.data(), count, best.threshold(),
-                                           static_cast<int32_t>(begin), selected.data());
-      for (int64_t i = 0; i < found; ++i) {
-        const int32_t row = selected[static_cast<size_t>(i)];
-        const float score = scores[static_cast<size_t>(row - begin)];
-        if (score >= best.threshold() && Allows(row)) best.Offer(row + 1, score);
-      }
+      codes_.Scores(request_.query, begin, count, sums, scores);
+      const int64_t found =
+          SelectNotBelow(scores, count, own.threshold(), static_cast<int32_t>(begin), selected);
+      first.Guard([&] {
+        for (int64_t i = 0; i < found; ++i) {
+          const float score = scores[selected[i] - begin];
+          if (score >= own.threshold() && Allows(selected[i])) own.Offer(selected[i] + 1, score);
+        }
+      });
     }
-#pragma omp critical(nestrec_funnel)
-    best_.OfferAll(best);
   }
+  first.Rethrow();
+  for (const TopItems& own : best) best_.OfferAll(own);
+  const int64_t scored = n;
   stats_.scored += scored;
-  stats_.bytes_read += store_.vector_bytes(request_.levels);
+  stats_.bytes_read += codes_.vector_bytes();
 }
 
 void Funnel::Plan() {
-  const int64_t allowed = filter_ != nullptr ? filter_->allowed() : store_.items();
+  const int64_t allowed = filter_ != nullptr ? filter_->allowed() : codes_.items();
   if (filter_ != nullptr && filter_->few().has_value()) return;
   const bool zero = std::all_of(request_.query.begin(), request_.query.end(),
                                 [](float value) { return value == 0; });
   // Where more than a few of the items are asked for, nothing can be dropped early.
-  if (!options_.funnel || zero || k_ > allowed / 8) return;
-  query_.emplace(store_, request_.query, request_.levels, options_.share);
+  if (!options_.funnel || codes_.groups().empty() || zero || k_ > allowed / 8) return;
+  query_.emplace(codes_, request_.query, options_.share);
   std::vector<std::vector<float>> bounds;
   std::vector<float> estimates;
   ReadSample(bounds, estimates);
@@ -147,29 +168,26 @@ void Funnel::Plan() {
   Choose(bounds, estimates);
 }
 
-// Bounds after each group, and estimates, of the sample's allowed items.
+// Bounds after each step, and estimates, of the sample's allowed items.
 void Funnel::ReadSample(std::vector<std::vector<float>>& bounds, std::vector<float>& estimates) {
-  const int64_t n = store_.items();
-  const int64_t runs = std::min(n / kSampleRun, std::max<int64_t>(16, n / 128 / kSampleRun));
-  const int groups = query_->groups();
-  bounds.resize(static_cast<size_t>(groups));
-  std::vector<float> sums(kSampleRun), slacks(kSampleRun), ends(kSampleRun);
+  const int64_t n = codes_.items();
+  const int64_t runs = std::min(n / kSampleRun, std::max<int64_t>(16, n / 256 / kSampleRun));
+  const auto steps = query_->steps();
+  bounds.resize(steps.size());
+  float sums[kSampleRun], slacks[kSampleRun], reached[kSampleRun];
   for (int64_t run = 0; run < runs; ++run) {
     const int64_t begin = run * (n / runs);
-    std::fill(sums.begin(), sums.end(), query_->start());
-    for (int g = 0; g < groups; ++g) {
-      const NestedStore::Group& codes = store_.groups()[static_cast<size_t>(g)];
-      AddNibbleDots(codes.high_rows(), begin, kSampleRun, query_->high(g), sums.data());
-      const NestedQuery::Slack& slack = query_->slack4(g + 1);
-      std::fill(slacks.begin(), slacks.end(), slack.constant);
-      AddByteDots(store_.bounds4(), begin, kSampleRun, slack.rows4(), slacks.data());
-      MultiplyBounds(store_.scales() + begin, sums.data(), slacks.data(), kSampleRun, ends.data());
+    std::fill_n(sums, kSampleRun, query_->start());
+    for (size_t step = 0; step < steps.size(); ++step) {
+      AddStep(codes_, *query_, steps[step], begin, kSampleRun, sums);
+      AddBounds(static_cast<int>(step) + 1, begin, kSampleRun, slacks);
+      MultiplyBounds(codes_.scales() + begin, sums, slacks, kSampleRun, reached);
       for (int64_t i = 0; i < kSampleRun; ++i) {
-        if (Allows(begin + i)) bounds[static_cast<size_t>(g)].push_back(ends[i]);
+        if (Allows(begin + i)) bounds[step].push_back(reached[i]);
       }
     }
     for (int64_t i = 0; i < kSampleRun; ++i) {
-      if (Allows(begin + i)) estimates.push_back(store_.scales()[begin + i] * sums[i]);
+      if (Allows(begin + i)) estimates.push_back(codes_.scales()[begin + i] * sums[i]);
     }
   }
 }
@@ -186,51 +204,56 @@ float Reached(std::vector<float> values, int64_t count) {
 void Funnel::Choose(const std::vector<std::vector<float>>& bounds,
                     const std::vector<float>& estimates) {
   const int64_t sampled = static_cast<int64_t>(estimates.size());
-  const double n = static_cast<double>(filter_ != nullptr ? filter_->allowed() : store_.items());
+  const double n_all = static_cast<double>(codes_.items());
+  const double n = static_cast<double>(filter_ != nullptr ? filter_->allowed() : codes_.items());
   const double per_sample = n / static_cast<double>(sampled);
   const float goal = Reached(estimates, std::llround(static_cast<double>(k_) / per_sample));
-  const int groups = query_->groups();
-  std::vector<double> left(static_cast<size_t>(groups) + 1, 1.0);  // shares, by groups read
-  for (int g = 0; g < groups; ++g) {
-    const auto& reached = bounds[static_cast<size_t>(g)];
-    left[static_cast<size_t>(g) + 1] =
+  const int steps = static_cast<int>(query_->steps().size());
+  std::vector<double> left(static_cast<size_t>(steps) + 1, 1.0);  // shares, by steps read
+  for (int step = 0; step < steps; ++step) {
+    const auto& reached = bounds[static_cast<size_t>(step)];
+    left[static_cast<size_t>(step) + 1] =
         static_cast<double>(std::count_if(reached.begin(), reached.end(),
                                           [&](float bound) { return !(bound < goal); })) /
         static_cast<double>(sampled);
   }
-  // Later groups that drop next to nothing are not read.
-  last_ = groups;
-  while (last_ > 1 &&
-         left[static_cast<size_t>(last_) - 1] <=
-             left[static_cast<size_t>(groups)] * 1.1 + 1 / static_cast<double>(sampled)) {
-    --last_;
+  const double vector_bytes = static_cast<double>(codes_.vector_bytes()) / n_all;
+  const auto listed = [](double bytes) { return kListedCost * (std::ceil(bytes / 64) * 64 + 32); };
+  // What comes after so many steps for all items, for one item: to read on, or to score.
+  std::vector<double> after(left.size());
+  last_ = steps;
+  after[static_cast<size_t>(steps)] = left[static_cast<size_t>(steps)] * listed(vector_bytes);
+  for (int step = steps - 1; step >= 0; --step) {
+    const double share = left[static_cast<size_t>(step)];
+    const double score = share * listed(vector_bytes);
+    const double read = share * (listed(StepBytes(query_->steps()[static_cast<size_t>(step)])) +
+                                 kListedCost * BoundBytes()) +
+                        after[static_cast<size_t>(step) + 1];
+    after[static_cast<size_t>(step)] = std::min(score, read);
+    if (score <= read) last_ = step;
   }
-  const double rest = std::max(static_cast<double>(k_) / n, left[static_cast<size_t>(last_)] / 20);
-  const double vector_bytes = static_cast<double>(store_.vector_bytes(request_.levels)) /
-                              static_cast<double>(store_.items());
-  const auto listed = [](double bytes) { return kListedCost * (std::ceil(bytes / 64) * 64 + 64); };
   double least = vector_bytes;
-  for (int read = 1; read <= last_; ++read) {
-    double cost = CodeBytes(0, read) + static_cast<double>(store_.bounds4().row_bytes) + kItemCost;
-    for (int g = read; g < last_; ++g) {
-      cost += left[static_cast<size_t>(g)] * listed(CodeBytes(g, g + 1));
-    }
-    cost += left[static_cast<size_t>(last_)] * listed(CodeBytes(0, last_));
-    cost += rest * listed(vector_bytes);
+  double codes = kItemCost;
+  for (int step = 1; step <= steps; ++step) {
+    const NestedQuery::Step& next = query_->steps()[static_cast<size_t>(step) - 1];
+    codes += static_cast<double>(group(next).row_bytes);
+    const double cost = codes + BoundBytes() + after[static_cast<size_t>(step)];
     if (cost < least) {
       least = cost;
-      read_ = read;
+      read_ = step;
     }
   }
+  last_ = std::max(last_, read_);
   if (read_ == 0) return;
   // Aim at a few times k items, and at enough of the sample for the aim to be steady.
   const int64_t seeds =
       std::max<int64_t>(4, std::llround(3.0 * static_cast<double>(k_) / per_sample));
   seed_bound_ = Reached(bounds[static_cast<size_t>(read_) - 1], seeds);
-  const size_t items = static_cast<size_t>(store_.items());
+  const size_t items = static_cast<size_t>(codes_.items());
   if (scratch_.sums.size() != items) {
     scratch_.sums = AlignedArray<float>(items);
     scratch_.bounds = AlignedArray<float>(items);
+    scratch_.highest = AlignedArray<float>((items + kRun - 1) / kRun);
   }
 }
 
@@ -238,31 +261,31 @@ void Funnel::ScanBlock(int64_t begin, int64_t count) {
   float* const sums = scratch_.sums.data() + begin;
   float* const bounds = scratch_.bounds.data() + begin;
   std::fill_n(sums, count, query_->start());
-  for (int g = 0; g < read_; ++g) {
-    AddNibbleDots(store_.groups()[static_cast<size_t>(g)].high_rows(), begin, count,
-                  query_->high(g), sums);
+  for (int step = 0; step < read_; ++step) {
+    AddStep(codes_, *query_, query_->steps()[static_cast<size_t>(step)], begin, count, sums);
   }
-  const NestedQuery::Slack& slack = query_->slack4(read_);
   float slacks[kBlock];
-  std::fill_n(slacks, count, slack.constant);
-  AddByteDots(store_.bounds4(), begin, count, slack.rows4(), slacks);
-  MultiplyBounds(store_.scales() + begin, sums, slacks, count, bounds);
+  AddBounds(read_, begin, count, slacks);
+  MultiplyBounds(codes_.scales() + begin, sums, slacks, count, bounds);
   if (filter_ != nullptr) {
     for (int64_t i = 0; i < count; ++i) {
       if (!filter_->Allows(begin + i + 1)) bounds[i] = -std::numeric_limits<float>::infinity();
     }
   }
+  for (int64_t i = 0; i < count; i += kRun) {
+    scratch_.highest[(begin + i) / kRun] = Highest(bounds + i, std::min(kRun, count - i));
+  }
 }
 
 std::vector<int32_t> Funnel::SelectRows(float threshold) const {
-  const int64_t n = store_.items();
+  const int64_t n = codes_.items();
   std::vector<int32_t> rows;
-  std::vector<int32_t> selected(kBlock + 64);
-  for (int64_t begin = 0; begin < n; begin += kBlock) {
-    const int64_t found =
-        SelectNotBelow(scratch_.bounds.data() + begin, std::min(kBlock, n - begin), threshold,
-                       static_cast<int32_t>(begin), selected.data());
-    rows.insert(rows.end(), selected.begin(), selected.begin() + found);
+  int32_t selected[kRun + 64];
+  for (int64_t begin = 0; begin < n; begin += kRun) {
+    if (scratch_.highest[begin / kRun] < threshold) continue;
+    const int64_t found = SelectNotBelow(scratch_.bounds.data() + begin, std::min(kRun, n - begin),
+                                         threshold, static_cast<int32_t>(begin), selected);
+    rows.insert(rows.end(), selected, selected + found);
   }
   return rows;
 }
@@ -271,7 +294,7 @@ void Funnel::ScoreSeeds() {
   std::vector<int32_t> rows = SelectRows(std::max(seed_bound_, kLowest));
   const size_t wanted = static_cast<size_t>(2 * k_ + 32);
   if (rows.size() > wanted) {
-    const auto estimate = [&](int32_t row) { return store_.scales()[row] * scratch_.sums[row]; };
+    const auto estimate = [&](int32_t row) { return codes_.scales()[row] * scratch_.sums[row]; };
     std::nth_element(rows.begin(), rows.begin() + static_cast<std::ptrdiff_t>(wanted), rows.end(),
                      [&](int32_t a, int32_t b) { return estimate(a) > estimate(b); });
     rows.resize(wanted);
@@ -292,44 +315,30 @@ void Funnel::Select() {
   stats_.after_scan = static_cast<int64_t>(rows_.size());
 }
 
-void Funnel::ReadListed(int begin, int end) {
+void Funnel::ReadListed(const NestedQuery::Step& step) {
+  const NestedCodes::Group& codes = group(step);
   const int64_t count = static_cast<int64_t>(rows_.size());
 #pragma omp parallel for schedule(static) if (count >= kItemsWorthThreads)
   for (int64_t from = 0; from < count; from += kBlock) {
     const int64_t here = std::min(kBlock, count - from);
-    for (int g = begin; g < end; ++g) {
-      AddNibbleDotsAt(store_.groups()[static_cast<size_t>(g)].high_rows(), rows_.data() + from,
-                      here, query_->high(g), sums_.data() + from);
+    const int32_t* const rows = rows_.data() + from;
+    float* const sums = sums_.data() + from;
+    if (step.low) {
+      AddNibbleDotsAt(codes.low_rows(), rows, here, query_->low(step.group), sums);
+      AddNibbleDotsAt(codes.high_rows(), rows, here, query_->fine(step.group), sums);
+    } else {
+      AddNibbleDotsAt(codes.high_rows(), rows, here, query_->high(step.group), sums);
     }
   }
-  stats_.bytes_read += static_cast<int64_t>(CodeBytes(begin, end)) * count;
-}
-
-void Funnel::ReadListedFinely(int end) {
-  const int64_t count = static_cast<int64_t>(rows_.size());
-#pragma omp parallel for schedule(static) if (count >= kItemsWorthThreads)
-  for (int64_t from = 0; from < count; from += kBlock) {
-    const int64_t here = std::min(kBlock, count - from);
-    for (int g = 0; g < end; ++g) {
-      const NestedStore::Group& codes = store_.groups()[static_cast<size_t>(g)];
-      const int32_t* const rows = rows_.data() + from;
-      float* const sums = sums_.data() + from;
-      AddNibbleDotsAt(codes.low_rows(), rows, here, query_->low(g), sums);
-      AddNibbleDotsAt(codes.high_rows(), rows, here, query_->fine(g), sums);
-    }
-  }
-  stats_.bytes_read += 2 * static_cast<int64_t>(CodeBytes(0, end)) * count;
+  stats_.bytes_read += static_cast<int64_t>(StepBytes(step)) * count;
 }
 
 void Funnel::DropListed(const NestedQuery::Slack& slack) {
   const int64_t count = static_cast<int64_t>(rows_.size());
   std::vector<float> slacks(rows_.size(), slack.constant);
   std::vector<float> scales(rows_.size());
-  AddByteDotsAt(store_.bounds4(), rows_.data(), count, slack.rows4(), slacks.data());
-  if (!slack.weights8.empty()) {
-    AddByteDotsAt(store_.bounds8(), rows_.data(), count, slack.rows8(), slacks.data());
-  }
-  for (size_t i = 0; i < rows_.size(); ++i) scales[i] = store_.scales()[rows_[i]];
+  AddByteDotsAt(codes_.bounds(), rows_.data(), count, slack.rows(), slacks.data());
+  for (size_t i = 0; i < rows_.size(); ++i) scales[i] = codes_.scales()[rows_[i]];
   MultiplyBounds(scales.data(), sums_.data(), slacks.data(), count, bounds_.data());
   std::vector<int32_t> kept(rows_.size() + 64);
   kept.resize(static_cast<size_t>(SelectNotBelow(
@@ -337,7 +346,7 @@ void Funnel::DropListed(const NestedQuery::Slack& slack) {
   KeepAt(rows_, kept);
   KeepAt(sums_, kept);
   KeepAt(bounds_, kept);
-  stats_.bytes_read += store_.bounds4().row_bytes * count;
+  stats_.bytes_read += codes_.bounds().row_bytes * count;
 }
 
 // The best by estimate: a higher k-th score drops more.
@@ -346,7 +355,7 @@ void Funnel::ScoreBestListed() {
   if (rows_.size() < 4 * wanted) return;
   std::vector<int32_t> at(rows_.size());
   for (size_t i = 0; i < at.size(); ++i) at[i] = static_cast<int32_t>(i);
-  const auto estimate = [&](int32_t i) { return store_.scales()[rows_[i]] * sums_[i]; };
+  const auto estimate = [&](int32_t i) { return codes_.scales()[rows_[i]] * sums_[i]; };
   std::nth_element(at.begin(), at.begin() + static_cast<std::ptrdiff_t>(wanted), at.end(),
                    [&](int32_t a, int32_t b) { return estimate(a) > estimate(b); });
   std::vector<int32_t> scored;
@@ -381,22 +390,24 @@ SearchResult Funnel::Finish() {
   } else if (read_ == 0) {
     ScoreAll();
   } else {
-    stats_.groups_read = read_;
-    stats_.bytes_read +=
-        static_cast<int64_t>(CodeBytes(0, read_) + sizeof(float)) * store_.items() +
-        store_.bounds4().row_bytes * store_.items();
+    stats_.steps_read = read_;
+    stats_.steps = static_cast<int>(query_->steps().size());
+    double bytes = sizeof(float) + BoundBytes();
+    for (const NestedQuery::Step& step : query_->steps().first(static_cast<size_t>(read_))) {
+      bytes += static_cast<double>(group(step).row_bytes);
+    }
+    stats_.bytes_read += static_cast<int64_t>(bytes) * codes_.items();
     ScoreSeeds();
     Select();
-    for (int g = read_; g < last_; ++g) {
-      ReadListed(g, g + 1);
-      DropListed(query_->slack4(g + 1));
+    const int middle = (read_ + last_ + 1) / 2;
+    for (int step = read_; step < last_; ++step) {
+      if (step == middle) ScoreBestListed();
+      ReadListed(query_->steps()[static_cast<size_t>(step)]);
+      DropListed(query_->slack(step + 1));
     }
     stats_.after_codes = static_cast<int64_t>(rows_.size());
-    ScoreBestListed();
-    ReadListedFinely(last_);
-    DropListed(query_->slack8(last_));
     ScoreListed();
-    stats_.bytes_read += stats_.scored * store_.vector_bytes(request_.levels) / store_.items();
+    stats_.bytes_read += stats_.scored * codes_.vector_bytes() / codes_.items();
   }
   SearchResult result;
   result.items = best_.Take();
@@ -407,37 +418,50 @@ SearchResult Funnel::Finish() {
 
 }  // namespace
 
-std::vector<SearchResult> NestedSearchBatch(const NestedStore& store,
-                                            std::span<const NestedSearchRequest> requests,
-                                            const NestedSearchOptions& options,
-                                            NestedScratch& scratch,
-                                            std::span<NestedSearchStats> stats) {
-  const int64_t count = static_cast<int64_t>(requests.size());
-  const int64_t n = store.items();
-  if (scratch.queries.size() < requests.size()) scratch.queries.resize(requests.size());
-  std::vector<SearchResult> results(requests.size());
+std::vector<SearchResult> SearchCodes(std::span<const NestedCodesRequest> requests,
+                                      const NestedSearchOptions& options, NestedScratch& scratch,
+                                      std::span<NestedSearchStats> stats) {
+  const size_t count = requests.size();
+  if (scratch.queries.size() < count) scratch.queries.resize(count);
+  std::vector<SearchResult> results(count);
   // Blocks of queries share what they read; each thread has a block at a time.
-  constexpr int64_t kMostShared = 16;
-  const int64_t threads = omp_in_parallel() != 0 ? 1 : omp_get_max_threads();
-  const int64_t shared = std::clamp<int64_t>((count + threads - 1) / threads, 1, kMostShared);
-#pragma omp parallel for schedule(dynamic) if (count > 1)
-  for (int64_t from = 0; from < count; from += shared) {
-    const int64_t end = std::min(count, from + shared);
-    std::vector<std::unique_ptr<Funnel>> funnels;
-    for (int64_t i = from; i < end; ++i) {
-      funnels.push_back(
-          std::make_unique<Funnel>(store, requests[i], options, scratch.queries[i], stats[i]));
-      funnels.back()->Plan();
+  constexpr size_t kMostShared = 16;
+  const size_t threads = omp_in_parallel() != 0 ? 1 : static_cast<size_t>(omp_get_max_threads());
+  const size_t most = std::clamp<size_t>((count + threads - 1) / threads, 1, kMostShared);
+  std::vector<size_t> begins;
+  for (size_t i = 0; i < count; ++i) {
+    if (begins.empty() || i - begins.back() == most ||
+        requests[i].codes != requests[begins.back()].codes) {
+      begins.push_back(i);
     }
-#pragma omp parallel for schedule(static) if (n >= kItemsWorthThreads)
-    for (int64_t begin = 0; begin < n; begin += kBlock) {
-      const int64_t here = std::min(kBlock, n - begin);
-      for (const auto& funnel : funnels) {
-        if (funnel->reads_all_items()) funnel->ScanBlock(begin, here);
-      }
-    }
-    for (int64_t i = from; i < end; ++i) results[i] = funnels[i - from]->Finish();
   }
+  const int64_t blocks = static_cast<int64_t>(begins.size());
+  begins.push_back(count);
+  FirstException first;
+#pragma omp parallel for schedule(dynamic) if (blocks > 1)
+  for (int64_t block = 0; block < blocks; ++block) {
+    first.Guard([&] {
+      const size_t from = begins[static_cast<size_t>(block)];
+      const size_t end = begins[static_cast<size_t>(block) + 1];
+      std::vector<std::unique_ptr<Funnel>> funnels;
+      bool scan = false;
+      for (size_t i = from; i < end; ++i) {
+        funnels.push_back(
+            std::make_unique<Funnel>(requests[i], options, scratch.queries[i], stats[i]));
+        funnels.back()->Plan();
+        scan = scan || funnels.back()->reads_all_items();
+      }
+      const int64_t n = scan ? requests[from].codes->items() : 0;
+#pragma omp parallel for schedule(static) if (n >= kItemsWorthThreads)
+      for (int64_t begin = 0; begin < n; begin += kBlock) {
+        for (const auto& funnel : funnels) {
+          if (funnel->reads_all_items()) funnel->ScanBlock(begin, std::min(kBlock, n - begin));
+        }
+      }
+      for (size_t i = from; i < end; ++i) results[i] = funnels[i - from]->Finish();
+    });
+  }
+  first.Rethrow();
   return results;
 }
 

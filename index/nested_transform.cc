@@ -11,7 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
-#include "index/nested_kernels.h"
+#include "index/vector_kernels.h"
 
 extern "C" {
 // LAPACK, column-major. A row-major lower triangle is a column-major upper one.
@@ -87,63 +87,34 @@ void Multiply(int64_t m, int64_t n, int64_t k, const double* a, int64_t lda, con
               static_cast<int>(ldc));
 }
 
-// Unit prefixes of every width: rows * levels vectors, those of one width after the other.
-Matrix UnitPrefixes(std::span<const float> queries, int64_t dim, int64_t width) {
-  const int64_t n = static_cast<int64_t>(queries.size()) / dim;
-  Matrix units(static_cast<size_t>(n * width));
-  for (int64_t row = 0; row < n; ++row) {
-    double square = 0;
-    for (int64_t c = 0; c < width; ++c) {
-      const double value = queries[row * dim + c];
-      square += value * value;
-    }
-    const double scale = square > 0 ? 1 / std::sqrt(square) : 0;
-    for (int64_t c = 0; c < width; ++c) units[row * width + c] = queries[row * dim + c] * scale;
-  }
-  return units;
-}
-
-// Second moments of the rows left R, the columns of a level alone, added to `sum` with weight
-// `scale`.
-void AddMoments(const Matrix& left, int64_t rows, int64_t end, const Matrix& root, int64_t dim,
-                int64_t begin, int64_t width, double scale, Matrix& sum) {
-  Matrix weights(static_cast<size_t>(rows * width));
-  Multiply(rows, width, end, left.data(), end, root.data() + begin, dim, weights.data(), width);
-  cblas_dsyrk(CblasRowMajor, CblasLower, CblasTrans, static_cast<int>(width),
-              static_cast<int>(rows), scale, weights.data(), static_cast<int>(width), 1.0,
-              sum.data(), static_cast<int>(width));
-}
-
-// K_l, summed over the widths that hold the level. Queries of mean square 1; where there are few,
-// or none, items stand in for some.
-Matrix QueryMoments(const NestedSizes& sizes, int level, const Matrix& root, const Matrix& moments,
-                    std::span<const float> queries) {
-  const int64_t dim = sizes.max_dim();
-  const int64_t begin = sizes.begin(level);
-  const int64_t width = sizes.width(level);
+// K, of mean trace 1; where there are few queries, or none, items stand in for some.
+Matrix QueryMoments(const Matrix& root, int64_t dim, std::span<const double> queries) {
   const int64_t given = static_cast<int64_t>(queries.size()) / dim;
-  const double stand_ins = static_cast<double>(width) / 4;
+  const double stand_ins = static_cast<double>(dim) / 4;
   const double all = static_cast<double>(given) + stand_ins;
-  Matrix sum(static_cast<size_t>(width * width));
-  for (int wider = level; wider < sizes.levels(); ++wider) {
-    const int64_t end = sizes.end(wider);
-    if (given > 0) {
-      AddMoments(UnitPrefixes(queries, dim, end), given, end, root, dim, begin, width, 1 / all,
-                 sum);
-    }
-    // Items as queries have second moments R R^T: R's columns stand for them.
-    Matrix columns(static_cast<size_t>(end * end));
-    double trace = 0;
-    for (int64_t r = 0; r < end; ++r) {
-      for (int64_t c = 0; c < end; ++c) columns[r * end + c] = root[c * dim + r];
-      trace += moments[r * dim + r];
-    }
-    AddMoments(columns, end, end, root, dim, begin, width, stand_ins / all / trace, sum);
+  Matrix moments(static_cast<size_t>(dim * dim));
+  const auto add = [&](const Matrix& rows, double scale) {
+    cblas_dsyrk(CblasRowMajor, CblasLower, CblasTrans, static_cast<int>(dim),
+                static_cast<int>(static_cast<int64_t>(rows.size()) / dim), scale, rows.data(),
+                static_cast<int>(dim), 1.0, moments.data(), static_cast<int>(dim));
+  };
+  if (given > 0) {
+    Matrix weights(queries.size());  // rows z^T R
+    Multiply(given, dim, dim, queries.data(), dim, root.data(), dim, weights.data(), dim);
+    add(weights, 1 / all);
   }
-  for (int64_t r = 0; r < width; ++r) {
-    for (int64_t c = r + 1; c < width; ++c) sum[r * width + c] = sum[c * width + r];
+  // Items as queries have second moments R R^T, so the rows of R^T R stand for them.
+  Matrix columns(root.size());
+  cblas_dgemm(CblasRowMajor, CblasTrans, CblasNoTrans, static_cast<int>(dim), static_cast<int>(dim),
+              static_cast<int>(dim), 1.0, root.data(), static_cast<int>(dim), root.data(),
+              static_cast<int>(dim), 0.0, columns.data(), static_cast<int>(dim));
+  double trace = 0;
+  for (const double value : root) trace += value * value;
+  add(columns, stand_ins / all / trace);
+  for (int64_t r = 0; r < dim; ++r) {
+    for (int64_t c = r + 1; c < dim; ++c) moments[r * dim + c] = moments[c * dim + r];
   }
-  return sum;
+  return moments;
 }
 
 double Norm(const Matrix& a) {
@@ -152,35 +123,23 @@ double Norm(const Matrix& a) {
   return std::sqrt(square);
 }
 
-// I - G B, the product by levels so that the blocks above stay exactly zero.
-Matrix Defect(const NestedSizes& sizes, const Matrix& g, const Matrix& b) {
-  const int64_t dim = sizes.max_dim();
-  Matrix defect(static_cast<size_t>(dim * dim));
-  for (int level = 0; level < sizes.levels(); ++level) {
-    const int64_t begin = sizes.begin(level);
-    const int64_t end = sizes.end(level);
-    Multiply(end - begin, end, end, g.data() + begin * dim, dim, b.data(), dim,
-             defect.data() + begin * dim, dim);
-    for (int64_t r = begin; r < end; ++r) {
-      for (int64_t c = 0; c < end; ++c) {
-        defect[r * dim + c] = (r == c ? 1.0 : 0.0) - defect[r * dim + c];
-      }
+// I - G B.
+Matrix Defect(int64_t dim, const Matrix& g, const Matrix& b) {
+  Matrix defect(g.size());
+  Multiply(dim, dim, dim, g.data(), dim, b.data(), dim, defect.data(), dim);
+  for (int64_t r = 0; r < dim; ++r) {
+    for (int64_t c = 0; c < dim; ++c) {
+      defect[r * dim + c] = (r == c ? 1.0 : 0.0) - defect[r * dim + c];
     }
   }
   return defect;
 }
 
 // B += B (I - G B): a Newton step towards G's inverse.
-void Refine(const NestedSizes& sizes, const Matrix& g, Matrix& b) {
-  const int64_t dim = sizes.max_dim();
-  const Matrix defect = Defect(sizes, g, b);
+void Refine(int64_t dim, const Matrix& g, Matrix& b) {
+  const Matrix defect = Defect(dim, g, b);
   Matrix step(b.size());
-  for (int level = 0; level < sizes.levels(); ++level) {
-    const int64_t begin = sizes.begin(level);
-    const int64_t end = sizes.end(level);
-    Multiply(end - begin, end, end, b.data() + begin * dim, dim, defect.data(), dim,
-             step.data() + begin * dim, dim);
-  }
+  Multiply(dim, dim, dim, b.data(), dim, defect.data(), dim, step.data(), dim);
   for (size_t i = 0; i < b.size(); ++i) b[i] += step[i];
 }
 
@@ -196,39 +155,25 @@ void NestedTransform::Encode(std::span<const double> rows, std::span<double> out
     std::copy(rows.begin(), rows.end(), out.begin());
     return;
   }
-  const int64_t dim = sizes.max_dim();
   const int64_t n = static_cast<int64_t>(rows.size()) / dim;
-  for (int level = 0; level < sizes.levels(); ++level) {
-    const int64_t begin = sizes.begin(level);
-    const int64_t end = sizes.end(level);
-    cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, static_cast<int>(n),
-                static_cast<int>(end - begin), static_cast<int>(end), 1.0, rows.data(),
-                static_cast<int>(dim), encode.data() + begin * dim, static_cast<int>(dim), 0.0,
-                out.data() + begin, static_cast<int>(dim));
-  }
+  cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, static_cast<int>(n), static_cast<int>(dim),
+              static_cast<int>(dim), 1.0, rows.data(), static_cast<int>(dim), encode.data(),
+              static_cast<int>(dim), 0.0, out.data(), static_cast<int>(dim));
 }
 
-void NestedTransform::DecodeTransposed(std::span<const double> z, int levels,
-                                       std::span<double> y) const {
+void NestedTransform::DecodeTransposed(std::span<const double> z, std::span<double> y) const {
   if (decode.empty()) {
     std::copy(z.begin(), z.end(), y.begin());
     return;
   }
   std::fill(y.begin(), y.end(), 0.0);
-  const int64_t dim = sizes.max_dim();
-  for (int level = 0; level < levels; ++level) {
-    const int64_t begin = sizes.begin(level);
-    AddCombination(decode.data() + begin * dim, dim, sizes.width(level), sizes.end(level),
-                   z.data() + begin, y.data());
-  }
+  AddCombination(decode.data(), dim, dim, dim, z.data(), y.data());
 }
 
-absl::StatusOr<NestedTransform> FitNestedTransform(const NestedSizes& sizes,
-                                                   std::span<const double> directions,
-                                                   std::span<const float> queries) {
-  const int64_t dim = sizes.max_dim();
+absl::StatusOr<NestedTransform> FitNestedTransform(int64_t dim, std::span<const double> directions,
+                                                   std::span<const double> queries) {
   const int64_t n = static_cast<int64_t>(directions.size()) / dim;
-  NestedTransform transform{.sizes = sizes,
+  NestedTransform transform{.dim = dim,
                             .mean = std::vector<double>(static_cast<size_t>(dim)),
                             .decode = {},
                             .encode = {},
@@ -255,39 +200,31 @@ absl::StatusOr<NestedTransform> FitNestedTransform(const NestedSizes& sizes,
   Matrix inverse = root;
   NESTREC_RETURN_IF_ERROR(InvertTriangle(inverse, static_cast<int>(dim)));
 
-  Matrix decode(static_cast<size_t>(dim * dim));
-  Matrix encode(static_cast<size_t>(dim * dim));
-  for (int level = 0; level < sizes.levels(); ++level) {
-    const int64_t begin = sizes.begin(level);
-    const int64_t end = sizes.end(level);
-    const int64_t width = end - begin;
-    Matrix turn = QueryMoments(sizes, level, root, moments, queries);
-    NESTREC_ASSIGN_OR_RETURN(const std::vector<double> values,
-                             Eigen(turn, static_cast<int>(width)));
-    const double least = std::max(values.back() * 1e-8, 1e-30);
-    Matrix forward(turn.size());   // U diag(1 / f), columns by falling eigenvalue
-    Matrix backward(turn.size());  // diag(f) U^T
-    for (int64_t i = 0; i < width; ++i) {
-      const int64_t from = width - 1 - i;
-      const double factor = std::sqrt(std::sqrt(std::max(values[from], least)));
-      for (int64_t c = 0; c < width; ++c) {
-        forward[c * width + i] = turn[from * width + c] / factor;
-        backward[i * width + c] = turn[from * width + c] * factor;
-      }
+  Matrix turn = QueryMoments(root, dim, queries);
+  NESTREC_ASSIGN_OR_RETURN(const std::vector<double> values, Eigen(turn, static_cast<int>(dim)));
+  const double least = std::max(values.back() * 1e-8, 1e-30);
+  Matrix forward(turn.size());   // U diag(1 / f), columns by falling eigenvalue
+  Matrix backward(turn.size());  // diag(f) U^T
+  for (int64_t i = 0; i < dim; ++i) {
+    const int64_t from = dim - 1 - i;
+    const double factor = std::sqrt(std::sqrt(std::max(values[from], least)));
+    for (int64_t c = 0; c < dim; ++c) {
+      forward[c * dim + i] = turn[from * dim + c] / factor;
+      backward[i * dim + c] = turn[from * dim + c] * factor;
     }
-    Multiply(dim - begin, width, width, root.data() + begin * dim + begin, dim, forward.data(),
-             width, decode.data() + begin * dim + begin, dim);
-    Multiply(width, end, width, backward.data(), width, inverse.data() + begin * dim, dim,
-             encode.data() + begin * dim, dim);
   }
+  Matrix decode(turn.size());
+  Matrix encode(turn.size());
+  Multiply(dim, dim, dim, root.data(), dim, forward.data(), dim, decode.data(), dim);
+  Multiply(dim, dim, dim, backward.data(), dim, inverse.data(), dim, encode.data(), dim);
   transform.decode.assign(decode.begin(), decode.end());  // rounds to float
   decode.assign(transform.decode.begin(), transform.decode.end());
-  Refine(sizes, decode, encode);
-  Refine(sizes, decode, encode);
+  Refine(dim, decode, encode);
+  Refine(dim, decode, encode);
   double mean_square = 0;
   for (const double value : mean) mean_square += value * value;
   const double rounding = ProductRounding(dim) * Norm(decode) * Norm(encode);
-  const double error = (1.01 * Norm(Defect(sizes, decode, encode)) + 4 * rounding) *
+  const double error = (1.01 * Norm(Defect(dim, decode, encode)) + 4 * rounding) *
                        (1 + std::sqrt(mean_square)) * 1.01;
   constexpr double kUseful = 1e-4;
   if (!(error < kUseful)) {  // too ill-conditioned a sample: a plain centring is better

@@ -15,6 +15,7 @@
 
 #include "base/random.h"
 #include "index/item_filter.h"
+#include "index/nested_builder.h"
 #include "index/score.h"
 #include "tests/index/test_vectors.h"
 
@@ -116,9 +117,9 @@ int ExpectEqualsBruteForce(const TestVectors& vectors,
         }
         EXPECT_TRUE(result->exact);
         EXPECT_EQ(result->items, Best(ranked, cases[c]))
-            << "query " << q << ", levels " << levels << ", case " << c << ", groups "
-            << stats.groups_read;
-        funnels += stats.groups_read > 0 ? 1 : 0;
+            << "query " << q << ", levels " << levels << ", case " << c << ", steps "
+            << stats.steps_read;
+        funnels += stats.steps_read > 0 ? 1 : 0;
       }
     }
   }
@@ -292,7 +293,7 @@ TEST(NestedIndex, ScoresFewItemsOfMany) {
       index->Search(std::span<const float>(queries).first(256), 3, {.k = 10}, {}, &stats);
   ASSERT_TRUE(result.ok());
   EXPECT_TRUE(result->exact);
-  EXPECT_GT(stats.groups_read, 0);
+  EXPECT_GT(stats.steps_read, 0);
   EXPECT_LT(result->rescored, 1000);
   EXPECT_LT(stats.bytes_read, 20000 * 256);
 }
@@ -381,7 +382,7 @@ TEST(NestedIndex, RefusesBadSearches) {
     return std::string(result.status().message());
   };
   EXPECT_THAT(message(1, {.k = 0}), HasSubstr("k is 0"));
-  EXPECT_THAT(message(0, {}), HasSubstr("levels is 0; this store holds 2 (sizes 8,16)"));
+  EXPECT_THAT(message(0, {}), HasSubstr("levels is 0; this index holds 1 to 2 (sizes 8,16)"));
   EXPECT_THAT(message(3, {}), HasSubstr("levels is 3"));
   EXPECT_THAT(message(2, {}), HasSubstr("8 values; this index is 16 wide"));
   const ItemFilter other = ItemFilter::Excluding(11, std::span<const int32_t>());
@@ -425,9 +426,42 @@ TEST(NestedIndex, TheInterfaceAtOneWidthSearchesTheSameStore) {
   EXPECT_EQ((*narrow)->items(), 3000);
   EXPECT_TRUE((*narrow)->exact());
   EXPECT_EQ((*narrow)->description(), "nested");
-  EXPECT_LE((*created)->store().bytes(), 3000 * (64 + 4 + 16 + 16));
+  EXPECT_LE((*created)->bytes(), 3000 * (64 + 4 + 16 + 16));
   const std::vector<float> query = GaussianVector(16, random);
   EXPECT_EQ((*narrow)->Search(query, {.k = 7})->items, BruteForce(vectors, 1, query, {.k = 7}));
+}
+
+TEST(BuildNestedIndex, ReadsItsSettings) {
+  Random random(20);
+  const TestVectors vectors = Clustered(3000, {16, 64}, 10, random);
+  const auto exact = BuildNestedIndex(vectors.view(), 2, {}, nullptr);
+  ASSERT_TRUE(exact.ok()) << exact.status();
+  EXPECT_EQ((*exact)->dim(), 64);
+  EXPECT_TRUE((*exact)->exact());
+  const std::vector<float> query = GaussianVector(64, random);
+  EXPECT_EQ((*exact)->Search(query, {.k = 7})->items, BruteForce(vectors, 2, query, {.k = 7}));
+  const auto limited =
+      BuildNestedIndex(vectors.view(), 2, {.parameters = "recall=0.9, candidates=70"}, nullptr);
+  ASSERT_TRUE(limited.ok()) << limited.status();
+  EXPECT_FALSE((*limited)->exact());
+  EXPECT_THAT((*limited)->description(), HasSubstr("scores at most 70"));
+}
+
+TEST(BuildNestedIndex, RefusesSettingsThatItDoesNotKnow) {
+  Random random(21);
+  const TestVectors vectors = TestVectors::Gaussian(100, {8}, random);
+  const auto message = [&](const std::string& parameters, int levels = 1) {
+    const auto index =
+        BuildNestedIndex(vectors.view(), levels, {.parameters = parameters}, nullptr);
+    EXPECT_EQ(index.status().code(), absl::StatusCode::kInvalidArgument) << index.status();
+    return std::string(index.status().message());
+  };
+  EXPECT_THAT(message("nprobe=4"), HasSubstr("\"nprobe=4\": known are recall=<0..1>"));
+  EXPECT_THAT(message("recall=high"), HasSubstr("\"recall=high\""));
+  EXPECT_THAT(message("recall=1.5"), HasSubstr("recall is 1.5"));
+  EXPECT_THAT(message("candidates=-3"), HasSubstr("candidates is -3"));
+  EXPECT_THAT(message("", 2), HasSubstr("levels is 2"));
+  EXPECT_THAT(message("", 0), HasSubstr("levels is 0"));
 }
 
 }  // namespace

@@ -1,0 +1,509 @@
+// What a search costs, in one run on the same vectors: the nested index, FAISS's flat scan, and one
+// matrix product with a top-k pass after it.
+//
+//   index_bench --model m.safetensors                       the model's own items
+//   index_bench --model m.safetensors --data folder --items 1000000 --k 100 [--vectors folder]
+//
+// Items beyond the model's own are samples from a mixture of Gaussians fitted to its items
+// (bench/item_mixture.h). Queries are the encoder's vectors of users' histories (--data), or of
+// random ones; the first --examples of them are given to the index, the others are measured. One
+// core unless --threads says more. Methods take turns in every round, so that noise falls on all
+// alike; figures are medians, ratios are of one run. --vectors keeps items.npy and queries.npy in a
+// folder for other programs (bench/index_peers.py) and for the next run.
+#include <cblas.h>
+#include <faiss/IndexFlat.h>
+#include <omp.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "base/file.h"
+#include "base/npy.h"
+#include "base/random.h"
+#include "base/status_macros.h"
+#include "bench/item_mixture.h"
+#include "index/nested_index.h"
+#include "index/score.h"
+#include "model/checkpoint.h"
+#include "model/dataset.h"
+#include "model/encoder.h"
+#include "model/gemm.h"
+
+namespace nestrec {
+namespace {
+
+using Json = nlohmann::ordered_json;
+using Clock = std::chrono::steady_clock;
+
+struct Flags {
+  std::string model;
+  std::string data;
+  std::string vectors;
+  int64_t items = 0;
+  int64_t queries = 64;
+  int64_t examples = 1000;
+  int64_t batch = 32;
+  int dim = 0;
+  int k = 100;
+  int threads = 1;
+  int clusters = 100;
+  float recall = 0.99f;
+  bool faiss = true;
+  bool json = false;
+};
+
+double Median(std::vector<double> values) {
+  std::nth_element(values.begin(), values.begin() + static_cast<int64_t>(values.size() / 2),
+                   values.end());
+  return values[values.size() / 2];
+}
+
+double Seconds(Clock::time_point from) {
+  return std::chrono::duration<double>(Clock::now() - from).count();
+}
+
+double ResidentBytes() {
+  FILE* const file = std::fopen("/proc/self/statm", "r");
+  long long pages = 0;
+  if (file != nullptr) {
+    if (std::fscanf(file, "%*d %lld", &pages) != 1) pages = 0;
+    std::fclose(file);
+  }
+  return static_cast<double>(pages) * 4096;
+}
+
+// Vectors of one width, row-major as other libraries want them and by level as the store does.
+struct Problem {
+  NestedSizes sizes;
+  int64_t items = 0;
+  int64_t dim = 0;
+  std::shared_ptr<const void> owner;       // of rows: a matrix, or a mapped file
+  std::span<const float> rows;             // [items, dim]
+  Matrix queries;                          // [queries, dim]
+  std::vector<std::vector<float>> levels;  // [items + 1, width]
+  double explained = 0;                    // by the mixture's clusters; 0: no mixture
+
+  LevelVectors view() const {
+    LevelVectors view{.sizes = sizes, .rows = items + 1, .levels = {}};
+    for (const auto& level : levels) view.levels.emplace_back(level);
+    return view;
+  }
+};
+
+absl::StatusOr<Matrix> EncodeQueries(const Checkpoint& checkpoint,
+                                     std::shared_ptr<const Checkpoint> owner, int levels,
+                                     const Flags& flags) {
+  NESTREC_ASSIGN_OR_RETURN(auto encoder, Encoder::Create(checkpoint.view(), std::move(owner)));
+  std::shared_ptr<const Dataset> data;
+  if (!flags.data.empty()) {
+    NESTREC_ASSIGN_OR_RETURN(data,
+                             Dataset::Load(flags.data, {.modalities = {}, .load_features = false}));
+    if (data->items() != checkpoint.info().items) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          flags.data, " has ", data->items(), " items, the model ", checkpoint.info().items));
+    }
+  }
+  Random random(1);
+  std::vector<std::vector<int32_t>> histories;
+  for (int64_t i = 0; i < flags.examples + flags.queries; ++i) {
+    std::vector<int32_t>& history = histories.emplace_back();
+    if (data != nullptr) {
+      const auto sequence = data->sequence(random.Index(data->users()));
+      history.assign(sequence.begin(), sequence.end());
+    } else {
+      for (int item = 0; item < 8; ++item) {
+        history.push_back(static_cast<int32_t>(1 + random.Index(checkpoint.info().items)));
+      }
+    }
+  }
+  std::vector<History> views(histories.begin(), histories.end());
+  Matrix queries{.rows = flags.examples + flags.queries,
+                 .columns = checkpoint.sizes().end(levels - 1),
+                 .values = {}};
+  queries.values.resize(static_cast<size_t>(queries.rows * queries.columns));
+  NESTREC_RETURN_IF_ERROR(encoder->Encode(views, levels, queries.values));
+  return queries;
+}
+
+// Maps the matrix that WriteNpy wrote: pages that are not in use need no memory.
+absl::Status MapRows(const std::string& path, Problem& problem) {
+  NESTREC_ASSIGN_OR_RETURN(auto file, MappedFile::Open(path));
+  constexpr size_t kLengthAt = 8;
+  constexpr size_t kHeaderAt = 10;
+  const auto* const bytes = reinterpret_cast<const unsigned char*>(file->data());
+  const size_t header =
+      file->size() < kHeaderAt ? 0 : bytes[kLengthAt] + 256 * bytes[kLengthAt + 1];
+  const size_t wanted =
+      kHeaderAt + header + static_cast<size_t>(problem.items * problem.dim) * sizeof(float);
+  if (file->size() != wanted) {
+    return absl::InvalidArgumentError(absl::StrCat(path, " is ", file->size(), " bytes long; ",
+                                                   problem.items, " vectors of ", problem.dim,
+                                                   " take ", wanted, ": remove it"));
+  }
+  problem.rows = {reinterpret_cast<const float*>(bytes + kHeaderAt + header),
+                  static_cast<size_t>(problem.items * problem.dim)};
+  problem.owner = std::move(file);
+  return absl::OkStatus();
+}
+
+Matrix MakeItems(const ModelView& view, const Flags& flags, Problem& problem) {
+  const int64_t dim = problem.dim;
+  const int64_t own = view.item_rows - 1;
+  Matrix items{.rows = own, .columns = dim, .values = {}};
+  items.values.resize(static_cast<size_t>(own * dim));
+  for (int level = 0; level < view.sizes.levels(); ++level) {
+    const int64_t width = view.sizes.width(level);
+    for (int64_t row = 0; row < own; ++row) {
+      std::copy_n(view.items[static_cast<size_t>(level)].begin() + (row + 1) * width, width,
+                  items.values.begin() + row * dim + view.sizes.begin(level));
+    }
+  }
+  if (problem.items == own) return items;
+  const ItemMixture mixture(items.values, dim, std::min<int64_t>(flags.clusters, own), /*seed=*/1);
+  problem.explained = mixture.explained();
+  items.rows = problem.items;
+  items.values = std::vector<float>(static_cast<size_t>(problem.items * dim));
+  constexpr int64_t kBlock = 8192;
+#pragma omp parallel for schedule(dynamic)
+  for (int64_t begin = 0; begin < problem.items; begin += kBlock) {
+    const int64_t count = std::min(kBlock, problem.items - begin);
+    mixture.Sample(
+        2, static_cast<uint64_t>(begin), count,
+        std::span(items.values)
+            .subspan(static_cast<size_t>(begin * dim), static_cast<size_t>(count * dim)));
+  }
+  return items;
+}
+
+absl::StatusOr<Problem> MakeProblem(const Flags& flags) {
+  NESTREC_ASSIGN_OR_RETURN(auto checkpoint, Checkpoint::Open(flags.model, {.max_dim = flags.dim}));
+  const ModelView& view = checkpoint->view();
+  Problem problem{.sizes = view.sizes,
+                  .items = flags.items > 0 ? flags.items : view.item_rows - 1,
+                  .dim = view.sizes.max_dim(),
+                  .queries = {},
+                  .levels = {}};
+  NESTREC_ASSIGN_OR_RETURN(problem.queries,
+                           EncodeQueries(*checkpoint, checkpoint, view.sizes.levels(), flags));
+  const std::string items_path = flags.vectors + "/items.npy";
+  if (flags.vectors.empty() || !FileExists(items_path)) {
+    Matrix items = MakeItems(view, flags, problem);
+    if (flags.vectors.empty()) {
+      const auto kept = std::make_shared<const Matrix>(std::move(items));
+      problem.rows = kept->values;
+      problem.owner = kept;
+    } else {
+      NESTREC_RETURN_IF_ERROR(MakeDirectories(flags.vectors));
+      NESTREC_RETURN_IF_ERROR(WriteNpy(items_path, items));
+    }
+  }
+  if (!flags.vectors.empty()) {
+    NESTREC_RETURN_IF_ERROR(WriteNpy(flags.vectors + "/queries.npy", problem.queries));
+    NESTREC_RETURN_IF_ERROR(MapRows(items_path, problem));
+  }
+  for (int level = 0; level < problem.sizes.levels(); ++level) {
+    const int64_t width = problem.sizes.width(level);
+    std::vector<float>& values =
+        problem.levels.emplace_back(static_cast<size_t>((problem.items + 1) * width));
+    for (int64_t row = 0; row < problem.items; ++row) {
+      std::copy_n(problem.rows.begin() + row * problem.dim + problem.sizes.begin(level), width,
+                  values.begin() + (row + 1) * width);
+    }
+  }
+  return problem;
+}
+
+// What one core reads from memory, in bytes a second.
+double MemoryBandwidth() {
+  AlignedArray<uint64_t> values(size_t{1} << 26);
+  double best = 0;
+  for (int round = 0; round < 3; ++round) {
+    const auto start = Clock::now();
+    uint64_t sums[8] = {};
+    for (size_t i = 0; i < values.size(); i += 8) {
+      for (size_t lane = 0; lane < 8; ++lane) sums[lane] += values[i + lane];
+    }
+    const double seconds = Seconds(start);
+    uint64_t sum = 0;
+    for (const uint64_t lane : sums) sum += lane;
+    if (sum == 0) best = std::max(best, static_cast<double>(values.bytes()) / seconds);
+  }
+  return best;
+}
+
+struct Method {
+  std::string name;
+  int64_t batch = 1;
+  double bytes = 0;  // that it holds beside the vectors that all read
+  // Answers queries from `begin`; item numbers, [batch, k].
+  std::function<absl::Status(int64_t begin, std::vector<int32_t>& found)> search;
+  std::vector<double> seconds;  // a query
+  double bytes_read = 0;        // a query, summed
+  int64_t found = 0;            // of the true best
+  int64_t wanted = 0;
+};
+
+// One product for the whole batch, then a pass that keeps the best of each row.
+void ProductSearch(const Problem& problem, const float* items, int64_t begin, int64_t batch,
+                   int64_t k, std::vector<float>& scores, std::vector<int32_t>& found) {
+  const int64_t n = problem.items;
+  const int64_t dim = problem.dim;
+  scores.resize(static_cast<size_t>(batch * n));
+  Gemm(Op::kNone, Op::kTranspose, batch, n, dim, problem.queries.values.data() + begin * dim, dim,
+       items, dim, 0, scores.data(), n);
+  std::vector<int32_t> order;
+  for (int64_t q = 0; q < batch; ++q) {
+    const float* const row = scores.data() + q * n;
+    order.clear();
+    float least = -std::numeric_limits<float>::infinity();
+    const auto better = [&](int32_t a, int32_t b) { return row[a] > row[b]; };
+    for (int64_t i = 0; i < n; ++i) {
+      if (row[i] <= least) continue;
+      order.push_back(static_cast<int32_t>(i));
+      if (static_cast<int64_t>(order.size()) == 4 * k) {
+        std::nth_element(order.begin(), order.begin() + k, order.end(), better);
+        order.resize(static_cast<size_t>(k));
+        least = row[*std::max_element(order.begin(), order.end(), better)];
+      }
+    }
+    std::sort(order.begin(), order.end(), better);
+    for (int64_t i = 0; i < std::min<int64_t>(k, static_cast<int64_t>(order.size())); ++i) {
+      found.push_back(order[static_cast<size_t>(i)] + 1);
+    }
+  }
+}
+
+absl::Status Run(const Flags& flags) {
+  omp_set_num_threads(std::max(2, flags.threads));  // preparations may use more
+  NESTREC_ASSIGN_OR_RETURN(Problem problem, MakeProblem(flags));
+  const int64_t n = problem.items;
+  const int64_t dim = problem.dim;
+  const int levels = problem.sizes.levels();
+  const int64_t k = std::min<int64_t>(flags.k, n);
+  const int64_t examples = std::max<int64_t>(0, problem.queries.rows - flags.queries);
+  std::unique_ptr<faiss::IndexFlatIP> flat;
+  if (flags.faiss) {
+    flat = std::make_unique<faiss::IndexFlatIP>(dim);
+    flat->add(n, problem.rows.data());
+    problem.rows = {};  // FAISS's copy serves the product too
+    problem.owner = nullptr;
+  }
+  auto start = Clock::now();
+  NESTREC_ASSIGN_OR_RETURN(
+      const auto nested,
+      NestedIndex::Create(problem.view(),
+                          {.queries = std::span<const float>(problem.queries.values)
+                                          .first(static_cast<size_t>(examples * dim))},
+                          nullptr));
+  const double build_seconds = Seconds(start);
+  omp_set_num_threads(flags.threads);
+  start = Clock::now();
+  NESTREC_ASSIGN_OR_RETURN(const NestedSearchOptions approximate,
+                           nested->FindOptions(levels, k, {.recall = flags.recall}));
+  const double tune_seconds = Seconds(start);
+
+  std::vector<Method> methods;
+  const auto query = [&](int64_t i) {
+    return std::span<const float>(problem.queries.values)
+        .subspan(static_cast<size_t>(i * dim), static_cast<size_t>(dim));
+  };
+  if (flat != nullptr) {
+    for (const int64_t batch : {int64_t{1}, flags.batch}) {
+      methods.push_back({.name = "faiss IndexFlatIP",
+                         .batch = batch,
+                         .bytes = static_cast<double>(n * dim * 4),
+                         .search = [&, batch](int64_t begin, std::vector<int32_t>& found) {
+                           std::vector<float> scores(static_cast<size_t>(batch * k));
+                           std::vector<int64_t> labels(scores.size());
+                           flat->search(batch, query(begin).data(), k, scores.data(),
+                                        labels.data());
+                           for (const int64_t label : labels) {
+                             found.push_back(static_cast<int32_t>(label + 1));
+                           }
+                           return absl::OkStatus();
+                         }});
+    }
+  }
+  std::vector<float> product_scores;
+  for (const int64_t batch : {int64_t{1}, flags.batch}) {
+    methods.push_back({.name = "matrix product, top-k",
+                       .batch = batch,
+                       .bytes = static_cast<double>(n * dim * 4),
+                       .search = [&, batch](int64_t begin, std::vector<int32_t>& found) {
+                         ProductSearch(problem,
+                                       flat != nullptr ? flat->get_xb() : problem.rows.data(),
+                                       begin, batch, k, product_scores, found);
+                         return absl::OkStatus();
+                       }});
+  }
+  NestedSearchStats last_stats;
+  const auto nested_method = [&](const std::string& name, NestedSearchOptions how) {
+    return Method{.name = name,
+                  .bytes = static_cast<double>(nested->codes(levels).bytes()),
+                  .search = [&, how](int64_t begin, std::vector<int32_t>& found) -> absl::Status {
+                    NESTREC_ASSIGN_OR_RETURN(
+                        const SearchResult result,
+                        nested->Search(query(begin), levels, {.k = k}, how, &last_stats));
+                    for (const ScoredItem& item : result.items) found.push_back(item.item);
+                    return absl::OkStatus();
+                  }};
+  };
+  methods.push_back(nested_method("nested, plain", {.funnel = false}));
+  methods.push_back(nested_method("nested, exact", {}));
+  methods.push_back(nested_method(absl::StrCat("nested, recall ", flags.recall), approximate));
+  methods.push_back({.name = "nested, exact",
+                     .batch = flags.batch,
+                     .bytes = static_cast<double>(nested->codes(levels).bytes()),
+                     .search = [&](int64_t begin, std::vector<int32_t>& found) -> absl::Status {
+                       std::vector<NestedSearchRequest> requests;
+                       for (int64_t i = 0; i < flags.batch; ++i) {
+                         requests.push_back({query(begin + i), levels, {.k = k}});
+                       }
+                       NESTREC_ASSIGN_OR_RETURN(const auto results, nested->SearchBatch(requests));
+                       for (const SearchResult& result : results) {
+                         for (const ScoredItem& item : result.items) found.push_back(item.item);
+                       }
+                       return absl::OkStatus();
+                     }});
+
+  // The truth is brute force by canonical score.
+  std::vector<std::vector<int32_t>> best(static_cast<size_t>(problem.queries.rows));
+  for (int64_t i = examples; i < problem.queries.rows; ++i) {
+    NESTREC_ASSIGN_OR_RETURN(const SearchResult result,
+                             nested->Search(query(i), levels, {.k = k}, {.funnel = false}));
+    for (const ScoredItem& item : result.items) best[i].push_back(item.item);
+    std::sort(best[i].begin(), best[i].end());
+  }
+  double left_scan = 0, left_codes = 0, scored = 0, groups = 0;
+  int64_t funnels = 0;
+  int total_steps = 0;
+  for (int64_t begin = examples; begin < problem.queries.rows; ++begin) {
+    for (Method& method : methods) {
+      if (begin + method.batch > problem.queries.rows) continue;
+      if (method.batch > 1 && (begin - examples) % 4 != 0) continue;
+      std::vector<int32_t> found;
+      last_stats = {};
+      start = Clock::now();
+      NESTREC_RETURN_IF_ERROR(method.search(begin, found));
+      method.seconds.push_back(Seconds(start) / static_cast<double>(method.batch));
+      method.bytes_read += static_cast<double>(last_stats.bytes_read);
+      for (int64_t q = 0; q < method.batch; ++q) {
+        const auto& expected = best[static_cast<size_t>(begin + q)];
+        for (int64_t i = 0; i < k; ++i) {
+          method.found += std::binary_search(expected.begin(), expected.end(),
+                                             found[static_cast<size_t>(q * k + i)])
+                              ? 1
+                              : 0;
+        }
+        method.wanted += k;
+      }
+      if (method.name == "nested, exact" && method.batch == 1) {
+        groups += last_stats.steps_read;
+        total_steps = std::max(total_steps, last_stats.steps);
+        left_scan += static_cast<double>(last_stats.after_scan);
+        left_codes += static_cast<double>(last_stats.after_codes);
+        scored += static_cast<double>(last_stats.scored);
+        ++funnels;
+      }
+    }
+  }
+  const double bandwidth = MemoryBandwidth();
+  if (!flags.json) {
+    std::printf(
+        "%lld items of dim %lld%s, top %lld, %lld queries, %d thread%s, %s; one core reads %.1f "
+        "GB/s\n",
+        static_cast<long long>(n), static_cast<long long>(dim),
+        problem.explained > 0 ? absl::StrCat(" (mixture, clusters explain ",
+                                             std::lround(100 * problem.explained), "%)")
+                                    .c_str()
+                              : "",
+        static_cast<long long>(k), static_cast<long long>(problem.queries.rows - examples),
+        flags.threads, flags.threads == 1 ? "" : "s", NestedKernelTarget(), bandwidth / 1e9);
+    std::printf(
+        "nested: built in %.1f s, settings found in %.1f s, codes and bounds %.3f x the vectors, "
+        "for all widths %.3f x; share %.3f\n",
+        build_seconds, tune_seconds,
+        static_cast<double>(nested->codes(levels).bytes()) / static_cast<double>(n * dim * 4),
+        static_cast<double>(nested->bytes()) / static_cast<double>(n * dim * 4),
+        static_cast<double>(approximate.share));
+    const double searches = std::max<double>(1, static_cast<double>(funnels));
+    std::printf(
+        "nested exact, means: %.1f of %d steps of codes read for all items, then %.0f items left, "
+        "%.0f "
+        "after all codes, %.0f scored\n\n",
+        groups / searches, total_steps, left_scan / searches, left_codes / searches,
+        scored / searches);
+    std::printf("%-24s %6s %12s %9s %8s %12s %10s\n", "", "batch", "us a query", "of flat",
+                "recall", "bytes read", "of memory");
+  }
+  const double flat_seconds = methods.front().seconds.empty() ? 0 : Median(methods.front().seconds);
+  for (const Method& method : methods) {
+    if (method.seconds.empty()) continue;
+    const double seconds = Median(method.seconds);
+    const double recall = static_cast<double>(method.found) / static_cast<double>(method.wanted);
+    const double read = method.bytes_read > 0
+                            ? method.bytes_read / static_cast<double>(method.seconds.size())
+                            : static_cast<double>(n * dim * 4) / static_cast<double>(method.batch);
+    if (flags.json) {
+      Json row;
+      row["method"] = method.name;
+      row["items"] = n;
+      row["dim"] = dim;
+      row["k"] = k;
+      row["threads"] = flags.threads;
+      row["batch"] = method.batch;
+      row["microseconds"] = 1e6 * seconds;
+      row["speedup"] = flat_seconds / seconds;
+      row["recall"] = recall;
+      row["bytes_held"] = method.bytes;
+      row["bytes_read"] = read;
+      row["share_of_bandwidth"] = read / seconds / bandwidth;
+      std::printf("%s\n", row.dump().c_str());
+    } else {
+      std::printf("%-24s %6lld %12.1f %8.1fx %8.4f %12.0f %9.0f%%\n", method.name.c_str(),
+                  static_cast<long long>(method.batch), 1e6 * seconds, flat_seconds / seconds,
+                  recall, read, 100 * read / seconds / bandwidth);
+    }
+  }
+  if (!flags.json) std::printf("\nresident: %.1f GB\n", ResidentBytes() / 1e9);
+  return absl::OkStatus();
+}
+
+}  // namespace
+}  // namespace nestrec
+
+int main(int argc, char** argv) {
+  nestrec::Flags flags;
+  CLI::App app("What a search costs: the nested index, FAISS's flat scan, a matrix product.");
+  app.add_option("--model", flags.model, "Checkpoint")->required();
+  app.add_option("--data", flags.data, "Data folder whose users' histories are the queries");
+  app.add_option("--items", flags.items, "Items, sampled from a mixture; 0: the model's own");
+  app.add_option("--vectors", flags.vectors, "Folder that keeps items.npy and queries.npy");
+  app.add_option("--queries", flags.queries, "Queries that are measured")
+      ->check(CLI::Range(2, 1000000));
+  app.add_option("--examples", flags.examples, "Queries that the index is fitted to")
+      ->check(CLI::Range(0, 1000000));
+  app.add_option("--batch", flags.batch, "Queries of a batch")->check(CLI::Range(1, 4096));
+  app.add_option("--dim", flags.dim, "Width; 0: the widest");
+  app.add_option("--k", flags.k, "Items to find")->check(CLI::Range(1, 100000));
+  app.add_option("--threads", flags.threads, "Threads that search")->check(CLI::Range(1, 1024));
+  app.add_option("--clusters", flags.clusters, "Of the mixture")->check(CLI::Range(1, 100000));
+  app.add_option("--recall", flags.recall, "Of the approximate setting")
+      ->check(CLI::Range(0.01, 1.0));
+  app.add_flag("!--no-faiss", flags.faiss, "Leave FAISS's copy of the vectors out");
+  app.add_flag("--json", flags.json, "One JSON object per row");
+  CLI11_PARSE(app, argc, argv);
+  const absl::Status status = nestrec::Run(flags);
+  if (status.ok()) return 0;
+  std::fprintf(stderr, "error: %s\n", std::string(status.message()).c_str());
+  return 1;
+}

@@ -1,0 +1,56 @@
+#include "index/nested_builder.h"
+
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/string_view.h"
+#include "base/status_macros.h"
+#include "index/nested_index.h"
+
+namespace nestrec {
+namespace {
+
+absl::StatusOr<NestedIndex::Approximation> ReadApproximation(absl::string_view parameters) {
+  NestedIndex::Approximation approximation;
+  for (const absl::string_view part : absl::StrSplit(parameters, ',', absl::SkipWhitespace())) {
+    const std::pair<absl::string_view, absl::string_view> setting =
+        absl::StrSplit(part, absl::MaxSplits('=', 1));
+    const absl::string_view name = absl::StripAsciiWhitespace(setting.first);
+    const bool read =
+        name == "recall"
+            ? absl::SimpleAtof(setting.second, &approximation.recall)
+            : name == "candidates" && absl::SimpleAtoi(setting.second, &approximation.candidates);
+    if (!read) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("parameters of index \"nested\" hold \"", absl::StripAsciiWhitespace(part),
+                       "\": known are recall=<0..1> and candidates=<number>"));
+    }
+  }
+  return approximation;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<const ItemIndex>> BuildNestedIndex(
+    const LevelVectors& vectors, int levels, const NestedIndexOptions& options,
+    std::shared_ptr<const void> owner) {
+  NESTREC_RETURN_IF_ERROR(vectors.Validate());
+  if (levels < 1 || levels > vectors.sizes.levels()) {
+    return absl::InvalidArgumentError(absl::StrCat("levels is ", levels, "; the vectors have ",
+                                                   vectors.sizes.levels(), " (sizes ",
+                                                   vectors.sizes.ToString(), ")"));
+  }
+  NESTREC_ASSIGN_OR_RETURN(const NestedIndex::Approximation approximation,
+                           ReadApproximation(options.parameters));
+  LevelVectors prefix{.sizes = vectors.sizes.Prefix(levels), .rows = vectors.rows, .levels = {}};
+  prefix.levels.assign(vectors.levels.begin(), vectors.levels.begin() + levels);
+  NESTREC_ASSIGN_OR_RETURN(
+      auto index, NestedIndex::Create(prefix, {.queries = options.queries, .first_levels = levels},
+                                      std::move(owner)));
+  return NestedIndex::AtLevels(std::move(index), levels, approximation);
+}
+
+}  // namespace nestrec

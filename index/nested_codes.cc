@@ -1,0 +1,350 @@
+#include "index/nested_codes.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <cstddef>
+#include <limits>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/guard.h"
+#include "base/status_macros.h"
+#include "index/score.h"
+#include "index/vector_kernels.h"
+
+namespace nestrec {
+namespace {
+
+constexpr int64_t kRowsAtOnce = 512;  // that are encoded together
+constexpr float kMostBound = 127;     // bound rows are byte rows
+
+int64_t RoundUp(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
+
+// Item row's vector divided by its norm (or by `scale`, the norm rounded up), into [D]. Returns the
+// norm; kInvalidArgument names a value that is not finite.
+absl::StatusOr<double> Direction(const LevelVectors& vectors, int64_t row, bool rounded_up,
+                                 double* direction) {
+  double square = 0;
+  for (int level = 0; level < vectors.sizes.levels(); ++level) {
+    const auto values = vectors.row(level, row + 1);
+    const int begin = vectors.sizes.begin(level);
+    for (size_t c = 0; c < values.size(); ++c) {
+      if (!std::isfinite(values[c])) {
+        return absl::InvalidArgumentError(absl::StrCat("item ", row + 1, " has ", values[c],
+                                                       " in column ", begin + static_cast<int>(c),
+                                                       "; vectors must be finite"));
+      }
+      const double value = values[c];
+      direction[begin + static_cast<int>(c)] = value;
+      square += value * value;
+    }
+  }
+  double norm = std::sqrt(square);
+  if (rounded_up) norm = static_cast<double>(static_cast<float>(norm * (1 + 1e-6)));
+  const double factor = norm > 0 && std::isfinite(norm) ? 1 / norm : 0;
+  for (int c = 0; c < vectors.sizes.max_dim(); ++c) direction[c] *= factor;
+  return norm;
+}
+
+void Normalize(std::span<double> values) {
+  double square = 0;
+  for (const double value : values) square += value * value;
+  const double factor = square > 0 ? 1 / std::sqrt(square) : 0;
+  for (double& value : values) value *= factor;
+}
+
+std::vector<float> Inverse(const std::vector<float>& steps) {
+  std::vector<float> inverse;
+  for (const float step : steps) inverse.push_back(step > 0 ? 1 / step : 0);
+  return inverse;
+}
+
+// A sum of squares' root, with the rounding of the float sums that it came from.
+float RootUp(float square) { return std::sqrt(square) * (1 + 1e-3f); }
+
+}  // namespace
+
+// Per item and group, before they are rounded to bound rows.
+struct NestedCodes::Measures {
+  explicit Measures(int64_t items, int64_t groups)
+      : groups(groups),
+        norms(static_cast<size_t>(items * groups)),
+        errors4(norms.size()),
+        errors8(norms.size()),
+        largest_value4(static_cast<size_t>(groups)) {}
+  int64_t groups;
+  std::vector<float> norms, errors4, errors8;      // [items, groups]
+  std::vector<std::atomic<float>> largest_value4;  // [groups], squares
+};
+
+absl::StatusOr<std::unique_ptr<const NestedCodes>> NestedCodes::Create(const LevelVectors& vectors,
+                                                                       const Options& options) {
+  NESTREC_RETURN_IF_ERROR(vectors.Validate());
+  const size_t dim = static_cast<size_t>(vectors.sizes.max_dim());
+  if (options.queries.size() % dim != 0) {
+    return absl::InvalidArgumentError(absl::StrCat("examples of queries hold ",
+                                                   options.queries.size(),
+                                                   " values, which is no multiple of dim ", dim));
+  }
+  for (size_t i = 0; i < options.queries.size(); ++i) {
+    if (!std::isfinite(options.queries[i])) {
+      return absl::InvalidArgumentError(absl::StrCat("example ", i / dim, " of queries has ",
+                                                     options.queries[i], " in column ", i % dim));
+    }
+  }
+  return Guard("nested codes", [&]() -> absl::StatusOr<std::unique_ptr<const NestedCodes>> {
+    std::unique_ptr<NestedCodes> codes(new NestedCodes(vectors));
+    NESTREC_RETURN_IF_ERROR(codes->Build(options));
+    return std::unique_ptr<const NestedCodes>(std::move(codes));
+  });
+}
+
+absl::Status NestedCodes::Build(const Options& options) {
+  const int64_t n = items();
+  if (dim() < kLeastDim || n < kLeastItems) {
+    // No codes, but the same checks.
+    std::vector<double> direction(static_cast<size_t>(dim()));
+    for (int64_t row = 0; row < n; ++row) {
+      NESTREC_RETURN_IF_ERROR(
+          Direction(vectors_, row, /*rounded_up=*/false, direction.data()).status());
+    }
+    return absl::OkStatus();
+  }
+  NESTREC_RETURN_IF_ERROR(Fit(options));
+  scales_ = AlignedArray<float>(static_cast<size_t>(n));
+  for (Group& group : groups_) {
+    const size_t bytes = static_cast<size_t>(n * group.row_bytes);
+    if (group.has_high) group.high = AlignedArray<uint8_t>(bytes);
+    if (group.has_low) group.low = AlignedArray<uint8_t>(bytes);
+  }
+  Measures measures(n, static_cast<int64_t>(groups_.size()));
+  const int64_t blocks = (n + kRowsAtOnce - 1) / kRowsAtOnce;
+  std::vector<absl::Status> statuses(static_cast<size_t>(blocks));
+#pragma omp parallel for schedule(dynamic)
+  for (int64_t block = 0; block < blocks; ++block) {
+    const int64_t begin = block * kRowsAtOnce;
+    statuses[block] = Guard("nested codes", [&] {
+      return EncodeRows(begin, std::min(kRowsAtOnce, n - begin), measures);
+    });
+  }
+  for (const absl::Status& status : statuses) NESTREC_RETURN_IF_ERROR(status);
+  SetBounds(measures);
+  return absl::OkStatus();
+}
+
+absl::Status NestedCodes::Fit(const Options& options) {
+  const int64_t dim = this->dim();
+  const int64_t n = items();
+  const int64_t rows = std::min(n, std::max<int64_t>(1, options.fit_rows));
+  std::vector<double> directions(static_cast<size_t>(rows * dim));
+  for (int64_t i = 0; i < rows; ++i) {
+    NESTREC_RETURN_IF_ERROR(
+        Direction(vectors_, i * n / rows, /*rounded_up=*/false, directions.data() + i * dim)
+            .status());
+  }
+  std::vector<double> queries(options.queries.begin(), options.queries.end());
+  const int64_t examples = static_cast<int64_t>(queries.size()) / dim;
+  for (int64_t i = 0; i < examples; ++i) Normalize(std::span(queries).subspan(i * dim, dim));
+  NESTREC_ASSIGN_OR_RETURN(transform_, FitNestedTransform(dim, directions, queries));
+  // How long each column's weights are in an ordinary query.
+  if (queries.empty()) queries = directions;
+  std::vector<double> weights(static_cast<size_t>(dim));
+  std::vector<double> y(static_cast<size_t>(dim));
+  const int64_t from = static_cast<int64_t>(queries.size()) / dim;
+  const int64_t asked = std::min<int64_t>(from, 256);
+  for (int64_t i = 0; i < asked; ++i) {
+    transform_.DecodeTransposed(std::span(queries).subspan(i * from / asked * dim, dim), y);
+    for (int64_t c = 0; c < dim; ++c) weights[c] += y[c] * y[c] / static_cast<double>(asked);
+  }
+  for (int64_t i = 0; i < rows; ++i) {
+    for (int64_t c = 0; c < dim; ++c) directions[i * dim + c] -= transform_.mean[c];
+  }
+  std::vector<double> coordinates(directions.size());
+  transform_.Encode(directions, coordinates);
+  std::vector<double> deviations(static_cast<size_t>(dim));
+  for (int64_t i = 0; i < rows; ++i) {
+    for (int64_t c = 0; c < dim; ++c) {
+      deviations[c] += coordinates[i * dim + c] * coordinates[i * dim + c];
+    }
+  }
+  for (double& deviation : deviations) {
+    deviation = std::sqrt(deviation / static_cast<double>(rows));
+  }
+  MakeGroups(deviations);
+  MeasureSample(coordinates);
+  ChoosePlanes(weights, options.kept_share);
+  return absl::OkStatus();
+}
+
+void NestedCodes::MakeGroups(std::span<const double> deviations) {
+  const int dim = static_cast<int>(this->dim());
+  for (int begin = 0; begin < dim;) {
+    Group group;
+    group.begin = begin;
+    group.end = std::min(dim, begin == 0 ? kFirstWidth : 2 * begin);
+    group.row_bytes = RoundUp((group.end - begin + 1) / 2, kRowAlignment);
+    for (int c = begin; c < group.end; ++c) {
+      const double step = static_cast<double>(kStep) * deviations[static_cast<size_t>(c)];
+      group.steps.push_back(step > 1e-30 ? static_cast<float>(step) : 0.0f);
+    }
+    begin = group.end;
+    groups_.push_back(std::move(group));
+  }
+}
+
+void NestedCodes::MeasureSample(std::span<const double> coordinates) {
+  const int64_t rows = static_cast<int64_t>(coordinates.size()) / dim();
+  for (Group& group : groups_) {
+    const int64_t width = group.end - group.begin;
+    std::vector<float> rounded(static_cast<size_t>(width));
+    const std::vector<float> inverse = Inverse(group.steps);
+    for (int64_t row = 0; row < rows; ++row) {
+      const double* const from = coordinates.data() + row * dim() + group.begin;
+      std::copy(from, from + width, rounded.begin());
+      const EncodedGroup encoded = EncodeGroup(rounded.data(), inverse.data(), group.steps.data(),
+                                               width, group.row_bytes, nullptr, nullptr);
+      group.mean_norm += std::sqrt(static_cast<double>(encoded.square));
+      group.mean_error4 += std::sqrt(static_cast<double>(encoded.error4));
+      group.mean_error8 += std::sqrt(static_cast<double>(encoded.error8));
+    }
+    group.mean_norm /= static_cast<double>(rows);
+    group.mean_error4 /= static_cast<double>(rows);
+    group.mean_error8 /= static_cast<double>(rows);
+  }
+}
+
+// Planes in the order in which they lower an ordinary query's bound the most for their bytes.
+void NestedCodes::ChoosePlanes(std::span<const double> weights, double kept_share) {
+  std::vector<double> lengths;
+  double all = 0;
+  for (const Group& group : groups_) {
+    double square = 0;
+    for (int c = group.begin; c < group.end; ++c) square += weights[static_cast<size_t>(c)];
+    lengths.push_back(std::sqrt(square));
+    all += lengths.back() * group.mean_norm;
+  }
+  double left = all;
+  while (left > kept_share * all) {
+    Group* best = nullptr;
+    double most = 0;
+    double gained = 0;
+    for (size_t g = 0; g < groups_.size(); ++g) {
+      Group& group = groups_[g];
+      if (group.has_low) continue;
+      const double gain = lengths[g] * (group.has_high ? group.mean_error4 - group.mean_error8
+                                                       : group.mean_norm - group.mean_error4);
+      if (gain / static_cast<double>(group.row_bytes) > most) {
+        most = gain / static_cast<double>(group.row_bytes);
+        gained = gain;
+        best = &group;
+      }
+    }
+    if (best == nullptr) break;
+    (best->has_high ? best->has_low : best->has_high) = true;
+    left -= gained;
+  }
+}
+
+absl::Status NestedCodes::EncodeRows(int64_t begin, int64_t count, Measures& measures) {
+  const int64_t dim = this->dim();
+  std::vector<double> directions(static_cast<size_t>(count * dim));
+  for (int64_t i = 0; i < count; ++i) {
+    double* const direction = directions.data() + i * dim;
+    NESTREC_ASSIGN_OR_RETURN(const double norm,
+                             Direction(vectors_, begin + i, /*rounded_up=*/true, direction));
+    // Bounds of a norm this large may leave float's range.
+    constexpr float kLargest = std::numeric_limits<float>::max() / 65536;
+    scales_[static_cast<size_t>(begin + i)] = norm < static_cast<double>(kLargest)
+                                                  ? static_cast<float>(norm)
+                                                  : std::numeric_limits<float>::quiet_NaN();
+    for (int64_t c = 0; c < dim; ++c) direction[c] -= transform_.mean[c];
+  }
+  std::vector<double> coordinates(directions.size());
+  transform_.Encode(directions, coordinates);
+  std::vector<float> rounded(static_cast<size_t>(dim));
+  for (size_t g = 0; g < groups_.size(); ++g) {
+    Group& group = groups_[g];
+    const int64_t width = group.end - group.begin;
+    const std::vector<float> inverse = Inverse(group.steps);
+    float largest4 = 0;
+    for (int64_t i = 0; i < count; ++i) {
+      const double* const from = coordinates.data() + i * dim + group.begin;
+      std::copy(from, from + width, rounded.begin());
+      const int64_t row = begin + i;
+      const int64_t code = row * group.row_bytes;
+      const EncodedGroup encoded =
+          EncodeGroup(rounded.data(), inverse.data(), group.steps.data(), width, group.row_bytes,
+                      group.has_high ? group.high.data() + code : nullptr,
+                      group.has_low ? group.low.data() + code : nullptr);
+      const size_t at = static_cast<size_t>(row * measures.groups) + g;
+      const float norm = RootUp(encoded.square);
+      measures.norms[at] = norm;
+      // Coordinates were rounded to float.
+      measures.errors4[at] = RootUp(encoded.error4) + 1e-6f * norm;
+      measures.errors8[at] = RootUp(encoded.error8) + 1e-6f * norm;
+      largest4 = std::max(largest4, encoded.value4);
+    }
+    const auto raise = [](std::atomic<float>& largest, float value) {
+      float before = largest.load(std::memory_order_relaxed);  // only a maximum: order is free
+      while (before < value && !largest.compare_exchange_weak(before, value)) {
+      }
+    };
+    raise(measures.largest_value4[g], largest4);
+  }
+  return absl::OkStatus();
+}
+
+void NestedCodes::SetBounds(const Measures& measures) {
+  const int64_t n = items();
+  const int64_t groups = measures.groups;
+  bound_bytes_ = RoundUp(3 * groups, kRowAlignment);
+  bounds_ = AlignedArray<uint8_t>(static_cast<size_t>(n * bound_bytes_));
+  const auto set = [&](const std::vector<float>& values, size_t g, uint8_t* first) {
+    float largest = 0;
+    for (int64_t row = 0; row < n; ++row) {
+      largest = std::max(largest, values[static_cast<size_t>(row * groups) + g]);
+    }
+    // A little more than the largest / 127, so that rounding never asks for 128.
+    const float unit = largest / kMostBound * (1 + 1e-5f) + std::numeric_limits<float>::min();
+    for (int64_t row = 0; row < n; ++row) {
+      const float units = values[static_cast<size_t>(row * groups) + g] / unit * (1 + 1e-6f);
+      first[row * bound_bytes_] = static_cast<uint8_t>(std::min(kMostBound, std::ceil(units)));
+    }
+    return unit;
+  };
+  for (size_t g = 0; g < groups_.size(); ++g) {
+    Group& group = groups_[g];
+    uint8_t* const first = bounds_.data() + g;
+    group.norm_unit = set(measures.norms, g, first);
+    group.error4_unit = set(measures.errors4, g, first + groups);
+    group.error8_unit = set(measures.errors8, g, first + 2 * groups);
+    group.value4_norm = RootUp(measures.largest_value4[g].load());
+  }
+}
+
+float NestedCodes::Score(std::span<const float> query, int64_t row) const {
+  float score = 0;
+  double sum = 0;
+  Scores(query, row, 1, &sum, &score);
+  return score;
+}
+
+void NestedCodes::Scores(std::span<const float> query, int64_t begin, int64_t count, double* sums,
+                         float* scores) const {
+  std::fill_n(sums, count, 0.0);
+  const NestedSizes& sizes = vectors_.sizes;
+  for (int level = 0; level < sizes.levels(); ++level) {
+    AddCanonicalDots(query.data() + sizes.begin(level), vectors_.row(level, begin + 1).data(),
+                     sizes.width(level), count, sums);
+  }
+  for (int64_t i = 0; i < count; ++i) scores[i] = ScoreFromSum(sums[i]);
+}
+
+int64_t NestedCodes::bytes() const {
+  size_t bytes = scales_.bytes() + bounds_.bytes();
+  for (const Group& group : groups_) bytes += group.high.bytes() + group.low.bytes();
+  return static_cast<int64_t>(bytes);
+}
+
+}  // namespace nestrec
