@@ -15,6 +15,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "index/faiss_index.h"
+#include "index/nested_index.h"
 
 namespace nestrec {
 namespace {
@@ -23,6 +24,7 @@ using Answers = std::vector<std::vector<ScoredItem>>;
 
 // Recall beyond which a wider look is only slower.
 constexpr double kComplete = 0.9999;
+constexpr absl::string_view kNested = "nested";
 
 double Now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
@@ -105,6 +107,51 @@ Ladder LadderFor(absl::string_view factory, int64_t k, int64_t items) {
   return ladder;
 }
 
+// The first `levels` levels alone.
+LevelVectors PrefixOf(const LevelVectors& vectors, int levels) {
+  return {.sizes = vectors.sizes.Prefix(levels),
+          .rows = vectors.rows,
+          .levels = {vectors.levels.begin(), vectors.levels.begin() + levels}};
+}
+
+// Measures a point and adds it.
+absl::Status AddPoint(const Trial& trial, const Answers& truth, const ItemIndex& index,
+                      SweepPoint point, IndexSweep& sweep) {
+  Answers answers;
+  NESTREC_ASSIGN_OR_RETURN(point.queries_per_second, trial.Measure(index, answers));
+  point.recall = Trial::Recall(answers, truth);
+  point.times_flat = point.queries_per_second / sweep.flat_queries_per_second;
+  sweep.points.push_back(std::move(point));
+  return absl::OkStatus();
+}
+
+absl::Status SweepNested(const LevelVectors& vectors, const Trial& trial, const Answers& truth,
+                         const SweepOptions& options, IndexSweep& sweep) {
+  const double start = Now();
+  NESTREC_ASSIGN_OR_RETURN(const std::shared_ptr<const NestedIndex> nested,
+                           NestedIndex::Create(PrefixOf(vectors, options.levels),
+                                               {.queries = options.examples}, nullptr));
+  const double build_seconds = Now() - start;
+  int64_t bytes = 0;
+  for (const float recall : {0.8f, 0.9f, 0.95f, 0.99f, 0.999f, 1.0f}) {
+    SweepPoint point{.factory = std::string(kNested),
+                     .parameters = recall < 1 ? absl::StrCat("recall=", recall) : ""};
+    if (options.progress != nullptr) {
+      options.progress(absl::StrCat(point.factory, " ", point.parameters));
+    }
+    NESTREC_ASSIGN_OR_RETURN(
+        const std::unique_ptr<const ItemIndex> index,
+        NestedIndex::AtLevels(nested, options.levels, {.recall = recall, .candidates = 0}));
+    bytes = index->bytes();
+    NESTREC_RETURN_IF_ERROR(AddPoint(trial, truth, *index, std::move(point), sweep));
+  }
+  sweep.indexes.push_back({.factory = std::string(kNested),
+                           .bytes = bytes,
+                           .build_seconds = build_seconds,
+                           .skipped = {}});
+  return absl::OkStatus();
+}
+
 absl::Status SweepOne(const Trial& trial, const Answers& truth, const SweepOptions& options,
                       TunableFaissIndex& index, const std::string& factory, IndexSweep& sweep) {
   const Ladder ladder = LadderFor(factory, options.k, index.items());
@@ -118,12 +165,8 @@ absl::Status SweepOne(const Trial& trial, const Answers& truth, const SweepOptio
         options.progress(absl::StrCat(factory, " ", point.parameters));
       }
       NESTREC_RETURN_IF_ERROR(index.Tune(point.parameters, candidates));
-      Answers answers;
-      NESTREC_ASSIGN_OR_RETURN(point.queries_per_second, trial.Measure(index, answers));
-      point.recall = Trial::Recall(answers, truth);
-      point.times_flat = point.queries_per_second / sweep.flat_queries_per_second;
-      sweep.points.push_back(point);
-      if (point.recall >= kComplete) {
+      NESTREC_RETURN_IF_ERROR(AddPoint(trial, truth, index, std::move(point), sweep));
+      if (sweep.points.back().recall >= kComplete) {
         break;
       }
     }
@@ -163,6 +206,10 @@ absl::StatusOr<IndexSweep> SweepIndexes(const LevelVectors& vectors, std::span<c
     if (options.progress != nullptr) {
       options.progress(absl::StrCat("building ", factory));
     }
+    if (factory == kNested) {
+      NESTREC_RETURN_IF_ERROR(SweepNested(vectors, trial, truth, options, sweep));
+      continue;
+    }
     const double start = Now();
     auto index = BuildTunableFaissIndex(vectors, options.levels, {.factory = factory}, nullptr);
     SweepIndex about{.factory = factory, .bytes = 0, .build_seconds = Now() - start, .skipped = {}};
@@ -191,7 +238,7 @@ const SweepPoint* CheapestWith(const IndexSweep& sweep, double recall) {
 }
 
 std::vector<std::string> DefaultFactories(int64_t items, int dim) {
-  std::vector<std::string> factories = {"HNSW32"};
+  std::vector<std::string> factories = {std::string(kNested), "HNSW32"};
   // About four lists per square root of the items, which need 39 examples each to be trained well.
   const auto lists = std::bit_floor(static_cast<uint64_t>(std::max(
       1.0, std::min(4 * std::sqrt(static_cast<double>(items)), static_cast<double>(items) / 39))));

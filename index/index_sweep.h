@@ -20,8 +20,12 @@ struct SweepOptions {
   int levels = 0;
   int64_t k = 10;
   // FAISS factory strings; of inverted files nprobe is swept, of graphs efSearch, of what is
-  // quantised also how many candidates are ranked again.
+  // quantised also how many candidates are ranked again. "nested": the nested index, exact and with
+  // recall targets.
   std::vector<std::string> factories;
+  // Queries that settings may be fitted to, [n, dim], apart from those that are measured. None:
+  // items stand in.
+  std::span<const float> examples = {};
   double seconds_per_setting = 0.3;  // at least one round over the queries, and the best counts
   // Called before every setting, for people.
   std::function<void(const std::string& what)> progress = {};
@@ -30,7 +34,7 @@ struct SweepOptions {
 // One point of the sweep.
 struct SweepPoint {
   std::string factory;
-  std::string parameters;  // as tiers spell them; empty: there are none to set
+  std::string parameters;  // FAISS search settings, or "recall=0.99"; empty: none to set
   int candidates = 0;      // ranked again, beyond k; 0: as many as k
   double recall = 0;       // share of the true best k, mean over the queries
   double queries_per_second = 0;

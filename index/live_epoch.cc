@@ -105,4 +105,56 @@ AliveRows Epoch::Alive() const {
           .dead = static_cast<int64_t>(dead_rows_.size())};
 }
 
+FoldedRows Fold(const Epoch& epoch, Change now) {
+  const Base& old = epoch.base();
+  struct Source {
+    int32_t item;
+    int64_t base_row;              // 0: added
+    std::span<const float> added;  // [D]
+  };
+  std::vector<Source> sources;
+  for (int64_t row = 1; row <= old.rows(); ++row) {
+    if (epoch.BaseRowIsAlive(row, now)) {
+      sources.push_back({old.items[static_cast<size_t>(row)], row, {}});
+    }
+  }
+  epoch.ForEachAdded(now, [&](int32_t item, std::span<const float> vector) {
+    sources.push_back({item, 0, vector});
+  });
+  std::sort(sources.begin(), sources.end(),
+            [](const Source& a, const Source& b) { return a.item < b.item; });
+
+  using Levels = std::vector<std::vector<float>>;
+  auto owned = std::make_shared<Levels>();
+  const NestedSizes& sizes = old.vectors.sizes;
+  FoldedRows folded{
+      .vectors = {.sizes = sizes, .rows = static_cast<int64_t>(sources.size()) + 1, .levels = {}},
+      .items = {0},
+      .owner = nullptr,
+      .bytes = 0};
+  for (int level = 0; level < sizes.levels(); ++level) {
+    const auto width = static_cast<size_t>(sizes.width(level));
+    std::vector<float>& values = owned->emplace_back();
+    values.reserve((sources.size() + 1) * width);
+    values.resize(width);  // the padding row
+    for (const Source& source : sources) {
+      const std::span<const float> row =
+          source.base_row != 0
+              ? old.vectors.row(level, source.base_row)
+              : source.added.subspan(static_cast<size_t>(sizes.begin(level)), width);
+      values.insert(values.end(), row.begin(), row.end());
+    }
+    folded.bytes += static_cast<int64_t>(values.capacity() * sizeof(float));
+  }
+  for (const std::vector<float>& values : *owned) {
+    folded.vectors.levels.emplace_back(values);
+  }
+  folded.owner = std::move(owned);
+  folded.items.reserve(sources.size() + 1);
+  for (const Source& source : sources) {
+    folded.items.push_back(source.item);
+  }
+  return folded;
+}
+
 }  // namespace nestrec::live

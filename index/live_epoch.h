@@ -132,4 +132,16 @@ class Epoch {
   std::vector<int32_t> dead_rows_;                    // of the base
 };
 
+// What a new base is built from.
+struct FoldedRows {
+  LevelVectors vectors;
+  std::vector<int32_t> items;         // by row; items[0] is the padding's 0
+  std::shared_ptr<const void> owner;  // of the vectors
+  int64_t bytes = 0;                  // that the owner holds
+};
+
+// The rows of `epoch` that are alive at `now`, copied in the order of their items. `now` is what
+// epoch.now() gave; changes may go on. Throws std::bad_alloc.
+FoldedRows Fold(const Epoch& epoch, Change now);
+
 }  // namespace nestrec::live

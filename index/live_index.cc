@@ -20,11 +20,6 @@ constexpr int64_t kMostChanges = 16'384;
 constexpr int64_t kDeadBeforeFilter = 128;
 constexpr int32_t kHighestNumber = std::numeric_limits<int32_t>::max() - 1;
 
-// Rows of a base that is a copy.
-struct OwnedLevels {
-  std::vector<std::vector<float>> levels;  // [rows, width(j)] each
-};
-
 // The base rows of the items that a filter allows.
 ItemFilter RowsOf(const ItemFilter& filter, const live::Base& base) {
   const bool rows_are_items = base.items.back() == base.rows();
@@ -79,8 +74,10 @@ absl::StatusOr<std::unique_ptr<LiveIndex>> LiveIndex::Create(const LevelVectors&
   for (size_t row = 0; row < items.size(); ++row) {
     items[row] = static_cast<int32_t>(row);
   }
-  NESTREC_ASSIGN_OR_RETURN(live::Base base,
-                           live->BuildBase(vectors, std::move(items), std::move(owner), 0));
+  NESTREC_ASSIGN_OR_RETURN(
+      live::Base base,
+      live->BuildBase(
+          {.vectors = vectors, .items = std::move(items), .owner = std::move(owner), .bytes = 0}));
   {
     const MutexLock lock(live->writer_);
     live->epoch_ = std::make_shared<live::Epoch>(std::move(base), 2 * live->options_.max_changes);
@@ -106,14 +103,12 @@ LiveIndex::~LiveIndex() {
   }
 }
 
-absl::StatusOr<live::Base> LiveIndex::BuildBase(LevelVectors vectors, std::vector<int32_t> items,
-                                                std::shared_ptr<const void> owner,
-                                                int64_t owned_bytes) const {
-  live::Base base{.vectors = std::move(vectors),
-                  .owner = std::move(owner),
-                  .items = std::move(items),
+absl::StatusOr<live::Base> LiveIndex::BuildBase(live::FoldedRows rows) const {
+  live::Base base{.vectors = std::move(rows.vectors),
+                  .owner = std::move(rows.owner),
+                  .items = std::move(rows.items),
                   .indexes = {},
-                  .owned_bytes = owned_bytes};
+                  .owned_bytes = rows.bytes};
   for (const Width& width : options_.widths) {
     if (base.rows() > 0) {
       NESTREC_ASSIGN_OR_RETURN(std::unique_ptr<const ItemIndex> index,
@@ -274,54 +269,6 @@ LiveIndex::Published LiveIndex::published() const {
   return published_;
 }
 
-absl::StatusOr<live::Base> LiveIndex::Fold(const live::Epoch& epoch, live::Change now) const {
-  const live::Base& old = epoch.base();
-  struct Source {
-    int32_t item;
-    int64_t base_row;              // 0: added
-    std::span<const float> added;  // [D]
-  };
-  std::vector<Source> sources;
-  for (int64_t row = 1; row <= old.rows(); ++row) {
-    if (epoch.BaseRowIsAlive(row, now)) {
-      sources.push_back({old.items[static_cast<size_t>(row)], row, {}});
-    }
-  }
-  epoch.ForEachAdded(now, [&](int32_t item, std::span<const float> vector) {
-    sources.push_back({item, 0, vector});
-  });
-  std::sort(sources.begin(), sources.end(),
-            [](const Source& a, const Source& b) { return a.item < b.item; });
-
-  auto owned = std::make_shared<OwnedLevels>();
-  LevelVectors vectors{
-      .sizes = sizes_, .rows = static_cast<int64_t>(sources.size()) + 1, .levels = {}};
-  int64_t bytes = 0;
-  for (int level = 0; level < sizes_.levels(); ++level) {
-    const auto width = static_cast<size_t>(sizes_.width(level));
-    std::vector<float>& values = owned->levels.emplace_back();
-    values.reserve((sources.size() + 1) * width);
-    values.resize(width);  // the padding row
-    for (const Source& source : sources) {
-      const std::span<const float> row =
-          source.base_row != 0
-              ? old.vectors.row(level, source.base_row)
-              : source.added.subspan(static_cast<size_t>(sizes_.begin(level)), width);
-      values.insert(values.end(), row.begin(), row.end());
-    }
-    bytes += static_cast<int64_t>(values.capacity() * sizeof(float));
-  }
-  for (const std::vector<float>& values : owned->levels) {
-    vectors.levels.emplace_back(values);
-  }
-  std::vector<int32_t> items = {0};
-  items.reserve(sources.size() + 1);
-  for (const Source& source : sources) {
-    items.push_back(source.item);
-  }
-  return BuildBase(std::move(vectors), std::move(items), std::move(owned), bytes);
-}
-
 absl::Status LiveIndex::CompactLocked() {
   while (is_compacting_) {
     changed_.Wait(writer_);
@@ -334,7 +281,8 @@ absl::Status LiveIndex::CompactLocked() {
   writer_.unlock();
   std::shared_ptr<live::Epoch> fresh;
   absl::Status status = Guard("folding changes into a new base", [&]() -> absl::Status {
-    NESTREC_ASSIGN_OR_RETURN(live::Base base, Fold(*old, now));
+    live::FoldedRows rows = live::Fold(*old, now);
+    NESTREC_ASSIGN_OR_RETURN(live::Base base, BuildBase(std::move(rows)));
     fresh = std::make_shared<live::Epoch>(std::move(base), 2 * options_.max_changes);
     return absl::OkStatus();
   });

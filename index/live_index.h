@@ -115,10 +115,7 @@ class LiveIndex {
   };
 
   LiveIndex(Options options, NestedSizes sizes);
-  absl::StatusOr<live::Base> BuildBase(LevelVectors vectors, std::vector<int32_t> items,
-                                       std::shared_ptr<const void> owner,
-                                       int64_t owned_bytes) const;
-  absl::StatusOr<live::Base> Fold(const live::Epoch& epoch, live::Change now) const;
+  absl::StatusOr<live::Base> BuildBase(live::FoldedRows rows) const;
   absl::Status Check(std::span<const ItemChange> changes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(writer_);
   absl::Status MakeRoom(int64_t rows) ABSL_EXCLUSIVE_LOCKS_REQUIRED(writer_);
   absl::Status CompactLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(writer_);

@@ -27,13 +27,13 @@ TEST(IndexSweep, FindsThatWiderLooksHaveMoreRecall) {
       SweepIndexes(vectors.view(), queries,
                    {.levels = 2,
                     .k = 10,
-                    .factories = {"IVF16,Flat", "HNSW8", "PQ8x4", "no such index"},
+                    .factories = {"IVF16,Flat", "HNSW8", "nested", "PQ8x4", "no such index"},
                     .seconds_per_setting = 0,
                     .progress = [&](const std::string& what) { told.push_back(what); }});
   ASSERT_TRUE(sweep.ok()) << sweep.status();
-  ASSERT_EQ(sweep->indexes.size(), 5u);
+  ASSERT_EQ(sweep->indexes.size(), 6u);
   EXPECT_EQ(sweep->indexes[0].factory, "Flat");
-  EXPECT_THAT(sweep->indexes[4].skipped, HasSubstr("no such index"));
+  EXPECT_THAT(sweep->indexes[5].skipped, HasSubstr("no such index"));
   EXPECT_EQ(sweep->points[0].recall, 1);
   EXPECT_EQ(sweep->points[0].times_flat, 1);
   double last = 0;
@@ -46,6 +46,7 @@ TEST(IndexSweep, FindsThatWiderLooksHaveMoreRecall) {
       EXPECT_GE(point.recall, last);
       last = point.recall;
     }
+    if (point.factory == "nested" && point.parameters.empty()) EXPECT_EQ(point.recall, 1);
     if (point.factory == "PQ8x4") widest = std::max(widest, point.recall);
   }
   EXPECT_EQ(last, 1);      // all lists
@@ -84,7 +85,7 @@ TEST(IndexSweep, DefaultsFitTheNumberOfItems) {
   EXPECT_THAT(DefaultFactories(1'000'000, 128), Contains("IVF2048,Flat"));
   EXPECT_THAT(DefaultFactories(12'101, 256), Contains("IVF256,Flat"));
   EXPECT_THAT(DefaultFactories(12'101, 256), Contains("PQ128x4fs"));
-  EXPECT_EQ(DefaultFactories(100, 8), (std::vector<std::string>{"HNSW32", "SQ8"}));
+  EXPECT_EQ(DefaultFactories(100, 8), (std::vector<std::string>{"nested", "HNSW32", "SQ8"}));
 }
 
 }  // namespace
