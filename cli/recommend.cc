@@ -34,6 +34,7 @@ namespace {
 struct RecommendFlags {
   RecommendClient::Options client;
   double timeout_seconds = 10;
+  std::string user;
   std::string history, history_file;
   std::string exclude, exclude_file;
   std::optional<uint32_t> k;
@@ -143,6 +144,8 @@ absl::Status AddIds(const char* flag, const std::string& list, const std::string
 
 absl::StatusOr<v1::RecommendRequest> RequestOf(const RecommendFlags& flags) {
   v1::RecommendRequest request;
+  NESTREC_RETURN_IF_ERROR(UsageError(CheckUtf8("--user", flags.user)));
+  request.set_user_id(flags.user);
   NESTREC_RETURN_IF_ERROR(
       AddIds("--history", flags.history, flags.history_file, *request.mutable_history_item_ids()));
   NESTREC_RETURN_IF_ERROR(
@@ -338,6 +341,8 @@ void AddRecommendCommand(CLI::App& app, Command* selected) {
   CLI::App* command = app.add_subcommand("recommend", "Ask a server for recommendations");
   command->add_option("--server", flags->client.server, "host:port of the server")
       ->capture_default_str();
+  command->add_option("--user", flags->user,
+                      "User whose session is the history; --history follows it");
   CLI::Option* history = command->add_option(
       "--history", flags->history, "Item ids, oldest first, separated by commas; none: a new user");
   CLI::Option* history_file =

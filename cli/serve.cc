@@ -1,5 +1,6 @@
 // nestrec serve: the gRPC server, from a checkpoint to a clean exit on SIGTERM.
 #include <algorithm>
+#include <csignal>
 #include <memory>
 #include <string>
 #include <thread>
@@ -11,6 +12,7 @@
 #include "base/status_macros.h"
 #include "cli/commands.h"
 #include "cli/flags.h"
+#include "cli/session_flags.h"
 #include "index/cpu_check.h"
 #include "server/listen_address.h"
 #include "server/log.h"
@@ -29,6 +31,7 @@ struct ServeFlags {
   std::string port_file;
   std::string grace = "10s";
   ServerOptions server = {.threads = 0};
+  SessionFlags sessions;
 };
 
 absl::StatusOr<absl::Duration> ParseGrace(const std::string& text) {
@@ -50,6 +53,7 @@ absl::Status RunServe(const ServeFlags& flags) {
     return UsageError(
         absl::InvalidArgumentError(absl::StrCat("--listen: ", address.status().message())));
   }
+  NESTREC_ASSIGN_OR_RETURN(const SessionOptions session_options, SessionOptionsOf(flags.sessions));
   // Loading may take minutes; what would fail after it is better known now.
   NESTREC_RETURN_IF_ERROR(CheckCanListen(*address));
   if (!flags.port_file.empty()) {
@@ -64,13 +68,22 @@ absl::Status RunServe(const ServeFlags& flags) {
     NESTREC_ASSIGN_OR_RETURN(tiers, ReadServerConfig(flags.config));
   }
 
+  // A peer that goes away and a file at its limit are errors of a call, not the end of the program.
+  std::signal(SIGPIPE, SIG_IGN);
+  std::signal(SIGXFSZ, SIG_IGN);
   const Log log = StderrLog();
+  if (KeepsSessions(session_options)) {
+    NESTREC_ASSIGN_OR_RETURN(options.sessions, OpenSessions(session_options, log));
+  }
   NESTREC_ASSIGN_OR_RETURN(const std::shared_ptr<const Snapshot> snapshot,
                            Snapshot::Load({.path = flags.model,
                                            .max_dim = flags.max_dim,
                                            .tiers = std::move(tiers),
-                                           .threads = options.threads},
+                                           .threads = options.threads,
+                                           .sessions = options.sessions != nullptr},
                                           log));
+  NESTREC_RETURN_IF_ERROR(
+      UsageError(CheckSessionsFit(session_options, snapshot->encoder().max_len())));
   // Until here a signal ends the program at once: there is nothing to drain.
   NESTREC_ASSIGN_OR_RETURN(const std::unique_ptr<TerminationSignal> termination,
                            TerminationSignal::Install());
@@ -128,6 +141,7 @@ void AddServeCommand(CLI::App& app, Command* selected) {
       ->capture_default_str();
   command->add_option("--grace", flags->grace, "How long running requests may take after SIGTERM")
       ->capture_default_str();
+  AddSessionFlags(*command, flags->sessions);
   command->callback([flags, selected] { *selected = [flags] { return RunServe(*flags); }; });
 }
 

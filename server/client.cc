@@ -71,6 +71,28 @@ absl::StatusOr<v1::RecommendResponse> RecommendClient::Recommend(
   return response;
 }
 
+absl::StatusOr<v1::RecordEventsResponse> RecommendClient::RecordEvents(
+    const v1::RecordEventsRequest& request) const {
+  v1::RecordEventsResponse response;
+  const auto context = NewContext(options_);
+  const grpc::Status status = stub_->service->RecordEvents(context.get(), request, &response);
+  if (!status.ok()) {
+    return Explain(status, options_, *stub_->channel);
+  }
+  return response;
+}
+
+absl::StatusOr<v1::ForgetUserResponse> RecommendClient::ForgetUser(
+    const v1::ForgetUserRequest& request) const {
+  v1::ForgetUserResponse response;
+  const auto context = NewContext(options_);
+  const grpc::Status status = stub_->service->ForgetUser(context.get(), request, &response);
+  if (!status.ok()) {
+    return Explain(status, options_, *stub_->channel);
+  }
+  return response;
+}
+
 absl::StatusOr<v1::GetModelInfoResponse> RecommendClient::GetModelInfo() const {
   v1::GetModelInfoResponse response;
   const auto context = NewContext(options_);

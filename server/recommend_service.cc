@@ -3,6 +3,7 @@
 #include <chrono>
 #include <utility>
 
+#include "absl/time/clock.h"
 #include "base/guard.h"
 #include "base/status_macros.h"
 #include "server/policy.h"
@@ -10,6 +11,7 @@
 #include "server/recommender.h"
 #include "server/responses.h"
 #include "server/rpc_status.h"
+#include "server/session_requests.h"
 
 namespace nestrec {
 namespace {
@@ -64,11 +66,12 @@ struct Job {
 
 RecommendServiceImpl::RecommendServiceImpl(std::shared_ptr<const Snapshot> snapshot,
                                            RequestLimits limits, CallTracker* calls,
-                                           WorkerPool* workers, Clock clock)
+                                           WorkerPool* workers, SessionParts sessions, Clock clock)
     : snapshot_(std::move(snapshot)),
       limits_(limits),
       calls_(calls),
       workers_(workers),
+      sessions_(sessions),
       clock_(std::move(clock)) {}
 
 grpc::ServerUnaryReactor* RecommendServiceImpl::Recommend(grpc::CallbackServerContext* context,
@@ -91,10 +94,19 @@ absl::Status RecommendServiceImpl::Start(grpc::CallbackServerContext* context,
   NESTREC_ASSIGN_OR_RETURN(job->width,
                            ChooseWidth(job->query.width, snapshot_->tiers(), snapshot_->sizes()));
 
+  if (!job->query.user_id.empty() && sessions_.manager == nullptr) {
+    return NoSessionsError();
+  }
+
   const auto run = [this, job, response, reactor](Instant started) {
     const absl::Status status = Guard("recommending", [&]() -> absl::Status {
-      NESTREC_ASSIGN_OR_RETURN(const Recommendation recommendation,
-                               nestrec::Recommend(*job->snapshot, job->query, job->width, clock_));
+      if (!job->query.user_id.empty()) {
+        NESTREC_RETURN_IF_ERROR(
+            ReadSession(*sessions_.manager, job->snapshot->catalogue(), job->query));
+      }
+      NESTREC_ASSIGN_OR_RETURN(
+          const Recommendation recommendation,
+          nestrec::Recommend(*job->snapshot, job->query, job->width, clock_, sessions_.manager));
       FillResponse(*job->snapshot, job->query, job->width, recommendation,
                    Between(job->arrived, started), *response);
       *response->mutable_served()->mutable_timings()->mutable_total() =
@@ -104,11 +116,72 @@ absl::Status RecommendServiceImpl::Start(grpc::CallbackServerContext* context,
     reactor->Finish(ToGrpcStatus(status));
   };
   // `context` and `response` live until the call is finished, which is what run and drop do.
-  return workers_->Submit(
-      {.deadline = SteadyDeadline(*context, job->arrived),
+  const WorkerPool::Task task = {
+      .deadline = SteadyDeadline(*context, job->arrived),
+      .cancelled = [context] { return context->IsCancelled(); },
+      .run = run,
+      .drop = [reactor](const absl::Status& why) { reactor->Finish(ToGrpcStatus(why)); }};
+  if (job->query.user_id.empty() || !sessions_.manager->log().remote()) {
+    return workers_->Submit(task);
+  }
+  // The model's threads do not wait for a network.
+  WorkerPool::Task read = task;
+  read.run = [this, job, task, reactor](Instant /*started*/) {
+    const absl::Status status = Guard("reading a session", [&]() -> absl::Status {
+      NESTREC_RETURN_IF_ERROR(
+          ReadSession(*sessions_.manager, job->snapshot->catalogue(), job->query));
+      return workers_->Submit(task);
+    });
+    if (!status.ok()) {
+      reactor->Finish(ToGrpcStatus(status));
+    }
+  };
+  return sessions_.workers->Submit(std::move(read));
+}
+
+absl::Status RecommendServiceImpl::StartSessionWork(grpc::CallbackServerContext* context,
+                                                    grpc::ServerUnaryReactor* reactor,
+                                                    std::function<absl::Status()> work) {
+  return sessions_.workers->Submit(
+      {.deadline = SteadyDeadline(*context, clock_()),
        .cancelled = [context] { return context->IsCancelled(); },
-       .run = run,
+       .run =
+           [work = std::move(work), reactor](Instant /*started*/) {
+             reactor->Finish(ToGrpcStatus(Guard("keeping a session", work)));
+           },
        .drop = [reactor](const absl::Status& why) { reactor->Finish(ToGrpcStatus(why)); }});
+}
+
+grpc::ServerUnaryReactor* RecommendServiceImpl::RecordEvents(grpc::CallbackServerContext* context,
+                                                             const v1::RecordEventsRequest* request,
+                                                             v1::RecordEventsResponse* response) {
+  return BeginCall(
+      calls_, /*finish_ok=*/false, [&](grpc::ServerUnaryReactor* reactor) -> absl::Status {
+        if (sessions_.manager == nullptr) {
+          return NoSessionsError();
+        }
+        NESTREC_ASSIGN_OR_RETURN(
+            RecordQuery query,
+            ValidateRecordEvents(*request, limits_, snapshot_->catalogue(), absl::Now()));
+        return StartSessionWork(context, reactor, [this, query = std::move(query), response] {
+          return nestrec::RecordEvents(*sessions_.manager, query, *response);
+        });
+      });
+}
+
+grpc::ServerUnaryReactor* RecommendServiceImpl::ForgetUser(grpc::CallbackServerContext* context,
+                                                           const v1::ForgetUserRequest* request,
+                                                           v1::ForgetUserResponse* response) {
+  return BeginCall(
+      calls_, /*finish_ok=*/false, [&](grpc::ServerUnaryReactor* reactor) -> absl::Status {
+        if (sessions_.manager == nullptr) {
+          return NoSessionsError();
+        }
+        NESTREC_RETURN_IF_ERROR(ValidateForgetUser(*request, limits_));
+        return StartSessionWork(context, reactor, [this, user = request->user_id(), response] {
+          return nestrec::ForgetUser(*sessions_.manager, user, *response);
+        });
+      });
 }
 
 grpc::ServerUnaryReactor* RecommendServiceImpl::GetModelInfo(

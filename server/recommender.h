@@ -11,6 +11,7 @@
 #include "index/item_index.h"
 #include "server/clock.h"
 #include "server/policy.h"
+#include "server/session/session_manager.h"
 #include "server/snapshot.h"
 #include "server/validate.h"
 
@@ -22,9 +23,10 @@ struct Recommendation {
   absl::Duration search;
 };
 
-// `query` was validated against this snapshot's catalogue, `width` chosen for its sizes. Errors are
-// ours: kInternal, kResourceExhausted.
+// `query` was validated against this snapshot's catalogue, `width` chosen for its sizes. `sessions`
+// may be null for a query without a session. Errors are ours: kInternal, kResourceExhausted.
 absl::StatusOr<Recommendation> Recommend(const Snapshot& snapshot, const RecommendQuery& query,
-                                         const WidthDecision& width, const Clock& clock);
+                                         const WidthDecision& width, const Clock& clock,
+                                         SessionManager* sessions);
 
 }  // namespace nestrec

@@ -74,6 +74,7 @@ void FillResponse(const Snapshot& snapshot, const RecommendQuery& query, const W
   served.set_why(ToProto(width.why));
   served.set_exact(recommendation.result.exact);
   served.set_model_version(snapshot.version());
+  served.set_session_event_count(query.session.has_value() ? query.session->end : 0);
   v1::StageTimings& timings = *served.mutable_timings();
   *timings.mutable_queue() = nestrec::ToProto(queued);
   *timings.mutable_encode() = nestrec::ToProto(recommendation.encode);

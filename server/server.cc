@@ -27,7 +27,10 @@ class Server::Impl {
         workers_({.threads = options_.threads,
                   .queue_capacity = static_cast<size_t>(options_.queue_capacity),
                   .clock = options_.clock}),
-        service_(std::move(snapshot), options_.limits, &calls_, &workers_, options_.clock) {}
+        session_workers_(options_.sessions == nullptr ? nullptr : MakeSessionWorkers(options_)),
+        service_(std::move(snapshot), options_.limits, &calls_, &workers_,
+                 {.manager = options_.sessions.get(), .workers = session_workers_.get()},
+                 options_.clock) {}
 
   absl::Status Start(ListenAddress address) {
     grpc::EnableDefaultHealthCheckService(true);
@@ -60,6 +63,10 @@ class Server::Impl {
         // Ends what is left: calls beyond the grace, watches of health, connections.
         server_->Shutdown(std::chrono::system_clock::now());
       }
+      // These hand work to the others.
+      if (session_workers_ != nullptr) {
+        session_workers_->Shutdown();
+      }
       workers_.Shutdown();
     });
   }
@@ -68,6 +75,13 @@ class Server::Impl {
   const std::string& address() const { return address_; }
 
  private:
+  static std::unique_ptr<WorkerPool> MakeSessionWorkers(const ServerOptions& options) {
+    return std::make_unique<WorkerPool>(
+        WorkerPool::Options{.threads = options.session_threads,
+                            .queue_capacity = static_cast<size_t>(options.queue_capacity),
+                            .clock = options.clock});
+  }
+
   void SetHealth(bool serving) {
     grpc::HealthCheckServiceInterface* health = server_->GetHealthCheckService();
     health->SetServingStatus(v1::RecommendService::service_full_name(), serving);
@@ -77,6 +91,7 @@ class Server::Impl {
   const ServerOptions options_;
   CallTracker calls_;
   WorkerPool workers_;
+  const std::unique_ptr<WorkerPool> session_workers_;
   RecommendServiceImpl service_;
   std::unique_ptr<grpc::Server> server_;
   int port_ = 0;
@@ -86,10 +101,12 @@ class Server::Impl {
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(ServerOptions options,
                                                       std::shared_ptr<const Snapshot> snapshot) {
-  if (options.threads < 1 || options.queue_capacity < 1 || options.max_message_bytes < 1) {
+  if (options.threads < 1 || options.queue_capacity < 1 || options.max_message_bytes < 1 ||
+      options.session_threads < 1) {
     return absl::InvalidArgumentError(
-        absl::StrCat("threads (", options.threads, "), queue capacity (", options.queue_capacity,
-                     ") and message size (", options.max_message_bytes, ") must be at least 1"));
+        absl::StrCat("threads (", options.threads, "), session threads (", options.session_threads,
+                     "), queue capacity (", options.queue_capacity, ") and message size (",
+                     options.max_message_bytes, ") must be at least 1"));
   }
   NESTREC_ASSIGN_OR_RETURN(const ListenAddress address, ListenAddress::Parse(options.listen));
   NESTREC_RETURN_IF_ERROR(CheckCanListen(address));

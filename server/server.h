@@ -5,7 +5,8 @@
 //   server->address();                      // "127.0.0.1:43121"
 //   server->Shutdown(absl::Seconds(10));    // NOT_SERVING, then drain
 //
-// Threads: gRPC's own take calls in and send answers out; `threads` workers run the model.
+// Threads: gRPC's own take calls in and send answers out; `threads` workers run the model;
+// `session_threads` wait for the log of sessions, where there is one.
 //
 // Thread safety: all methods may be called from any thread.
 #pragma once
@@ -16,6 +17,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "server/clock.h"
+#include "server/session/session_manager.h"
 #include "server/snapshot.h"
 #include "server/validate.h"
 
@@ -29,6 +31,8 @@ struct ServerOptions {
   // transport's.
   int max_message_bytes = 16 << 20;
   RequestLimits limits;
+  std::shared_ptr<SessionManager> sessions;  // null: the server keeps none
+  int session_threads = 8;                   // that wait for the session log
   Clock clock = SteadyClock();
 };
 

@@ -7,6 +7,7 @@
 #include <thread>
 #include <vector>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "base/status_macros.h"
@@ -47,7 +48,38 @@ absl::StatusOr<std::shared_ptr<const Snapshot>> Snapshot::Load(const Options& op
   NESTREC_ASSIGN_OR_RETURN(snapshot->encoder_, Encoder::Create(checkpoint->view(), checkpoint));
   snapshot->ReadQuality();
   NESTREC_RETURN_IF_ERROR(snapshot->BuildIndexes(options, log));
+  if (options.sessions) {
+    NESTREC_RETURN_IF_ERROR(snapshot->MakeStepper(log));
+  }
   return snapshot;
+}
+
+absl::Status Snapshot::MakeStepper(const Log& log) {
+  absl::StatusOr<std::unique_ptr<const Stepper>> stepper = Stepper::Create(encoder_.get());
+  if (absl::IsFailedPrecondition(stepper.status())) {
+    log.Info("session_steps", {{"from", "the whole history"}, {"why", stepper.status().message()}});
+    return absl::OkStatus();
+  }
+  NESTREC_RETURN_IF_ERROR(stepper.status());
+  stepper_ = *std::move(stepper);
+  int runs_on = 0;
+  for (int levels = 1; levels <= sizes().levels(); ++levels) {
+    runs_on = stepper_->runs_on(levels) ? sizes().end(levels - 1) : runs_on;
+  }
+  // Beyond max_len events, wider answers compute the window again.
+  log.Info("session_steps", {{"from", "the last event"}, {"beyond_max_len_up_to_dim", runs_on}});
+  return absl::OkStatus();
+}
+
+SessionModel Snapshot::session_model() const {
+  uint64_t number = 0;
+  for (const char digit : version()) {  // 16 hex digits
+    number =
+        number << 4 | static_cast<uint64_t>(absl::ascii_isdigit(static_cast<unsigned char>(digit))
+                                                ? digit - '0'
+                                                : digit - 'a' + 10);
+  }
+  return {.encoder = encoder_.get(), .stepper = stepper_.get(), .version = number};
 }
 
 absl::Status Snapshot::BuildIndexes(const Options& options, const Log& log) {

@@ -18,6 +18,7 @@
 #include "model/checkpoint.h"
 #include "model/encoder.h"
 #include "server/log.h"
+#include "server/session/session_manager.h"
 #include "server/tiers.h"
 
 namespace nestrec {
@@ -29,6 +30,8 @@ class Snapshot {
     int max_dim = 0;   // load only the levels up to this size; 0: all
     TierSettings tiers;
     int threads = 1;  // that build indexes
+    // Makes the recurrent step ready, where the model has one.
+    bool sessions = false;
   };
 
   // Opens and verifies the checkpoint, and builds a "Flat" index for every size and the tiers' own
@@ -42,6 +45,8 @@ class Snapshot {
   const Catalogue& catalogue() const { return *checkpoint_->catalogue(); }
   const std::string& version() const { return checkpoint_->info().version; }
   const Encoder& encoder() const { return *encoder_; }
+  // The model as sessions need it.
+  SessionModel session_model() const;
   const TierTable& tiers() const { return tiers_; }
   // [sizes]: Recall@10 as a share of the model's widest size's, of the metrics that the checkpoint
   // holds (test, else validation); empty where it holds none.
@@ -58,12 +63,14 @@ class Snapshot {
   Snapshot(std::shared_ptr<const Checkpoint> checkpoint, TierTable tiers)
       : checkpoint_(std::move(checkpoint)), tiers_(std::move(tiers)) {}
   absl::Status BuildIndexes(const Options& options, const Log& log);
+  absl::Status MakeStepper(const Log& log);
   void ReadQuality();
 
   std::shared_ptr<const Checkpoint> checkpoint_;
   TierTable tiers_;
   std::vector<double> quality_;
   std::unique_ptr<const Encoder> encoder_;
+  std::unique_ptr<const Stepper> stepper_;  // null: none
   std::map<IndexKey, std::unique_ptr<const ItemIndex>> indexes_;
 };
 

@@ -68,6 +68,11 @@ std::vector<FieldViolation> FindViolations(const v1::RecommendRequest& request,
   if (request.has_k() && (request.k() < 1 || request.k() > limits.max_k)) {
     violations.push_back({"k", absl::StrCat(request.k(), " is not in 1 to ", limits.max_k)});
   }
+  if (request.user_id().size() > limits.max_user_id_bytes) {
+    violations.push_back(
+        {"user_id", absl::StrCat("has ", request.user_id().size(), " bytes; at most ",
+                                 limits.max_user_id_bytes, " are allowed")});
+  }
   if (request.width_case() == v1::RecommendRequest::kTier &&
       request.tier().size() > limits.max_tier_bytes) {
     violations.push_back({"tier", absl::StrCat("has ", request.tier().size(), " bytes; at most ",
@@ -93,6 +98,8 @@ absl::StatusOr<RecommendQuery> ValidateRecommend(const v1::RecommendRequest& req
     return BadRequest(violations);
   }
   RecommendQuery query;
+  query.user_id = request.user_id();
+  query.include_seen = request.include_seen();
   query.history = Resolve(request.history_item_ids(), catalogue, query.unknown_history);
   query.excluded = Resolve(request.exclude_item_ids(), catalogue, query.unknown_excluded);
   if (!request.include_seen()) {

@@ -12,6 +12,7 @@
 #include "model/catalogue.h"
 #include "nestrec/v1/recommend.pb.h"
 #include "server/policy.h"
+#include "server/session/session_manager.h"
 
 namespace nestrec {
 
@@ -24,6 +25,9 @@ struct RequestLimits {
   int max_fields = 16;
   size_t max_field_bytes = 64;
   size_t max_tier_bytes = 64;
+  size_t max_user_id_bytes = 256;
+  int max_events = 1000;  // of one RecordEvents
+  size_t max_event_id_bytes = 128;
 };
 
 // Ids that the catalogue does not have.
@@ -35,7 +39,10 @@ struct UnknownIds {
 };
 
 struct RecommendQuery {
-  std::vector<int32_t> history;   // item numbers, oldest first, unknown ones left out
+  std::string user_id;                    // empty: none
+  std::optional<SessionHistory> session;  // of the user, once it was read
+  std::vector<int32_t> history;           // item numbers, oldest first, unknown ones left out
+  bool include_seen = false;
   std::vector<int32_t> excluded;  // what must not come back; may repeat
   int64_t k = 0;
   WidthRequest width;

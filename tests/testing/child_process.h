@@ -37,6 +37,7 @@ class ChildProcess {
   absl::StatusOr<std::string> WaitForOutput(absl::string_view text,
                                             absl::Duration timeout = absl::Seconds(60));
   void Signal(int signal);
+  pid_t pid() const { return pid_; }
   // The exit code, or 128 + the signal that ended it. kDeadlineExceeded with what it wrote.
   absl::StatusOr<int> WaitForExit(absl::Duration timeout = absl::Seconds(60));
   // What it wrote, as far as it was waited for.
