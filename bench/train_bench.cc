@@ -3,6 +3,7 @@
 //
 //   train_bench [--dim 1024] [--batch 32] [--items 12101] [--features 2048] [--steps 5] [--json]
 //   train_bench --only nestrec --items 1000000 --features 256 --dim 256   nestrec's step alone
+//   train_bench --only nestrec --mixer gru   of another mixer, with --dropout in attention too
 //
 // Loss and every gradient of the two are compared first. Each variant then runs in a process of its
 // own, one after the other in every round, so that peak memory is its own and noise falls on both;
@@ -45,6 +46,8 @@ struct Flags {
   int steps = 5;
   int plain_steps = 1;
   int threads = 0;
+  std::string mixer = "lru";
+  double dropout = 0;
   std::string only;
   bool json = false;
 };
@@ -82,6 +85,8 @@ struct Problem {
              .blocks = flags.blocks,
              .max_len = flags.max_len,
              .feature_width = flags.features,
+             .architecture = {.mixer = *ParseMixer(flags.mixer)},
+             .dropout = flags.dropout,
              .precision = flags.only == "bfloat16" ? Precision::kBfloat16 : Precision::kFloat32},
             Random(1, 0)),
         features(torch::randn({flags.items + 1, flags.features})) {
@@ -243,14 +248,26 @@ int Main(int argc, char** argv) {
   app.add_option("--steps", flags.steps, "Steps measured")->capture_default_str();
   app.add_option("--plain-steps", flags.plain_steps, "Plain steps measured")->capture_default_str();
   app.add_option("--threads", flags.threads, "0: all cores")->capture_default_str();
-  app.add_option("--only", flags.only,
-                 "One part: compare, plain, nestrec or bfloat16; prints JSON");
+  CLI::Option* mixer = app.add_option("--mixer", flags.mixer, "With --only: lru, gru or attention")
+                           ->check(CLI::IsMember({"lru", "gru", "attention"}))
+                           ->capture_default_str();
+  CLI::Option* dropout =
+      app.add_option("--dropout", flags.dropout, "With --only")->capture_default_str();
+  CLI::Option* only = app.add_option("--only", flags.only,
+                                     "One part: compare, plain, nestrec or bfloat16; prints JSON");
+  mixer->needs(only);  // the plain step is an LRU's, without dropout
+  dropout->needs(only);
   app.add_flag("--json", flags.json, "One object per row");
   CLI11_PARSE(app, argc, argv);
   at::set_num_threads(flags.threads > 0
                           ? flags.threads
                           : static_cast<int>(std::max(1u, std::thread::hardware_concurrency())));
   torch::manual_seed(3);
+  if ((flags.only == "compare" || flags.only == "plain") &&
+      (flags.mixer != "lru" || flags.dropout > 0)) {
+    std::fprintf(stderr, "error: the plain step is an LRU's, without dropout\n");
+    return 2;
+  }
   if (!flags.only.empty()) {
     const Json json =
         flags.only == "compare" ? CompareGradients(flags) : Measure(flags, flags.only == "plain");
