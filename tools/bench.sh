@@ -7,6 +7,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 echo "== train_bench"
 build/release/bench/train_bench "$@"
 
+echo "== session_bench --rounds 5"
+build/release/bench/session_bench --rounds 5 "$@"
+
 model="${NESTREC_BENCH_MODEL:-demo/shop-128.safetensors}"
 if [[ ! -f $model ]]; then
   echo "bench: $model is not there; run make demo first, or set NESTREC_BENCH_MODEL to a checkpoint" >&2
