@@ -323,13 +323,6 @@ void NestedCodes::SetBounds(const Measures& measures) {
   }
 }
 
-float NestedCodes::Score(std::span<const float> query, int64_t row) const {
-  float score = 0;
-  double sum = 0;
-  Scores(query, row, 1, &sum, &score);
-  return score;
-}
-
 void NestedCodes::Scores(std::span<const float> query, int64_t begin, int64_t count, double* sums,
                          float* scores) const {
   std::fill_n(sums, count, 0.0);
@@ -337,6 +330,18 @@ void NestedCodes::Scores(std::span<const float> query, int64_t begin, int64_t co
   for (int level = 0; level < sizes.levels(); ++level) {
     AddCanonicalDots(query.data() + sizes.begin(level), vectors_.row(level, begin + 1).data(),
                      sizes.width(level), count, sums);
+  }
+  for (int64_t i = 0; i < count; ++i) scores[i] = ScoreFromSum(sums[i]);
+}
+
+void NestedCodes::ScoresAt(std::span<const float> query, std::span<const int32_t> rows,
+                           double* sums, float* scores) const {
+  const int64_t count = static_cast<int64_t>(rows.size());
+  std::fill_n(sums, count, 0.0);
+  const NestedSizes& sizes = vectors_.sizes;
+  for (int level = 0; level < sizes.levels(); ++level) {
+    AddCanonicalDotsAt(query.data() + sizes.begin(level), vectors_.row(level, 1).data(),
+                       sizes.width(level), rows.data(), count, sums);
   }
   for (int64_t i = 0; i < count; ++i) scores[i] = ScoreFromSum(sums[i]);
 }

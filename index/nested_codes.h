@@ -80,12 +80,13 @@ class NestedCodes {
   // Bound rows, byte rows of nested_kernels.h: all groups' norms, all error4, all error8.
   CodeRows bounds() const { return {bounds_.data(), bound_bytes_}; }
 
-  // Canonical score of item row (0-based: item row + 1), by the processor's widest instructions.
-  // `query` is [dim].
-  float Score(std::span<const float> query, int64_t row) const;
-  // Of `count` items from `begin`; `sums` is working memory, [count].
+  // Canonical scores by the processor's widest instructions, of `count` items from `begin` and of
+  // the listed ones (0-based: row r is item r + 1). `query` is [dim]; `sums` is working memory,
+  // [count].
   void Scores(std::span<const float> query, int64_t begin, int64_t count, double* sums,
               float* scores) const;
+  void ScoresAt(std::span<const float> query, std::span<const int32_t> rows, double* sums,
+                float* scores) const;
 
   // What is held beside the vectors, and the vectors' columns themselves.
   int64_t bytes() const;

@@ -26,30 +26,47 @@ float WeightsUp(std::span<const double> values, std::span<int8_t> weights) {
   return scale;
 }
 
-}  // namespace
-
-NestedQuery::NestedQuery(const NestedCodes& codes, std::span<const float> query, float share)
-    : codes_(codes), query_(query), share_(share) {
+// The exponent that scales the largest value into [1/2, 1).
+int ExponentOf(std::span<const float> query) {
   float largest = 0;
   for (const float value : query) largest = std::max(largest, std::abs(value));
-  std::frexp(largest, &exponent_);
-  std::vector<double> z(query.size());
+  int exponent = 0;
+  std::frexp(largest, &exponent);
+  return exponent;
+}
+
+}  // namespace
+
+std::vector<double> NestedQuery::Weights(const NestedCodes& codes,
+                                         std::span<const std::span<const float>> queries) {
+  std::vector<double> z;
+  for (const auto query : queries) {
+    const int exponent = ExponentOf(query);
+    for (const float value : query) {
+      z.push_back(std::ldexp(static_cast<double>(value), -exponent));
+    }
+  }
+  std::vector<double> y(z.size());
+  codes.transform().DecodeTransposed(z, y);
+  return y;
+}
+
+NestedQuery::NestedQuery(const NestedCodes& codes, std::span<const float> query,
+                         std::span<const double> weights, float share)
+    : codes_(codes), query_(query), share_(share), exponent_(ExponentOf(query)) {
   double shift = 0;
   double square = 0;
   for (size_t c = 0; c < query.size(); ++c) {
-    z[c] = std::ldexp(static_cast<double>(query[c]), -exponent_);
-    shift += z[c] * codes.transform().mean[c];
-    square += z[c] * z[c];
+    const double z = std::ldexp(static_cast<double>(query[c]), -exponent_);
+    shift += z * codes.transform().mean[c];
+    square += z * z;
   }
   length_ = std::sqrt(square);
   start_ = static_cast<float>(shift);
-  std::vector<double> y(z.size());
-  codes.transform().DecodeTransposed(z, y);
   groups_.reserve(codes.groups().size());
   for (const NestedCodes::Group& group : codes.groups()) {
-    MakeGroup(group,
-              std::span<const double>(y).subspan(static_cast<size_t>(group.begin),
-                                                 static_cast<size_t>(group.end - group.begin)));
+    MakeGroup(group, weights.subspan(static_cast<size_t>(group.begin),
+                                     static_cast<size_t>(group.end - group.begin)));
   }
   MakeSteps();
   std::vector<Read> read(groups_.size(), Read::kNothing);
@@ -196,6 +213,18 @@ float NestedQuery::PruneBelow(float score) const {
   const float rounded =
       static_cast<float>(std::min(limit, static_cast<double>(std::numeric_limits<float>::max())));
   return std::nextafter(rounded, kLowest);
+}
+
+float NestedQuery::Reaches(float bound) const {
+  constexpr float kLowest = std::numeric_limits<float>::lowest();
+  if (!std::isfinite(bound))
+    return kLowest;  // NaN and minus infinity say nothing; no score is higher than a bound
+  const double exact = static_cast<double>(bound);
+  const double least = std::ldexp(exact - std::abs(exact) * 0x1p-20 - 0x1p-140, exponent_);
+  const double score = least - std::abs(least) * 0x1p-20 - 0x1p-140;
+  if (!(score > static_cast<double>(kLowest))) return kLowest;
+  constexpr double kHighest = std::numeric_limits<float>::max();
+  return std::nextafter(static_cast<float>(std::min(score, kHighest)), kLowest);
 }
 
 }  // namespace nestrec

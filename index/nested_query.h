@@ -39,6 +39,10 @@
 // of the canonical score and of the product, with underflow in either scale. So what is dropped has
 // a canonical score below t, strictly: ties stay.
 //
+// The same slack bounds <z, e> from below, by s (p - slack). Reaches(b) makes of such a bound b,
+// computed in float, a score that the item's canonical score reaches, with the same allowances. So
+// the k-th highest of any k items' Reaches is a score to beat before any item is scored.
+//
 // Thread safety: immutable once made.
 #pragma once
 
@@ -52,10 +56,15 @@ namespace nestrec {
 
 class NestedQuery {
  public:
-  // `query` is [codes.dim()], finite and not all zero. `share` in (0, 1]
+  // y of each query, [codes.dim()] one after the other: in one pass over G for all.
+  static std::vector<double> Weights(const NestedCodes& codes,
+                                     std::span<const std::span<const float>> queries);
+
+  // `query` is [codes.dim()], finite and not all zero, `weights` its y. `share` in (0, 1]
   // multiplies what (2) and (3) allow for errors and unread columns: below 1 the bounds are guesses
   // that hold for most items, since errors of many columns rarely all point one way.
-  NestedQuery(const NestedCodes& codes, std::span<const float> query, float share);
+  NestedQuery(const NestedCodes& codes, std::span<const float> query,
+              std::span<const double> weights, float share);
 
   int groups() const { return static_cast<int>(groups_.size()); }
   std::span<const float> values() const { return query_; }
@@ -88,6 +97,7 @@ class NestedQuery {
   const Slack& slack(int steps) const { return slacks_[static_cast<size_t>(steps)]; }
 
   float PruneBelow(float score) const;
+  float Reaches(float bound) const;
 
  private:
   struct Group {

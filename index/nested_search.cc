@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <functional>
 #include <limits>
 #include <optional>
 
@@ -46,7 +47,8 @@ class Funnel {
         best_(request.options.k, request.options.min_score) {}
 
   // Step 1. After it, reads_all_items() says whether ScanBlock is to be called for all blocks.
-  void Plan();
+  // `weights` is the query in the codes' coordinates (NestedQuery).
+  void Plan(std::span<const double> weights);
   bool reads_all_items() const { return read_ > 0; }
   void ScanBlock(int64_t begin, int64_t count);
   // Steps 3 to 5, or scoring everything.
@@ -54,20 +56,19 @@ class Funnel {
 
  private:
   bool Allows(int64_t row) const { return filter_ == nullptr || filter_->Allows(row + 1); }
-  void Score(int64_t row) {
-    ++stats_.scored;
-    best_.Offer(static_cast<int32_t>(row + 1), codes_.Score(request_.query, row));
-  }
+  // A score that k items reach, and that min_score asks for.
+  float goal() const { return std::max(best_.threshold(), goal_); }
+  void Score(std::span<const int32_t> rows);
   void ScoreFew(std::span<const int32_t> items);
   void ScoreAll();
   void ReadSample(std::vector<std::vector<float>>& bounds, std::vector<float>& estimates);
-  void Choose(const std::vector<std::vector<float>>& bounds, const std::vector<float>& estimates);
-  void ScoreSeeds();
+  void Choose(std::vector<std::vector<float>>& bounds, std::vector<float>& estimates);
+  void SetGoal();
+  void RaiseGoal(int steps);
   std::vector<int32_t> SelectRows(float threshold) const;
   void Select();
   void ReadListed(const NestedQuery::Step& step);
   void DropListed(const NestedQuery::Slack& slack);
-  void ScoreBestListed();
   void ScoreListed();
   const NestedCodes::Group& group(const NestedQuery::Step& step) const {
     return codes_.groups()[static_cast<size_t>(step.group)];
@@ -88,8 +89,9 @@ class Funnel {
   NestedSearchStats& stats_;
   TopItems best_;
   std::optional<NestedQuery> query_;
-  int read_ = 0;                      // groups that are read for all items; 0: everything is scored
-  int last_ = 0;                      // groups that are read for those that are left
+  int read_ = 0;  // groups that are read for all items; 0: everything is scored
+  int last_ = 0;  // groups that are read for those that are left
+  float goal_ = -std::numeric_limits<float>::infinity();
   float seed_bound_ = 0;              // that a few times k items' bounds reach
   std::vector<int32_t> scored_;       // rows, ascending
   std::vector<int32_t> rows_;         // what is left, ascending
@@ -114,8 +116,22 @@ void Funnel::AddBounds(int steps, int64_t begin, int64_t count, float* slacks) c
   AddByteDots(codes_.bounds(), begin, count, slack.rows(), slacks);
 }
 
+void Funnel::Score(std::span<const int32_t> rows) {
+  constexpr size_t kAtOnce = 256;
+  double sums[kAtOnce];
+  float scores[kAtOnce];
+  for (size_t from = 0; from < rows.size(); from += kAtOnce) {
+    const auto some = rows.subspan(from, std::min(kAtOnce, rows.size() - from));
+    codes_.ScoresAt(request_.query, some, sums, scores);
+    for (size_t i = 0; i < some.size(); ++i) best_.Offer(some[i] + 1, scores[i]);
+  }
+  stats_.scored += static_cast<int64_t>(rows.size());
+}
+
 void Funnel::ScoreFew(std::span<const int32_t> items) {
-  for (const int32_t item : items) Score(item - 1);
+  std::vector<int32_t> rows;
+  for (const int32_t item : items) rows.push_back(item - 1);
+  Score(rows);
 }
 
 void Funnel::ScoreAll() {
@@ -153,14 +169,14 @@ void Funnel::ScoreAll() {
   stats_.bytes_read += codes_.vector_bytes();
 }
 
-void Funnel::Plan() {
+void Funnel::Plan(std::span<const double> weights) {
   const int64_t allowed = filter_ != nullptr ? filter_->allowed() : codes_.items();
   if (filter_ != nullptr && filter_->few().has_value()) return;
   const bool zero = std::all_of(request_.query.begin(), request_.query.end(),
                                 [](float value) { return value == 0; });
   // Where more than a few of the items are asked for, nothing can be dropped early.
   if (!options_.funnel || codes_.groups().empty() || zero || k_ > allowed / 8) return;
-  query_.emplace(codes_, request_.query, options_.share);
+  query_.emplace(codes_, request_.query, weights, options_.share);
   std::vector<std::vector<float>> bounds;
   std::vector<float> estimates;
   ReadSample(bounds, estimates);
@@ -193,7 +209,7 @@ void Funnel::ReadSample(std::vector<std::vector<float>>& bounds, std::vector<flo
 }
 
 // The value that `count` of them reach.
-float Reached(std::vector<float> values, int64_t count) {
+float Reached(std::vector<float>& values, int64_t count) {
   // NaN stands for what is always looked at: before all else.
   const auto above = [](float a, float b) { return std::isnan(a) ? !std::isnan(b) : a > b; };
   const int64_t at = std::clamp<int64_t>(count - 1, 0, static_cast<int64_t>(values.size()) - 1);
@@ -201,8 +217,7 @@ float Reached(std::vector<float> values, int64_t count) {
   return values[static_cast<size_t>(at)];
 }
 
-void Funnel::Choose(const std::vector<std::vector<float>>& bounds,
-                    const std::vector<float>& estimates) {
+void Funnel::Choose(std::vector<std::vector<float>>& bounds, std::vector<float>& estimates) {
   const int64_t sampled = static_cast<int64_t>(estimates.size());
   const double n_all = static_cast<double>(codes_.items());
   const double n = static_cast<double>(filter_ != nullptr ? filter_->allowed() : codes_.items());
@@ -290,22 +305,48 @@ std::vector<int32_t> Funnel::SelectRows(float threshold) const {
   return rows;
 }
 
-void Funnel::ScoreSeeds() {
+// Reads a few items to the end: the k-th of what they reach at least is a score to beat.
+void Funnel::SetGoal() {
   std::vector<int32_t> rows = SelectRows(std::max(seed_bound_, kLowest));
+  const auto estimate = [&](int32_t row) { return codes_.scales()[row] * scratch_.sums[row]; };
+  const auto higher = [&](int32_t a, int32_t b) { return estimate(a) > estimate(b); };
+  std::erase_if(rows, [&](int32_t row) { return std::isnan(estimate(row)); });
   const size_t wanted = static_cast<size_t>(2 * k_ + 32);
   if (rows.size() > wanted) {
-    const auto estimate = [&](int32_t row) { return codes_.scales()[row] * scratch_.sums[row]; };
     std::nth_element(rows.begin(), rows.begin() + static_cast<std::ptrdiff_t>(wanted), rows.end(),
-                     [&](int32_t a, int32_t b) { return estimate(a) > estimate(b); });
+                     higher);
     rows.resize(wanted);
-    std::sort(rows.begin(), rows.end());
   }
-  for (const int32_t row : rows) Score(row);
-  scored_ = std::move(rows);
+  if (static_cast<int64_t>(rows.size()) < k_) return;
+  rows_ = std::move(rows);
+  sums_.clear();
+  for (const int32_t row : rows_) sums_.push_back(scratch_.sums[row]);
+  const int steps = static_cast<int>(query_->steps().size());
+  for (int step = read_; step < steps; ++step) {
+    ReadListed(query_->steps()[static_cast<size_t>(step)]);
+  }
+  RaiseGoal(steps);
+}
+
+// The k-th highest of the lower bounds of what is listed, after so many steps.
+void Funnel::RaiseGoal(int steps) {
+  if (static_cast<int64_t>(rows_.size()) < k_) return;
+  const NestedQuery::Slack& slack = query_->slack(steps);
+  std::vector<float> slacks(rows_.size(), slack.constant);
+  AddByteDotsAt(codes_.bounds(), rows_.data(), static_cast<int64_t>(rows_.size()), slack.rows(),
+                slacks.data());
+  std::vector<float> lower;
+  for (size_t i = 0; i < rows_.size(); ++i) {
+    // A share of the slack is a guess, which must not shut out too many: here it counts in full.
+    const float bound = codes_.scales()[rows_[i]] * (sums_[i] - slacks[i] / options_.share);
+    lower.push_back(std::isnan(bound) ? kLowest : bound);
+  }
+  std::nth_element(lower.begin(), lower.begin() + (k_ - 1), lower.end(), std::greater<>());
+  goal_ = std::max(goal_, query_->Reaches(lower[static_cast<size_t>(k_ - 1)]));
 }
 
 void Funnel::Select() {
-  rows_ = SelectRows(query_->PruneBelow(best_.threshold()));
+  rows_ = SelectRows(query_->PruneBelow(goal()));
   sums_.resize(rows_.size());
   bounds_.resize(rows_.size());
   for (size_t i = 0; i < rows_.size(); ++i) {
@@ -341,46 +382,46 @@ void Funnel::DropListed(const NestedQuery::Slack& slack) {
   for (size_t i = 0; i < rows_.size(); ++i) scales[i] = codes_.scales()[rows_[i]];
   MultiplyBounds(scales.data(), sums_.data(), slacks.data(), count, bounds_.data());
   std::vector<int32_t> kept(rows_.size() + 64);
-  kept.resize(static_cast<size_t>(SelectNotBelow(
-      bounds_.data(), count, query_->PruneBelow(best_.threshold()), 0, kept.data())));
+  kept.resize(static_cast<size_t>(
+      SelectNotBelow(bounds_.data(), count, query_->PruneBelow(goal()), 0, kept.data())));
   KeepAt(rows_, kept);
   KeepAt(sums_, kept);
   KeepAt(bounds_, kept);
   stats_.bytes_read += codes_.bounds().row_bytes * count;
 }
 
-// The best by estimate: a higher k-th score drops more.
-void Funnel::ScoreBestListed() {
-  const size_t wanted = static_cast<size_t>(k_ + 16);
-  if (rows_.size() < 4 * wanted) return;
-  std::vector<int32_t> at(rows_.size());
-  for (size_t i = 0; i < at.size(); ++i) at[i] = static_cast<int32_t>(i);
-  const auto estimate = [&](int32_t i) { return codes_.scales()[rows_[i]] * sums_[i]; };
-  std::nth_element(at.begin(), at.begin() + static_cast<std::ptrdiff_t>(wanted), at.end(),
-                   [&](int32_t a, int32_t b) { return estimate(a) > estimate(b); });
-  std::vector<int32_t> scored;
-  for (size_t i = 0; i < wanted; ++i) {
-    const int32_t row = rows_[at[i]];
-    if (std::binary_search(scored_.begin(), scored_.end(), row)) continue;
-    Score(row);
-    scored.push_back(row);
-  }
-  scored_.insert(scored_.end(), scored.begin(), scored.end());
-  std::sort(scored_.begin(), scored_.end());
-}
-
 void Funnel::ScoreListed() {
-  std::vector<int32_t> order(rows_.size());
-  for (size_t i = 0; i < order.size(); ++i) order[i] = static_cast<int32_t>(i);
-  const auto rank = [&](int32_t i) {
-    return std::isnan(bounds_[i]) ? std::numeric_limits<float>::infinity() : bounds_[i];
+  struct Listed {
+    float bound;
+    int32_t row;
   };
-  std::sort(order.begin(), order.end(), [&](int32_t a, int32_t b) { return rank(a) > rank(b); });
-  const int64_t most = options_.most_scored > 0 ? std::max(options_.most_scored, k_)
-                                                : std::numeric_limits<int64_t>::max();
-  for (const int32_t i : order) {
-    if (rank(i) < query_->PruneBelow(best_.threshold()) || stats_.scored >= most) break;
-    if (!std::binary_search(scored_.begin(), scored_.end(), rows_[i])) Score(rows_[i]);
+  if (rows_.size() > static_cast<size_t>(k_ + k_ / 4)) RaiseGoal(last_);
+  std::vector<Listed> listed;
+  const float least = query_->PruneBelow(goal());
+  for (size_t i = 0; i < rows_.size(); ++i) {
+    const float bound =
+        std::isnan(bounds_[i]) ? std::numeric_limits<float>::infinity() : bounds_[i];
+    if (!(bound < least)) listed.push_back({bound, rows_[i]});
+  }
+  std::sort(listed.begin(), listed.end(),
+            [](const Listed& a, const Listed& b) { return a.bound > b.bound; });
+  if (options_.most_scored > 0) {
+    const int64_t most = std::max(options_.most_scored, k_);
+    listed.resize(std::min(listed.size(), static_cast<size_t>(most)));
+  }
+  // The first k at once, then a few at a time: each may end the search.
+  constexpr size_t kAtOnce = 16;
+  std::vector<int32_t> rows;
+  for (size_t from = 0; from < listed.size();) {
+    const size_t most = from == 0 ? std::max(static_cast<size_t>(k_), kAtOnce) : kAtOnce;
+    const float limit = query_->PruneBelow(goal());
+    rows.clear();
+    while (from < listed.size() && rows.size() < most && !(listed[from].bound < limit)) {
+      rows.push_back(listed[from].row);
+      ++from;
+    }
+    if (rows.empty()) break;
+    Score(rows);
   }
 }
 
@@ -397,11 +438,9 @@ SearchResult Funnel::Finish() {
       bytes += static_cast<double>(group(step).row_bytes);
     }
     stats_.bytes_read += static_cast<int64_t>(bytes) * codes_.items();
-    ScoreSeeds();
+    SetGoal();
     Select();
-    const int middle = (read_ + last_ + 1) / 2;
     for (int step = read_; step < last_; ++step) {
-      if (step == middle) ScoreBestListed();
       ReadListed(query_->steps()[static_cast<size_t>(step)]);
       DropListed(query_->slack(step + 1));
     }
@@ -443,15 +482,23 @@ std::vector<SearchResult> SearchCodes(std::span<const NestedCodesRequest> reques
     first.Guard([&] {
       const size_t from = begins[static_cast<size_t>(block)];
       const size_t end = begins[static_cast<size_t>(block) + 1];
+      const NestedCodes& codes = *requests[from].codes;
+      std::vector<double> weights;
+      if (options.funnel && !codes.groups().empty()) {
+        std::vector<std::span<const float>> queries;
+        for (size_t i = from; i < end; ++i) queries.push_back(requests[i].query);
+        weights = NestedQuery::Weights(codes, queries);
+      }
+      const size_t each = weights.size() / (end - from);
       std::vector<std::unique_ptr<Funnel>> funnels;
       bool scan = false;
       for (size_t i = from; i < end; ++i) {
         funnels.push_back(
             std::make_unique<Funnel>(requests[i], options, scratch.queries[i], stats[i]));
-        funnels.back()->Plan();
+        funnels.back()->Plan(std::span<const double>(weights).subspan((i - from) * each, each));
         scan = scan || funnels.back()->reads_all_items();
       }
-      const int64_t n = scan ? requests[from].codes->items() : 0;
+      const int64_t n = scan ? codes.items() : 0;
 #pragma omp parallel for schedule(static) if (n >= kItemsWorthThreads)
       for (int64_t begin = 0; begin < n; begin += kBlock) {
         for (const auto& funnel : funnels) {

@@ -8,7 +8,9 @@
 //      items, or whether scoring everything is cheaper.
 //   2. Those steps are read for all items, one block of items after the other for all queries of a
 //      batch, while the block's codes are in the cache.
-//   3. The items with the highest bounds are scored: the k-th best of them is a score to beat.
+//   3. Of the items with the highest estimates all codes are read: the k-th of their lower bounds
+//   is
+//      a score to beat.
 //   4. Items that cannot beat it are dropped; the next step is read for the rest, and so on.
 //   5. What is left is scored, highest bound first, until the next bound cannot beat the k-th best.
 //

@@ -167,7 +167,8 @@ void NestedTransform::DecodeTransposed(std::span<const double> z, std::span<doub
     return;
   }
   std::fill(y.begin(), y.end(), 0.0);
-  AddCombination(decode.data(), dim, dim, dim, z.data(), y.data());
+  AddCombinations(decode.data(), dim, dim, static_cast<int64_t>(z.size()) / dim, z.data(),
+                  y.data());
 }
 
 absl::StatusOr<NestedTransform> FitNestedTransform(int64_t dim, std::span<const double> directions,

@@ -37,7 +37,7 @@ struct NestedTransform {
 
   // Both are [n, dim] row-major; rows come centred.
   void Encode(std::span<const double> rows, std::span<double> out) const;
-  // y = G^T z, [dim] each.
+  // y = G^T z of every row; both are [n, dim] row-major.
   void DecodeTransposed(std::span<const double> z, std::span<double> y) const;
 };
 

@@ -32,9 +32,11 @@ double FinishDot(const float* query, const float* item, int64_t whole, int64_t w
 
 #if !HWY_HAVE_SCALABLE && HWY_HAVE_FLOAT64
 // kRows rows at once: one row alone would wait for each of its own additions.
-template <int64_t kRows>
-HWY_INLINE void AddCanonicalDotsOf(const float* HWY_RESTRICT query, const float* HWY_RESTRICT rows,
+template <int64_t kRows, class Row>
+HWY_INLINE void AddCanonicalDotsOf(const float* HWY_RESTRICT query, const Row& row_at,
                                    int64_t width, double* HWY_RESTRICT sums) {
+  const float* HWY_RESTRICT items[kRows];
+  for (int64_t row = 0; row < kRows; ++row) items[row] = row_at(row);
   const hn::CappedTag<double, 8> d;
   const hn::Rebind<float, decltype(d)> df;
   constexpr int64_t kLanes = static_cast<int64_t>(hn::MaxLanes(hn::CappedTag<double, 8>()));
@@ -49,8 +51,8 @@ HWY_INLINE void AddCanonicalDotsOf(const float* HWY_RESTRICT query, const float*
       const int64_t from = at + part * kLanes;
       const auto q = hn::PromoteTo(d, hn::LoadU(df, query + from));
       for (int64_t row = 0; row < kRows; ++row) {
-        sum[row][part] = hn::MulAdd(q, hn::PromoteTo(d, hn::LoadU(df, rows + row * width + from)),
-                                    sum[row][part]);
+        sum[row][part] =
+            hn::MulAdd(q, hn::PromoteTo(d, hn::LoadU(df, items[row] + from)), sum[row][part]);
       }
     }
   }
@@ -59,60 +61,86 @@ HWY_INLINE void AddCanonicalDotsOf(const float* HWY_RESTRICT query, const float*
     for (int64_t part = 0; part < kParts; ++part) {
       hn::StoreU(sum[row][part], d, lane + part * kLanes);
     }
-    sums[row] += FinishDot(query, rows + row * width, whole, width, lane);
+    sums[row] += FinishDot(query, items[row], whole, width, lane);
   }
 }
 #endif
 
-void AddCanonicalDotsImpl(const float* HWY_RESTRICT query, const float* HWY_RESTRICT rows,
-                          int64_t width, int64_t count, double* HWY_RESTRICT sums) {
+// `row_at(i)` is the address of the i-th row.
+template <class Row>
+HWY_INLINE void AddAllCanonicalDots(const float* HWY_RESTRICT query, const Row& row_at,
+                                    int64_t width, int64_t count, double* HWY_RESTRICT sums) {
   int64_t row = 0;
 #if !HWY_HAVE_SCALABLE && HWY_HAVE_FLOAT64
   constexpr int64_t kRows = HWY_MAX_BYTES >= 64 ? 8 : 4;
+  const auto from = [&](int64_t i) { return row_at(row + i); };
   for (; row + kRows <= count; row += kRows) {
-    AddCanonicalDotsOf<kRows>(query, rows + row * width, width, sums + row);
+    AddCanonicalDotsOf<kRows>(query, from, width, sums + row);
   }
-  for (; row < count; ++row) {
-    AddCanonicalDotsOf<1>(query, rows + row * width, width, sums + row);
-  }
+  for (; row < count; ++row) AddCanonicalDotsOf<1>(query, from, width, sums + row);
 #endif
   for (; row < count; ++row) {
     double lane[8] = {};
-    sums[row] += FinishDot(query, rows + row * width, 0, width, lane);
+    sums[row] += FinishDot(query, row_at(row), 0, width, lane);
   }
 }
 
-void AddCombinationImpl(const float* HWY_RESTRICT matrix, int64_t stride, int64_t rows,
-                        int64_t columns, const double* HWY_RESTRICT factors,
-                        double* HWY_RESTRICT out) {
-#if HWY_HAVE_FLOAT64
+void AddCanonicalDotsImpl(const float* HWY_RESTRICT query, const float* HWY_RESTRICT rows,
+                          int64_t width, int64_t count, double* HWY_RESTRICT sums) {
+  AddAllCanonicalDots(
+      query, [=](int64_t i) { return rows + i * width; }, width, count, sums);
+}
+
+void AddCanonicalDotsAtImpl(const float* HWY_RESTRICT query, const float* HWY_RESTRICT rows,
+                            int64_t width, const int32_t* HWY_RESTRICT listed, int64_t count,
+                            double* HWY_RESTRICT sums) {
+  AddAllCanonicalDots(
+      query, [=](int64_t i) { return rows + listed[i] * width; }, width, count, sums);
+}
+
+// kRows rows of the matrix, all columns, for all rows of factors (which are `stride` apart).
+template <int64_t kRows>
+void AddCombinationsOf(const float* HWY_RESTRICT matrix, int64_t columns, int64_t count,
+                       const double* HWY_RESTRICT factors, int64_t stride,
+                       double* HWY_RESTRICT out) {
+  int64_t c = 0;
+#if !HWY_HAVE_SCALABLE && HWY_HAVE_FLOAT64
   const hn::ScalableTag<double> d;
   const hn::Rebind<float, decltype(d)> df;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-#else
-  const int64_t lanes = columns + 1;
-#endif
-  constexpr int64_t kRows = 8;  // so that `out` is read and written once for eight rows
-  int64_t row = 0;
-  for (; row + kRows <= rows; row += kRows) {
-    const float* HWY_RESTRICT at = matrix + row * stride;
-    int64_t c = 0;
-#if HWY_HAVE_FLOAT64
-    for (; c + lanes <= columns; c += lanes) {
-      auto sum = hn::LoadU(d, out + c);
-      for (int64_t r = 0; r < kRows; ++r) {
-        sum = hn::MulAdd(hn::PromoteTo(d, hn::LoadU(df, at + r * stride + c)),
-                         hn::Set(d, factors[row + r]), sum);
-      }
-      hn::StoreU(sum, d, out + c);
+  for (; c + lanes <= columns; c += lanes) {
+    hn::Vec<decltype(d)> value[kRows];
+    for (int64_t r = 0; r < kRows; ++r) {
+      value[r] = hn::PromoteTo(d, hn::LoadU(df, matrix + r * columns + c));
     }
-#endif
-    for (; c < columns; ++c) {
-      for (int64_t r = 0; r < kRows; ++r) out[c] += at[r * stride + c] * factors[row + r];
+    for (int64_t q = 0; q < count; ++q) {
+      auto sum = hn::LoadU(d, out + q * columns + c);
+      for (int64_t r = 0; r < kRows; ++r) {
+        sum = hn::MulAdd(value[r], hn::Set(d, factors[q * stride + r]), sum);
+      }
+      hn::StoreU(sum, d, out + q * columns + c);
     }
   }
-  for (; row < rows; ++row) {
-    for (int64_t c = 0; c < columns; ++c) out[c] += matrix[row * stride + c] * factors[row];
+#endif
+  for (; c < columns; ++c) {
+    for (int64_t q = 0; q < count; ++q) {
+      for (int64_t r = 0; r < kRows; ++r) {
+        out[q * columns + c] +=
+            static_cast<double>(matrix[r * columns + c]) * factors[q * stride + r];
+      }
+    }
+  }
+}
+
+void AddCombinationsImpl(const float* HWY_RESTRICT matrix, int64_t rows, int64_t columns,
+                         int64_t count, const double* HWY_RESTRICT factors,
+                         double* HWY_RESTRICT out) {
+  int64_t r = 0;
+  for (; r + 8 <= rows; r += 8) {
+    AddCombinationsOf<8>(matrix + r * columns, columns, count, factors + r, rows, out);
+  }
+  for (; r < rows; ++r) {
+    AddCombinationsOf<1>(matrix + r * columns, columns, count, factors + r, rows, out);
   }
 }
 
@@ -179,16 +207,21 @@ HWY_AFTER_NAMESPACE();
 namespace nestrec {
 
 HWY_EXPORT(AddCanonicalDotsImpl);
-HWY_EXPORT(AddCombinationImpl);
+HWY_EXPORT(AddCanonicalDotsAtImpl);
+HWY_EXPORT(AddCombinationsImpl);
 HWY_EXPORT(EncodeGroupImpl);
 
 void AddCanonicalDots(const float* query, const float* rows, int64_t width, int64_t count,
                       double* sums) {
   HWY_DYNAMIC_DISPATCH(AddCanonicalDotsImpl)(query, rows, width, count, sums);
 }
-void AddCombination(const float* matrix, int64_t stride, int64_t rows, int64_t columns,
-                    const double* factors, double* out) {
-  HWY_DYNAMIC_DISPATCH(AddCombinationImpl)(matrix, stride, rows, columns, factors, out);
+void AddCanonicalDotsAt(const float* query, const float* rows, int64_t width, const int32_t* listed,
+                        int64_t count, double* sums) {
+  HWY_DYNAMIC_DISPATCH(AddCanonicalDotsAtImpl)(query, rows, width, listed, count, sums);
+}
+void AddCombinations(const float* matrix, int64_t rows, int64_t columns, int64_t count,
+                     const double* factors, double* out) {
+  HWY_DYNAMIC_DISPATCH(AddCombinationsImpl)(matrix, rows, columns, count, factors, out);
 }
 EncodedGroup EncodeGroup(const float* coordinates, const float* inverse, const float* steps,
                          int64_t width, int64_t row_bytes, uint8_t* high, uint8_t* low) {

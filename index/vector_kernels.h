@@ -13,9 +13,14 @@ namespace nestrec {
 void AddCanonicalDots(const float* query, const float* rows, int64_t width, int64_t count,
                       double* sums);
 
-// out[c] += sum over r of matrix[r * stride + c] * factors[r], c < columns, in double.
-void AddCombination(const float* matrix, int64_t stride, int64_t rows, int64_t columns,
-                    const double* factors, double* out);
+// The same of the listed rows.
+void AddCanonicalDotsAt(const float* query, const float* rows, int64_t width, const int32_t* listed,
+                        int64_t count, double* sums);
+
+// out[q * columns + c] += sum over r of factors[q * rows + r] * matrix[r * columns + c], in double,
+// for `count` rows of factors.
+void AddCombinations(const float* matrix, int64_t rows, int64_t columns, int64_t count,
+                     const double* factors, double* out);
 
 // One group of one item's coordinates in 4 bits and 4 more: value c is coordinate[c] * inverse[c],
 // codes are of step 1/16 and centred, u = clamp(floor(16 * value + 128), 0, 255).

@@ -123,6 +123,13 @@ TEST_P(NestedKernels, CanonicalDotsEqualTheScoresOwnDotBitForBit) {
     const std::vector<float> rows = GaussianVector(width * kRows, random);
     std::vector<double> sums(kRows, 0.5);
     AddCanonicalDots(query.data(), rows.data(), static_cast<int64_t>(width), kRows, sums.data());
+    const std::vector<int32_t> listed = {20, 3, 3, 7, 0, 1, 2, 19, 18, 5};
+    std::vector<double> listed_sums(listed.size(), 0.5);
+    AddCanonicalDotsAt(query.data(), rows.data(), static_cast<int64_t>(width), listed.data(),
+                       static_cast<int64_t>(listed.size()), listed_sums.data());
+    for (size_t i = 0; i < listed.size(); ++i) {
+      EXPECT_EQ(listed_sums[i], sums[static_cast<size_t>(listed[i])]);
+    }
     for (size_t row = 0; row < kRows; ++row) {
       EXPECT_EQ(sums[row], 0.5 + Dot(query, std::span(rows).subspan(row * width, width)));
     }
@@ -157,22 +164,26 @@ TEST_P(NestedKernels, HighestIsTheLargestAndInfinityForNaN) {
   EXPECT_EQ(Highest(values.data(), 0), -std::numeric_limits<float>::infinity());
 }
 
-TEST_P(NestedKernels, CombinationAddsRowsTimesFactors) {
+TEST_P(NestedKernels, CombinationsAddRowsTimesFactors) {
   Random random(5);
-  for (const int64_t rows : {1, 7, 8, 19}) {
-    constexpr int64_t kColumns = 21;
-    constexpr int64_t kStride = 24;
-    const std::vector<float> matrix = GaussianVector(static_cast<size_t>(rows * kStride), random);
-    std::vector<double> factors(static_cast<size_t>(rows));
-    for (double& factor : factors) factor = random.Normal();
-    std::vector<double> out(kColumns, 1.0);
-    AddCombination(matrix.data(), kStride, rows, kColumns, factors.data(), out.data());
-    for (int64_t c = 0; c < kColumns; ++c) {
-      double expected = 1.0;
-      for (int64_t r = 0; r < rows; ++r) {
-        expected += static_cast<double>(matrix[r * kStride + c]) * factors[r];
+  for (const int64_t columns : {1, 16, 32, 45}) {
+    for (const int64_t count : {0, 1, 2, 3, 8, 11}) {
+      constexpr int64_t kRows = 19;
+      const std::vector<float> matrix =
+          GaussianVector(static_cast<size_t>(kRows * columns), random);
+      std::vector<double> factors(static_cast<size_t>(count * kRows));
+      for (double& factor : factors) factor = random.Normal();
+      std::vector<double> out(static_cast<size_t>(count * columns), 1.0);
+      AddCombinations(matrix.data(), kRows, columns, count, factors.data(), out.data());
+      for (int64_t q = 0; q < count; ++q) {
+        for (int64_t c = 0; c < columns; ++c) {
+          double expected = 1.0;
+          for (int64_t r = 0; r < kRows; ++r) {
+            expected += static_cast<double>(matrix[r * columns + c]) * factors[q * kRows + r];
+          }
+          EXPECT_NEAR(out[q * columns + c], expected, 1e-12);
+        }
       }
-      EXPECT_NEAR(out[c], expected, 1e-12);
     }
   }
 }
