@@ -10,6 +10,7 @@
 #include "base/guard.h"
 #include "base/status_macros.h"
 #include "model/encoder_mixer.h"
+#include "model/float_arena.h"
 #include "model/level_matrix.h"
 
 namespace nestrec {
@@ -42,8 +43,14 @@ float Silu(float x) { return x / (1.0f + std::exp(-x)); }
 class Encoder::Run {
  public:
   // REQUIRES: rows that are checked, at least one.
-  Run(const Encoder& encoder, std::span<EncodeRow> rows)
-      : encoder_(encoder), rows_(rows), order_(rows.size()) {
+  Run(const Encoder& encoder, std::span<EncodeRow> rows, FloatArena& arena)
+      : encoder_(encoder),
+        rows_(rows),
+        order_(rows.size()),
+        input_(arena),
+        outputs_{Scratch(arena), Scratch(arena)},
+        gate_(arena),
+        norm_(arena) {
     std::iota(order_.begin(), order_.end(), size_t{0});
     std::stable_sort(order_.begin(), order_.end(), [&](size_t a, size_t b) {
       return std::pair(rows[a].levels, rows[a].most()) > std::pair(rows[b].levels, rows[b].most());
@@ -60,37 +67,39 @@ class Encoder::Run {
       packed_.begins.push_back(static_cast<int64_t>(packed_.tokens.size()));
     }
     packed_.active = static_cast<int64_t>(rows.size());
-    dim_ = encoder.view_.sizes.end(levels - 1);
-    input_ = Room(packed_.positions());
+    const NestedSizes& sizes = encoder.view_.sizes;
+    const int64_t level_floats = MostLevelFloats(levels);
     const size_t blocks = encoder.view_.blocks.size();
     for (size_t b = 0; b < blocks; ++b) {
       const LevelMixer::Context context = {.view = &encoder.view_,
                                            .block = b,
                                            .lru = &encoder.lru_[b],
                                            .histories = &packed_,
-                                           .dim = dim_,
+                                           .levels = levels,
+                                           .level_floats = level_floats,
+                                           .arena = &arena,
                                            .last_only = b + 1 == blocks};
       const LevelMatrix::Layout layout =
           context.last_only ? LevelMatrix::Layout::kFewRows : LevelMatrix::Layout::kManyRows;
       blocks_.push_back({.mixer = LevelMixer::Create(context),
                          .last_only = context.last_only,
-                         .norm1 = {packed_.positions(), dim_, LevelMatrix::Layout::kManyRows},
-                         .middle = Room(context.rows()),
-                         .norm2 = {context.rows(), dim_, layout},
-                         .gated = {context.rows(), dim_, layout},
-                         .output = Room(context.rows())});
+                         .norm1 = {packed_.positions(), level_floats, sizes, levels,
+                                   LevelMatrix::Layout::kManyRows, arena},
+                         .norm2 = {context.rows(), level_floats, sizes, levels, layout, arena},
+                         .gated = {context.rows(), level_floats, sizes, levels, layout, arena}});
     }
   }
 
   void ComputeAll(GoOn go_on) {
+    const NestedSizes& sizes = encoder_.view_.sizes;
     for (int level = 0; Choose(level, go_on); ++level) {
-      ComputeLevel(level);
-      for (int64_t h = 0; h < packed_.active; ++h) Row(h).finished = level + 1;
-    }
-    for (int64_t h = 0; h < static_cast<int64_t>(rows_.size()); ++h) {
-      EncodeRow& row = Row(h);
-      std::copy_n(blocks_.back().output.get() + h * dim_,
-                  encoder_.view_.sizes.end(row.finished - 1), row.z.data());
+      const float* output = ComputeLevel(level);
+      for (int64_t h = 0; h < packed_.active; ++h) {
+        EncodeRow& row = Row(h);
+        std::copy_n(output + h * sizes.width(level), sizes.width(level),
+                    row.z.data() + sizes.begin(level));
+        row.finished = level + 1;
+      }
     }
   }
 
@@ -98,14 +107,21 @@ class Encoder::Run {
   struct BlockBuffers {
     std::unique_ptr<LevelMixer> mixer;
     bool last_only = false;
-    LevelMatrix norm1;                // [positions, dim]
-    std::unique_ptr<float[]> middle;  // [rows, dim], as all below
-    LevelMatrix norm2, gated;
-    std::unique_ptr<float[]> output;
+    LevelMatrix norm1;         // [positions, dim]
+    LevelMatrix norm2, gated;  // [rows, dim]
   };
 
-  std::unique_ptr<float[]> Room(int64_t rows) const {
-    return std::make_unique_for_overwrite<float[]>(static_cast<size_t>(rows * dim_));
+  // Of the positions that may reach a level.
+  int64_t MostLevelFloats(int levels) const {
+    int64_t most = 0;
+    for (int level = 0; level < levels; ++level) {
+      int64_t positions = 0;
+      for (size_t h = 0; h < order_.size(); ++h) {
+        if (rows_[order_[h]].most() > level) positions += packed_.length(static_cast<int64_t>(h));
+      }
+      most = std::max(most, positions * encoder_.view_.sizes.width(level));
+    }
+    return most;
   }
   EncodeRow& Row(int64_t history) { return rows_[order_[static_cast<size_t>(history)]]; }
   int64_t RowsOf(const BlockBuffers& buffers) const {
@@ -125,36 +141,33 @@ class Encoder::Run {
     return active > 0;
   }
 
-  // REQUIRES: all levels below are computed.
-  void ComputeLevel(int level) {
-    FillInput(level);
-    const float* x = input_.get();
-    for (size_t b = 0; b < blocks_.size(); ++b) {
-      ComputeBlockLevel(b, level, x);
-      x = blocks_[b].output.get();
+  // Returns z's columns of the level, [active histories, w_j]. REQUIRES: all levels below are
+  // computed.
+  const float* ComputeLevel(int level) {
+    const float* x = FillInput(level);
+    for (size_t b = 0; b < blocks_.size(); ++b) x = ComputeBlockLevel(b, level, x);
+    if (!encoder_.view_.architecture.final_norm) return x;
+    const NormLevel& norm = encoder_.view_.final_norm[static_cast<size_t>(level)];
+    const int width = encoder_.view_.sizes.width(level);
+    float* z = norm_.Room(packed_.active * width);
+    for (int64_t h = 0; h < packed_.active; ++h) {
+      NormalizeLevel(x + h * width, norm.scale, norm.shift, z + h * width);
     }
-    if (encoder_.view_.architecture.final_norm) {
-      const NormLevel& norm = encoder_.view_.final_norm[static_cast<size_t>(level)];
-      BlockBuffers& last = blocks_.back();
-      for (int64_t r = 0; r < RowsOf(last); ++r) {
-        float* row = last.output.get() + r * dim_ + encoder_.view_.sizes.begin(level);
-        NormalizeLevel(row, norm.scale, norm.shift, row);
-      }
-    }
+    return z;
   }
 
-  // input = input_scale * items + positions
-  void FillInput(int level) {
+  // input_scale * items + positions, [positions, w_j]
+  const float* FillInput(int level) {
     const ModelView& view = encoder_.view_;
-    const int begin = view.sizes.begin(level);
     const int width = view.sizes.width(level);
+    float* input = input_.Room(packed_.positions() * width);
     const float* items = view.items[static_cast<size_t>(level)].data();
     const float* positions = view.positions[static_cast<size_t>(level)].data();
     const float scale = view.architecture.input_scale;
     for (int64_t h = 0; h < packed_.histories(); ++h) {
       for (int64_t p = packed_.begin(h); p < packed_.begin(h + 1); ++p) {
         const int64_t item = packed_.tokens[static_cast<size_t>(p)];
-        float* row = input_.get() + p * dim_ + begin;
+        float* row = input + p * width;
         std::copy_n(items + item * width, width, row);
         if (scale != 1.0f) {
           for (int c = 0; c < width; ++c) row[c] *= scale;
@@ -164,74 +177,75 @@ class Encoder::Run {
         for (int c = 0; c < width; ++c) row[c] += position[c];
       }
     }
+    return input;
   }
 
-  void ComputeBlockLevel(size_t block, int level, const float* x) {
+  // x [positions, w_j] to the block's output, [rows, w_j].
+  const float* ComputeBlockLevel(size_t block, int level, const float* x) {
     const NestedSizes& sizes = encoder_.view_.sizes;
-    const int begin = sizes.begin(level);
-    const int end = sizes.end(level);
     const int width = sizes.width(level);
     const BlockLevel& weights = encoder_.view_.blocks[block][static_cast<size_t>(level)];
     BlockBuffers& buffers = blocks_[block];
     const int64_t rows = RowsOf(buffers);
+    buffers.norm1.Start(level);
     for (int64_t p = 0; p < packed_.positions(); ++p) {
-      NormalizeLevel(x + p * dim_ + begin, weights.norm1_scale, weights.norm1_shift,
-                     buffers.norm1.row(p) + begin);
+      NormalizeLevel(x + p * width, weights.norm1_scale, weights.norm1_shift, buffers.norm1.at(p));
     }
-    buffers.norm1.Complete(packed_.positions(), end);
-    // middle = x + mixer(norm1), at the rows that go on.
-    float* middle = buffers.middle.get() + begin;
+    buffers.norm1.Complete(packed_.positions());
+    // x + mixer(norm1), at the rows that go on.
+    float* output = outputs_[block % 2].Room(rows * width);
     for (int64_t r = 0; r < rows; ++r) {
       const int64_t row = buffers.last_only ? packed_.begin(r + 1) - 1 : r;
-      std::copy_n(x + row * dim_ + begin, width, middle + r * dim_);
+      std::copy_n(x + row * width, width, output + r * width);
     }
-    buffers.mixer->AddLevel(level, buffers.norm1, buffers.middle.get());
+    buffers.mixer->AddLevel(level, buffers.norm1, output);
+    buffers.norm2.Start(level);
     for (int64_t r = 0; r < rows; ++r) {
-      NormalizeLevel(middle + r * dim_, weights.norm2_scale, weights.norm2_shift,
-                     buffers.norm2.row(r) + begin);
+      NormalizeLevel(output + r * width, weights.norm2_scale, weights.norm2_shift,
+                     buffers.norm2.at(r));
     }
-    buffers.norm2.Complete(rows, end);
+    buffers.norm2.Complete(rows);
+    // + W2 gated
     FeedForwardInner(weights, level, buffers);
-    buffers.gated.Complete(rows, end);
-    // output = middle + W2 gated
-    float* output = buffers.output.get() + begin;
-    for (int64_t r = 0; r < rows; ++r) std::copy_n(middle + r * dim_, width, output + r * dim_);
-    buffers.gated.Multiply(weights.w2, end, Into::kAdd, output, dim_, width);
+    buffers.gated.Multiply(weights.w2, sizes.end(level), Into::kAdd, output, width, width);
+    return output;
   }
 
   // gated = SiLU(Wg norm2) * W1 norm2, or ReLU(W1 norm2)
   void FeedForwardInner(const BlockLevel& weights, int level, BlockBuffers& buffers) {
-    const int begin = encoder_.view_.sizes.begin(level);
     const int end = encoder_.view_.sizes.end(level);
     const int width = encoder_.view_.sizes.width(level);
     const int64_t rows = RowsOf(buffers);
-    buffers.norm2.Multiply(weights.w1, end, Into::kSet, buffers.gated.row(0) + begin, dim_, width);
+    buffers.gated.Start(level);
+    buffers.norm2.Multiply(weights.w1, end, Into::kSet, buffers.gated.at(0), buffers.gated.stride(),
+                           width);
     const bool gates = encoder_.view_.architecture.feed_forward == FeedForward::kGated;
-    if (gates) {
-      gate_.resize(static_cast<size_t>(rows * width));
-      buffers.norm2.Multiply(weights.wg, end, Into::kSet, gate_.data(), width, width);
-    }
+    float* gate = gate_.Room(rows * width);
+    if (gates) buffers.norm2.Multiply(weights.wg, end, Into::kSet, gate, width, width);
     for (int64_t r = 0; r < rows; ++r) {
-      float* gated = buffers.gated.row(r) + begin;
+      float* gated = buffers.gated.at(r);
       for (int c = 0; c < width; ++c) {
-        gated[c] = gates ? gated[c] * Silu(gate_[static_cast<size_t>(r * width + c)])
-                         : std::max(gated[c], 0.0f);
+        gated[c] = gates ? gated[c] * Silu(gate[r * width + c]) : std::max(gated[c], 0.0f);
       }
     }
+    buffers.gated.Complete(rows);
   }
 
   const Encoder& encoder_;
   const std::span<EncodeRow> rows_;
   std::vector<size_t> order_;  // the row of each history in packed_: those that go on longest first
-  int64_t dim_ = 0;            // of the widest
   PackedHistories packed_;
-  std::unique_ptr<float[]> input_;  // [positions, dim]: what enters the first block
   std::vector<BlockBuffers> blocks_;
-  std::vector<float> gate_;  // [rows, w_j]
+  // Of the level at hand: what enters the first block, what leaves a block (blocks take turns), the
+  // feed-forward's gate, what the last norm makes.
+  Scratch input_, outputs_[2], gate_, norm_;
 };
 
 Encoder::Encoder(ModelView view, std::vector<LruConstants> lru, std::shared_ptr<const void> owner)
-    : view_(std::move(view)), lru_(std::move(lru)), owner_(std::move(owner)) {}
+    : view_(std::move(view)),
+      lru_(std::move(lru)),
+      owner_(std::move(owner)),
+      arenas_(std::make_unique<ArenaPool>()) {}
 
 Encoder::~Encoder() = default;
 
@@ -276,7 +290,8 @@ absl::Status Encoder::Encode(std::span<EncodeRow> rows, GoOn go_on) const {
   for (const EncodeRow& row : rows) NESTREC_RETURN_IF_ERROR(Check(row));
   if (rows.empty()) return absl::OkStatus();
   return Guard("encode", [&]() -> absl::Status {
-    Run(*this, rows).ComputeAll(go_on);
+    const ArenaPool::Lease arena = arenas_->Take();
+    Run(*this, rows, *arena).ComputeAll(go_on);
     return absl::OkStatus();
   });
 }

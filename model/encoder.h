@@ -13,7 +13,8 @@
 // of the wider levels. No bit of a history's z depends on the others.
 //
 // Thread safety: const methods may run in parallel; each call has its own working memory, about
-// (7 blocks + 1) * positions * dim floats, of which a narrow history touches its own columns.
+// 5 blocks * positions * dim floats, of which a narrow history touches its own columns. The encoder
+// keeps it for later calls, 128 MiB at most for each of those that ever ran at a time.
 // Attention has positions^2 of one history besides.
 #pragma once
 
@@ -29,6 +30,7 @@
 
 namespace nestrec {
 
+class ArenaPool;      // model/float_arena.h
 struct LruConstants;  // model/encoder_mixer.h
 
 using History = std::span<const int32_t>;
@@ -83,6 +85,7 @@ class Encoder {
   ModelView view_;
   std::vector<LruConstants> lru_;  // per block
   std::shared_ptr<const void> owner_;
+  const std::unique_ptr<ArenaPool> arenas_;  // of calls that ended, for the next ones
 };
 
 }  // namespace nestrec

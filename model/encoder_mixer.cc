@@ -23,7 +23,10 @@ class MixerBase : public LevelMixer {
     return context_.view->blocks[context_.block][static_cast<size_t>(level)];
   }
   const PackedHistories& histories() const { return *context_.histories; }
-  int64_t dim() const { return context_.dim; }
+  LevelMatrix Matrix(int64_t rows, LevelMatrix::Layout layout) const {
+    return LevelMatrix(rows, context_.level_floats, context_.view->sizes, context_.levels, layout,
+                       *context_.arena);
+  }
   LevelMatrix::Layout Layout() const {
     return context_.last_only ? LevelMatrix::Layout::kFewRows : LevelMatrix::Layout::kManyRows;
   }
@@ -33,15 +36,15 @@ class MixerBase : public LevelMixer {
     return p + 1 == histories().begin(history + 1) ? history : -1;
   }
   // What the layer makes of all positions' n: [positions, w_j], one after the other.
-  void Gate(const LinearLevel& layer, int level, const LevelMatrix& n,
-            std::vector<float>& y) const {
-    y.resize(static_cast<size_t>(histories().positions() * Width(level)));
-    n.Multiply(layer, End(level), Into::kSet, y.data(), Width(level), Width(level));
+  float* Gate(const LinearLevel& layer, int level, const LevelMatrix& n, Scratch& y) const {
+    float* values = y.Room(histories().positions() * Width(level));
+    n.Multiply(layer, End(level), Into::kSet, values, Width(level), Width(level));
+    return values;
   }
-  // out[:, level] (+=, -=) layer of `state` [rows, dim].
+  // out [rows, w_j] (+=, -=) layer of `state`.
   void AddOutput(const LinearLevel& layer, int level, const LevelMatrix& state, float* out,
                  Into into = Into::kAdd) const {
-    state.Multiply(layer, End(level), into, out + Begin(level), dim(), Width(level));
+    state.Multiply(layer, End(level), into, out, Width(level), Width(level));
   }
 
   const Context context_;
@@ -51,23 +54,25 @@ class LruMixer : public MixerBase {
  public:
   explicit LruMixer(const Context& context)
       : MixerBase(context),
-        h_re_(context.rows(), dim(), Layout()),
-        h_im_(context.rows(), dim(), Layout()) {}
+        h_re_(Matrix(context.rows(), Layout())),
+        h_im_(Matrix(context.rows(), Layout())) {}
 
   void AddLevel(int level, const LevelMatrix& n, float* out) override {
     const LruLevel& weights = Weights(level).lru;
-    Gate(weights.b_re, level, n, u_re_);
-    Gate(weights.b_im, level, n, u_im_);
-    Scan(Begin(level), Width(level));
-    h_re_.Complete(context_.rows(), End(level));
-    h_im_.Complete(context_.rows(), End(level));
+    const float* u_re = Gate(weights.b_re, level, n, u_re_);
+    const float* u_im = Gate(weights.b_im, level, n, u_im_);
+    h_re_.Start(level);
+    h_im_.Start(level);
+    Scan(Begin(level), Width(level), u_re, u_im);
+    h_re_.Complete(context_.rows());
+    h_im_.Complete(context_.rows());
     AddOutput(weights.c_im, level, h_im_, out, Into::kSubtract);
     AddOutput(weights.c_re, level, h_re_, out);
   }
 
  private:
   // h_t = lambda * h_{t-1} + gamma * u_t over each history.
-  void Scan(int begin, int width) {
+  void Scan(int begin, int width, const float* all_u_re, const float* all_u_im) {
     const float* lambda_re = context_.lru->lambda_re.data() + begin;
     const float* lambda_im = context_.lru->lambda_im.data() + begin;
     const float* gamma = context_.lru->gamma.data() + begin;
@@ -77,8 +82,8 @@ class LruMixer : public MixerBase {
       std::fill(state_re_.begin(), state_re_.end(), 0.0f);
       std::fill(state_im_.begin(), state_im_.end(), 0.0f);
       for (int64_t p = histories().begin(h); p < histories().begin(h + 1); ++p) {
-        const float* u_re = u_re_.data() + p * width;
-        const float* u_im = u_im_.data() + p * width;
+        const float* u_re = all_u_re + p * width;
+        const float* u_im = all_u_im + p * width;
         for (int c = 0; c < width; ++c) {
           const float re =
               lambda_re[c] * state_re_[c] - lambda_im[c] * state_im_[c] + gamma[c] * u_re[c];
@@ -88,25 +93,27 @@ class LruMixer : public MixerBase {
           state_im_[c] = im;
         }
         if (const int64_t row = OutRow(h, p); row >= 0) {
-          std::copy_n(state_re_.data(), width, h_re_.row(row) + begin);
-          std::copy_n(state_im_.data(), width, h_im_.row(row) + begin);
+          std::copy_n(state_re_.data(), width, h_re_.at(row));
+          std::copy_n(state_im_.data(), width, h_im_.at(row));
         }
       }
     }
   }
 
-  LevelMatrix h_re_, h_im_;                 // [rows, dim]
-  std::vector<float> u_re_, u_im_;          // [positions, w_j]
-  std::vector<float> state_re_, state_im_;  // [w_j]
+  LevelMatrix h_re_, h_im_;                                // [rows, dim]
+  Scratch u_re_{*context_.arena}, u_im_{*context_.arena};  // [positions, w_j]
+  std::vector<float> state_re_, state_im_;                 // [w_j]
 };
 
 class GruMixer : public MixerBase {
  public:
   explicit GruMixer(const Context& context)
       : MixerBase(context),
-        previous_(histories().positions(), dim(), LevelMatrix::Layout::kManyRows),
-        h_(context.rows(), dim(), Layout()),
-        state_rows_(histories().histories(), WidestLevel()),
+        previous_(Matrix(histories().positions(), LevelMatrix::Layout::kManyRows)),
+        h_(Matrix(context.rows(), Layout())),
+        state_rows_(
+            histories().histories(), WidestLevel(),
+            context.arena->Allocate(PackedRows::Floats(histories().histories(), WidestLevel()))),
         longest_first_(static_cast<size_t>(histories().histories())) {
     std::iota(longest_first_.begin(), longest_first_.end(), 0);
     std::stable_sort(longest_first_.begin(), longest_first_.end(), [this](int64_t a, int64_t b) {
@@ -116,31 +123,34 @@ class GruMixer : public MixerBase {
 
   void AddLevel(int level, const LevelMatrix& n, float* out) override {
     const GruLevel& weights = Weights(level).gru;
-    Gate(weights.wr, level, n, reset_);
-    Gate(weights.wu, level, n, update_);
-    Gate(weights.wc, level, n, candidate_);
+    reset_ = Gate(weights.wr, level, n, reset_room_);
+    update_ = Gate(weights.wu, level, n, update_room_);
+    candidate_ = Gate(weights.wc, level, n, candidate_room_);
     // What the narrower levels' states say is known for all positions at once.
-    recalled_.assign(candidate_.size(), 0.0f);
+    recalled_.assign(static_cast<size_t>(histories().positions() * Width(level)), 0.0f);
     if (level > 0) {
-      previous_.Complete(histories().positions(), Begin(level));
+      previous_.Shrink(histories().positions());
       AddNarrower(weights.ur, level, reset_);
       AddNarrower(weights.uu, level, update_);
-      AddNarrower(weights.uc, level, recalled_);
+      AddNarrower(weights.uc, level, recalled_.data());
     }
+    previous_.Start(level);
+    h_.Start(level);
     Scan(weights, level);
-    h_.Complete(context_.rows(), End(level));
+    previous_.Complete(histories().positions());
+    h_.Complete(context_.rows());
     AddOutput(weights.o, level, h_, out);
   }
 
  private:
   int WidestLevel() const {
     int widest = 0;
-    for (int level = 0; End(level) < dim(); ++level) widest = std::max(widest, Width(level + 1));
-    return std::max(widest, Width(0));
+    for (int level = 0; level < context_.levels; ++level) widest = std::max(widest, Width(level));
+    return widest;
   }
 
-  void AddNarrower(const LinearLevel& layer, int level, std::vector<float>& gate) {
-    previous_.Multiply(layer, Begin(level), Into::kAdd, gate.data(), Width(level), Width(level));
+  void AddNarrower(const LinearLevel& layer, int level, float* gate) const {
+    previous_.Multiply(layer, Begin(level), Into::kAdd, gate, Width(level), Width(level));
   }
 
   // The level's own part of the recurrence: step by step, all histories that are that long at once.
@@ -193,12 +203,12 @@ class GruMixer : public MixerBase {
       state_[own + c] = candidate + u * (state_[own + c] - candidate);
     }
     const float* state = state_.data() + own;
-    if (step == 0) std::fill_n(previous_.row(p) + Begin(level), width, 0.0f);
+    if (step == 0) std::fill_n(previous_.at(p), width, 0.0f);
     if (p + 1 < histories().begin(history + 1)) {
-      std::copy_n(state, width, previous_.row(p + 1) + Begin(level));
+      std::copy_n(state, width, previous_.at(p + 1));
     }
     if (const int64_t row = OutRow(history, p); row >= 0) {
-      std::copy_n(state, width, h_.row(row) + Begin(level));
+      std::copy_n(state, width, h_.at(row));
     }
   }
 
@@ -206,7 +216,10 @@ class GruMixer : public MixerBase {
   LevelMatrix h_;         // [rows, dim]: the state after
   PackedRows state_rows_;
   std::vector<int64_t> longest_first_;
-  std::vector<float> reset_, update_, candidate_, recalled_;          // [positions, w_j]
+  Scratch reset_room_{*context_.arena}, update_room_{*context_.arena},
+      candidate_room_{*context_.arena};
+  float *reset_, *update_, *candidate_;                               // [positions, w_j]
+  std::vector<float> recalled_;                                       // [positions, w_j]
   std::vector<float> state_, own_reset_, own_update_, own_recalled_;  // [histories, w_j]
 };
 
@@ -214,34 +227,36 @@ class AttentionMixer : public MixerBase {
  public:
   explicit AttentionMixer(const Context& context)
       : MixerBase(context),
-        attended_(context.rows(), dim(), Layout()),
-        last_n_(context.last_only ? context.rows() : 0, dim(), LevelMatrix::Layout::kFewRows) {}
+        attended_(Matrix(context.rows(), Layout())),
+        last_n_(Matrix(context.last_only ? context.rows() : 0, LevelMatrix::Layout::kFewRows)) {}
 
   void AddLevel(int level, const LevelMatrix& n, float* out) override {
     const AttentionLevel& weights = Weights(level).attention;
-    Gate(weights.k, level, n, k_);
-    Gate(weights.v, level, n, v_);
-    Queries(weights.q, level, n);
+    k_ = Gate(weights.k, level, n, k_room_);
+    v_ = Gate(weights.v, level, n, v_room_);
+    q_ = Queries(weights.q, level, n);
+    attended_.Start(level);
     const int head = HeadWidth(Width(level), context_.view->architecture.head_width);
     for (int64_t h = 0; h < histories().histories(); ++h) {
       for (int column = 0; column < Width(level); column += head) Attend(level, h, column, head);
     }
-    attended_.Complete(context_.rows(), End(level));
+    attended_.Complete(context_.rows());
     AddOutput(weights.o, level, attended_, out);
   }
 
  private:
   // q_ [rows, w_j]: of the positions that are asked for alone.
-  void Queries(const LinearLevel& layer, int level, const LevelMatrix& n) {
-    if (!context_.last_only) return Gate(layer, level, n, q_);
+  const float* Queries(const LinearLevel& layer, int level, const LevelMatrix& n) {
+    if (!context_.last_only) return Gate(layer, level, n, q_room_);
     const int width = Width(level);
+    last_n_.Start(level);
     for (int64_t h = 0; h < histories().histories(); ++h) {
-      const float* last = n.row(histories().begin(h + 1) - 1);
-      std::copy_n(last + Begin(level), width, last_n_.row(h) + Begin(level));
+      std::copy_n(n.at(histories().begin(h + 1) - 1), width, last_n_.at(h));
     }
-    last_n_.Complete(context_.rows(), End(level));
-    q_.resize(static_cast<size_t>(context_.rows() * width));
-    last_n_.Multiply(layer, End(level), Into::kSet, q_.data(), width, width);
+    last_n_.Complete(context_.rows());
+    float* q = q_room_.Room(context_.rows() * width);
+    last_n_.Multiply(layer, End(level), Into::kSet, q, width, width);
+    return q;
   }
 
   // One head of one history: columns [column, column + head) of the level.
@@ -250,12 +265,12 @@ class AttentionMixer : public MixerBase {
     const int64_t length = histories().length(history);
     const int64_t queries = context_.last_only ? 1 : length;
     const int64_t first_row = context_.last_only ? history : histories().begin(history);
-    const float* keys = k_.data() + histories().begin(history) * width + column;
-    const float* values = v_.data() + histories().begin(history) * width + column;
+    const float* keys = k_ + histories().begin(history) * width + column;
+    const float* values = v_ + histories().begin(history) * width + column;
     shares_.resize(static_cast<size_t>(queries * length));
     cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, static_cast<int>(queries),
                 static_cast<int>(length), head, 1.0f / std::sqrt(static_cast<float>(head)),
-                q_.data() + first_row * width + column, width, keys, width, 0.0f, shares_.data(),
+                q_ + first_row * width + column, width, keys, width, 0.0f, shares_.data(),
                 static_cast<int>(length));
     for (int64_t i = 0; i < queries; ++i) {
       float* row = shares_.data() + i * length;
@@ -268,14 +283,15 @@ class AttentionMixer : public MixerBase {
     }
     cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, static_cast<int>(queries), head,
                 static_cast<int>(length), 1.0f, shares_.data(), static_cast<int>(length), values,
-                width, 0.0f, attended_.row(first_row) + Begin(level) + column,
-                static_cast<int>(dim()));
+                width, 0.0f, attended_.at(first_row) + column,
+                static_cast<int>(attended_.stride()));
   }
 
-  LevelMatrix attended_;          // [rows, dim]
-  LevelMatrix last_n_;            // [histories, dim]: n at the last positions
-  std::vector<float> q_, k_, v_;  // [rows, w_j], [positions, w_j]
-  std::vector<float> shares_;     // [queries, length] of one head
+  LevelMatrix attended_;  // [rows, dim]
+  LevelMatrix last_n_;    // [histories, dim]: n at the last positions
+  Scratch q_room_{*context_.arena}, k_room_{*context_.arena}, v_room_{*context_.arena};
+  const float *q_, *k_, *v_;   // [rows, w_j], [positions, w_j]
+  std::vector<float> shares_;  // [queries, length] of one head
 };
 
 }  // namespace

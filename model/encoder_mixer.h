@@ -1,8 +1,7 @@
 // The mixers at serving: what one block's mixer adds to the histories of one Encode call, level by
 // level, narrow to wide. Only the encoder and the stepper include it.
 //
-// Matrices are row-major float32. Positions of all histories are packed row after row; n and out
-// have rows of `dim` floats, of which a level owns columns [sizes.begin(level), sizes.end(level)).
+// Matrices are row-major float32. Positions of all histories are packed row after row.
 // Histories that end at a narrower level than others stand last and are left out of the wider
 // levels. No row's bits depend on what else is in the call.
 //
@@ -17,6 +16,7 @@
 #include <vector>
 
 #include "model/checkpoint.h"
+#include "model/float_arena.h"
 #include "model/level_matrix.h"
 
 namespace nestrec {
@@ -47,7 +47,9 @@ class LevelMixer {
     size_t block;
     const LruConstants* lru;  // of this block
     const PackedHistories* histories;
-    int64_t dim;
+    int levels;            // of the widest history
+    int64_t level_floats;  // the most of any level's positions
+    FloatArena* arena;     // of the call
     // Whether `out` has a row for each history, at its last position, instead of one for each
     // position.
     bool last_only;
@@ -60,8 +62,8 @@ class LevelMixer {
   static std::unique_ptr<LevelMixer> Create(const Context& context);
   virtual ~LevelMixer() = default;
 
-  // Adds to out's columns of `level` [rows, dim]. n: the normalised input, complete up to this
-  // level. REQUIRES: all levels below are added.
+  // Adds to out [rows, w_j]. n: the normalised input, complete up to this level. REQUIRES: all
+  // levels below are added.
   virtual void AddLevel(int level, const LevelMatrix& n, float* out) = 0;
 };
 

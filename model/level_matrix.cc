@@ -4,23 +4,41 @@
 
 namespace nestrec {
 
-LevelMatrix::LevelMatrix(int64_t rows, int64_t dim, Layout layout)
-    : dim_(dim),
-      layout_(layout),
-      values_(std::make_unique_for_overwrite<float[]>(static_cast<size_t>(rows * dim))),
-      packed_(layout == Layout::kManyRows ? PackedRows(rows, dim) : PackedRows()) {}
+LevelMatrix::LevelMatrix(int64_t rows, int64_t level_floats, const NestedSizes& sizes, int levels,
+                         Layout layout, FloatArena& arena)
+    : sizes_(&sizes), layout_(layout) {
+  const int64_t dim = sizes.end(levels - 1);
+  const bool many = layout == Layout::kManyRows;
+  values_ = arena.Allocate(many ? level_floats : rows * dim);
+  stride_ = dim;
+  if (many) packed_ = PackedRows(rows, dim, arena.Allocate(PackedRows::Floats(rows, dim)));
+}
 
-void LevelMatrix::Complete(int64_t rows, int to) {
+void LevelMatrix::Start(int level) {
+  width_ = sizes_->width(level);
+  if (layout_ == Layout::kManyRows) {
+    stride_ = width_;
+  } else {
+    begin_ = sizes_->begin(level);
+  }
+}
+
+void LevelMatrix::Complete(int64_t rows) {
   rows_ = rows;
-  if (layout_ == Layout::kManyRows) packed_.Extend(row(0), dim_, rows, to);
+  if (layout_ == Layout::kManyRows) packed_.Extend(values_, stride_, rows, width_);
+}
+
+void LevelMatrix::Shrink(int64_t rows) {
+  rows_ = rows;
+  if (layout_ == Layout::kManyRows) packed_.Shrink(rows);
 }
 
 void LevelMatrix::Multiply(const LinearLevel& layer, int columns, Into into, float* y,
                            int64_t y_stride, int width) const {
   const float* bias = layer.bias.empty() ? nullptr : layer.bias.data();
   if (layout_ == Layout::kFewRows) {
-    const RowProduct product = {.x = row(0),
-                                .x_stride = dim_,
+    const RowProduct product = {.x = values_,
+                                .x_stride = stride_,
                                 .weight = layer.weight.data(),
                                 .bias = bias,
                                 .y = y,

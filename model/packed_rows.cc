@@ -141,33 +141,27 @@ void MultiplyPacked(const PackedProduct& product) { HWY_DYNAMIC_DISPATCH(Multipl
 void AddPacked(const PackedProduct& product) { HWY_DYNAMIC_DISPATCH(Add)(product); }
 void SubtractPacked(const PackedProduct& product) { HWY_DYNAMIC_DISPATCH(Subtract)(product); }
 
-PackedRows::PackedRows(int64_t rows, int64_t capacity)
-    : rows_(rows),
-      capacity_(capacity),
-      values_(std::make_unique_for_overwrite<float[]>(
-          static_cast<size_t>((rows + kPanel - 1) / kPanel * kPanel * capacity))) {}
-
-void PackedRows::Extend(const float* x, int64_t stride, int64_t rows, int64_t to) {
+void PackedRows::Extend(const float* x, int64_t stride, int64_t rows, int64_t columns) {
   // A cache line of every row at a time: rows often lie a power of two apart, where the first-level
   // cache holds few of them.
   constexpr int64_t kColumns = 16;
   rows_ = rows;
   for (int64_t begin = 0; begin < rows; begin += kPanel) {
     const int64_t count = std::min(kPanel, rows - begin);
-    for (int64_t column = columns_; column < to; column += kColumns) {
-      const int64_t columns = std::min(kColumns, to - column);
-      float* out = values_.get() + (begin / kPanel * capacity_ + column) * kPanel;
+    for (int64_t column = 0; column < columns; column += kColumns) {
+      const int64_t some = std::min(kColumns, columns - column);
+      float* out = values_ + (begin / kPanel * capacity_ + columns_ + column) * kPanel;
       for (int64_t r = 0; r < count; ++r) {
         const float* in = x + (begin + r) * stride + column;
-        for (int64_t c = 0; c < columns; ++c) out[c * kPanel + r] = in[c];
+        for (int64_t c = 0; c < some; ++c) out[c * kPanel + r] = in[c];
       }
       // What is beyond the last row is multiplied but not kept; it should be numbers.
-      for (int64_t c = 0; c < columns; ++c) {
+      for (int64_t c = 0; c < some; ++c) {
         std::fill(out + c * kPanel + count, out + (c + 1) * kPanel, 0.0f);
       }
     }
   }
-  columns_ = to;
+  columns_ += columns;
 }
 
 }  // namespace nestrec

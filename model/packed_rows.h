@@ -5,11 +5,10 @@
 // other rows it is computed with and wherever it stands among them, which a general matrix product
 // does not promise; and a nested layer's narrow levels have the same bits whatever levels follow.
 //
-// Thread safety: a PackedRows is a value; MultiplyPacked is pure and runs on the calling thread.
+// Thread safety: a PackedRows is a view; MultiplyPacked is pure and runs on the calling thread.
 #pragma once
 
 #include <cstdint>
-#include <memory>
 
 namespace nestrec {
 
@@ -19,14 +18,21 @@ class PackedRows {
  public:
   static constexpr int64_t kPanel = 48;  // three of the widest vectors
 
-  // Has no columns yet; room for `capacity` of them. Memory that is not reached is not touched.
-  PackedRows(int64_t rows, int64_t capacity);
+  // Has no columns yet; room for `capacity` of them in `memory`, Floats(rows, capacity) of them,
+  // which outlives it. What is not reached is not touched.
+  PackedRows(int64_t rows, int64_t capacity, float* memory)
+      : rows_(rows), capacity_(capacity), values_(memory) {}
   PackedRows() = default;
 
-  // Takes over columns [columns(), to) of the first `rows` rows of x, which lie `stride` apart.
-  // REQUIRES: between Clears rows never grow and `to` never falls; both stay within the
-  // constructor's.
-  void Extend(const float* x, int64_t stride, int64_t rows, int64_t to);
+  static int64_t Floats(int64_t rows, int64_t capacity) {
+    return (rows + kPanel - 1) / kPanel * kPanel * capacity;
+  }
+
+  // Adds x [rows, columns], rows `stride` apart, to the right. REQUIRES: between Clears rows never
+  // grow; rows and all columns stay within the constructor's.
+  void Extend(const float* x, int64_t stride, int64_t rows, int64_t columns);
+  // Leaves the first `rows` rows. REQUIRES: rows <= rows().
+  void Shrink(int64_t rows) { rows_ = rows; }
   // No columns, as at first.
   void Clear() { columns_ = 0; }
 
@@ -34,14 +40,14 @@ class PackedRows {
   int64_t columns() const { return columns_; }
   // kPanel floats: column `column` of rows [kPanel * panel, ...); zeros beyond the last row.
   const float* at(int64_t panel, int64_t column) const {
-    return values_.get() + (panel * capacity_ + column) * kPanel;
+    return values_ + (panel * capacity_ + column) * kPanel;
   }
 
  private:
   int64_t rows_ = 0;
   int64_t columns_ = 0;
   int64_t capacity_ = 0;
-  std::unique_ptr<float[]> values_;  // [panels, capacity, kPanel]
+  float* values_ = nullptr;  // [panels, capacity, kPanel]
 };
 
 struct PackedProduct {

@@ -36,7 +36,8 @@ TEST(PackedRowsTest, ProductsEqualTheDefinitionForEveryShape) {
         const std::vector<float> bias = Draw(outputs, random);
         const std::vector<float> before = Draw(rows * y_stride, random);
         std::vector<float> set = before, add = before, subtract = before, plain = before;
-        PackedRows packed(rows, columns + 5);
+        std::vector<float> memory(static_cast<size_t>(PackedRows::Floats(rows, columns + 5)));
+        PackedRows packed(rows, columns + 5, memory.data());
         packed.Extend(x.data(), x_stride, rows, columns);
         PackedProduct product{.x = &packed,
                               .weight = weight.data(),
@@ -87,7 +88,8 @@ TEST(PackedRowsTest, ARowHasTheSameBitsWhereverItStands) {
   const std::vector<float> row = Draw(kWidth, random);
   const std::vector<float> weight = Draw(kCount * kWidth, random);
   const auto multiply = [&](const std::vector<float>& x, int64_t rows) {
-    PackedRows packed(rows, kWidth);
+    std::vector<float> memory(static_cast<size_t>(PackedRows::Floats(rows, kWidth)));
+    PackedRows packed(rows, kWidth, memory.data());
     packed.Extend(x.data(), kWidth, rows, kWidth);
     std::vector<float> y(static_cast<size_t>(rows * kCount));
     MultiplyPacked({.x = &packed,
@@ -116,11 +118,13 @@ TEST(PackedRowsTest, ARowHasTheSameBitsWhereverItStands) {
 TEST(PackedRowsTest, ColumnsThatComeLaterAndRowsThatLeaveAreAsIfPackedAtOnce) {
   Random random(3);
   const std::vector<float> x = Draw(60 * 40, random);
-  PackedRows grown(60, 40);
+  std::vector<float> memory[2] = {std::vector<float>(96 * 40), std::vector<float>(96 * 40)};
+  PackedRows grown(60, 40, memory[0].data());
   grown.Extend(x.data(), 40, 60, 8);
-  grown.Extend(x.data(), 40, 60, 24);
-  grown.Extend(x.data(), 40, 50, 40);
-  PackedRows at_once(50, 40);
+  grown.Extend(x.data() + 8, 40, 60, 16);
+  grown.Extend(x.data() + 24, 40, 55, 16);
+  grown.Shrink(50);
+  PackedRows at_once(50, 40, memory[1].data());
   at_once.Extend(x.data(), 40, 50, 40);
   EXPECT_EQ(grown.rows(), 50);
   EXPECT_EQ(grown.columns(), 40);
