@@ -68,6 +68,9 @@ absl::Status CheckNoneEmpty(const CLI::App& command) {
           absl::StrCat(option->get_name(), ": is empty; give a value, or leave it out"));
     }
   }
+  for (const CLI::App* chosen : command.get_subcommands()) {
+    NESTREC_RETURN_IF_ERROR(CheckNoneEmpty(*chosen));
+  }
   return absl::OkStatus();
 }
 

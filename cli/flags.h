@@ -22,8 +22,9 @@ bool IsUsageError(const absl::Status& status);
 // unsigned number, and "" for 0.
 CLI::Validator WholeNumber(int64_t low, uint64_t high);
 
-// kInvalidArgument, naming it, for a flag of `command` that was given an empty value, as a script
-// does whose variable is not set. Only the item ids of `recommend` may be empty.
+// kInvalidArgument, naming it, for a flag of `command`, or of its chosen subcommand, that was given
+// an empty value, as a script does whose variable is not set. Only the item ids of `recommend` may
+// be empty.
 absl::Status CheckNoneEmpty(const CLI::App& command);
 
 // kInvalidArgument unless `value`, of what `name` says (a flag, or a file and line), is UTF-8.

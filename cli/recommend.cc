@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <cstdio>
 #include <memory>
-#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -15,15 +14,13 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
-#include "absl/strings/str_split.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "base/printable.h"
 #include "base/status_macros.h"
 #include "cli/commands.h"
-#include "cli/flags.h"
-#include "model/prepare/line_reader.h"
+#include "cli/recommend_request.h"
 #include "server/client.h"
 #include "server/proto_time.h"
 #include "server/status_details.h"
@@ -34,19 +31,11 @@ namespace {
 struct RecommendFlags {
   RecommendClient::Options client;
   double timeout_seconds = 10;
-  std::string user;
-  std::string history, history_file;
-  std::string exclude, exclude_file;
-  std::optional<uint32_t> k;
-  std::optional<int> dim;
-  std::optional<std::string> tier;
-  std::optional<float> min_score;
-  bool include_seen = false;
+  RequestFlags request;
   bool json = false;
   bool compare = false;
 };
 
-constexpr char kTitle[] = "title";
 constexpr int kTitleColumns = 60;
 
 // Columns that a terminal needs for a character: two for East Asian wide ones and emoji, roughly.
@@ -98,74 +87,12 @@ int TerminalColumns() {
 }
 
 std::string TitleOf(const v1::RecommendedItem& item) {
-  const auto found = item.fields().find(kTitle);
+  const auto found = item.fields().find(kTitleField);
   return found == item.fields().end() ? item.item_id() : found->second;
 }
 
 std::string Milliseconds(absl::Duration duration) {
   return absl::StrFormat("%.2f ms", absl::ToDoubleMilliseconds(duration));
-}
-
-std::vector<std::string> SplitIds(const std::string& text) {
-  std::vector<std::string> ids;
-  for (const absl::string_view part : absl::StrSplit(text, ',')) {
-    const absl::string_view id = absl::StripAsciiWhitespace(part);
-    if (!id.empty()) {
-      ids.emplace_back(id);
-    }
-  }
-  return ids;
-}
-
-// An id per line, for ids with commas and for many of them.
-absl::Status ReadIds(const std::string& path,
-                     google::protobuf::RepeatedPtrField<std::string>& ids) {
-  NESTREC_ASSIGN_OR_RETURN(const std::unique_ptr<LineReader> lines, LineReader::Open(path));
-  while (true) {
-    NESTREC_ASSIGN_OR_RETURN(const std::optional<absl::string_view> line, lines->Next());
-    if (!line.has_value()) return absl::OkStatus();
-    const std::string id(absl::StripAsciiWhitespace(*line));
-    NESTREC_RETURN_IF_ERROR(CheckUtf8(absl::StrCat(path, ":", lines->number()), id));
-    if (!id.empty()) {
-      *ids.Add() = id;
-    }
-  }
-}
-
-// The ids of `flag`, or of its file; at most one of the two is given.
-absl::Status AddIds(const char* flag, const std::string& list, const std::string& file,
-                    google::protobuf::RepeatedPtrField<std::string>& ids) {
-  NESTREC_RETURN_IF_ERROR(UsageError(CheckUtf8(flag, list)));
-  for (std::string& id : SplitIds(list)) {
-    *ids.Add() = std::move(id);
-  }
-  return file.empty() ? absl::OkStatus() : ReadIds(file, ids);
-}
-
-absl::StatusOr<v1::RecommendRequest> RequestOf(const RecommendFlags& flags) {
-  v1::RecommendRequest request;
-  NESTREC_RETURN_IF_ERROR(UsageError(CheckUtf8("--user", flags.user)));
-  request.set_user_id(flags.user);
-  NESTREC_RETURN_IF_ERROR(
-      AddIds("--history", flags.history, flags.history_file, *request.mutable_history_item_ids()));
-  NESTREC_RETURN_IF_ERROR(
-      AddIds("--exclude", flags.exclude, flags.exclude_file, *request.mutable_exclude_item_ids()));
-  NESTREC_RETURN_IF_ERROR(UsageError(CheckUtf8("--tier", flags.tier.value_or(""))));
-  if (flags.k.has_value()) {
-    request.set_k(*flags.k);
-  }
-  if (flags.dim.has_value()) {
-    request.set_dim(*flags.dim);
-  }
-  if (flags.tier.has_value()) {
-    request.set_tier(*flags.tier);
-  }
-  if (flags.min_score.has_value()) {
-    request.set_min_score(*flags.min_score);
-  }
-  request.set_include_seen(flags.include_seen);
-  request.add_fields(kTitle);
-  return request;
 }
 
 absl::Status PrintJson(const google::protobuf::Message& message) {
@@ -196,13 +123,16 @@ void PrintUnknown(const v1::RecommendResponse& response) {
   PrintUnknown("of the history", response.unknown_item_ids(), response.unknown_item_count());
   PrintUnknown("excluded", response.unknown_exclude_item_ids(),
                response.unknown_exclude_item_count());
+  PrintUnknown("of the only ones allowed", response.unknown_only_item_ids(),
+               response.unknown_only_item_count());
 }
 
 void PrintTable(const v1::RecommendResponse& response, absl::Duration round_trip) {
-  std::printf("%4s  %10s  %s  %s\n", "rank", "score", Fit(kTitle, kTitleColumns).c_str(), "id");
+  std::printf("%4s  %10s  %s  %s\n", "rank", "score", Fit(kTitleField, kTitleColumns).c_str(),
+              "id");
   for (int i = 0; i < response.items_size(); ++i) {
     const v1::RecommendedItem& item = response.items(i);
-    const auto found = item.fields().find(kTitle);
+    const auto found = item.fields().find(kTitleField);
     const std::string title = found == item.fields().end() ? "-" : found->second;
     std::printf("%4d  %10.4f  %s  %s\n", i + 1, item.score(), Fit(title, kTitleColumns).c_str(),
                 Printable(item.item_id()).c_str());
@@ -320,7 +250,7 @@ absl::Status RunRecommend(const RecommendFlags& flags) {
   RecommendClient::Options options = flags.client;
   options.timeout = absl::Seconds(flags.timeout_seconds);
   const RecommendClient client(options);
-  NESTREC_ASSIGN_OR_RETURN(v1::RecommendRequest request, RequestOf(flags));
+  NESTREC_ASSIGN_OR_RETURN(v1::RecommendRequest request, RequestOf(flags.request));
   if (flags.compare) {
     return RunComparison(flags, client, std::move(request));
   }
@@ -341,33 +271,14 @@ void AddRecommendCommand(CLI::App& app, Command* selected) {
   CLI::App* command = app.add_subcommand("recommend", "Ask a server for recommendations");
   command->add_option("--server", flags->client.server, "host:port of the server")
       ->capture_default_str();
-  command->add_option("--user", flags->user,
-                      "User whose session is the history; --history follows it");
-  CLI::Option* history = command->add_option(
-      "--history", flags->history, "Item ids, oldest first, separated by commas; none: a new user");
-  CLI::Option* history_file =
-      command->add_option("--history-file", flags->history_file,
-                          "File with the ids instead, one per line, so that they may have commas");
-  command->add_option("--k", flags->k, "How many items (the server's default: 10)")
-      ->check(WholeNumber(0, UINT32_MAX));
-  CLI::Option* dim = command->add_option("--dim", flags->dim, "Serve at this width");
-  CLI::Option* tier = command->add_option("--tier", flags->tier, "Serve in this class");
-  CLI::Option* exclude = command->add_option(
-      "--exclude", flags->exclude, "Item ids that must not come back, separated by commas");
-  CLI::Option* exclude_file = command->add_option("--exclude-file", flags->exclude_file,
-                                                  "File with the ids instead, one per line");
-  command->add_flag("--include-seen", flags->include_seen, "Let items of the history come back");
-  command->add_option("--min-score", flags->min_score, "Only items with at least this score");
+  const WidthFlags width = AddRequestFlags(*command, &flags->request);
   command->add_flag("--json", flags->json, "Print the answer as JSON");
   CLI::Option* compare =
       command->add_flag("--compare", flags->compare, "Ask every width and show them side by side");
   command->add_option("--timeout", flags->timeout_seconds, "Seconds to wait for the answer")
       ->check(CLI::Range(0.001, 3600.0))
       ->capture_default_str();
-  history->excludes(history_file);
-  exclude->excludes(exclude_file);
-  dim->excludes(tier);
-  compare->excludes(dim)->excludes(tier);
+  compare->excludes(width.dim)->excludes(width.tier);
   command->callback([flags, selected] { *selected = [flags] { return RunRecommend(*flags); }; });
 }
 

@@ -28,6 +28,7 @@ struct ServeFlags {
   std::string model;
   std::string config;
   int max_dim = 0;
+  std::string index_folder;
   std::string port_file;
   std::string grace = "10s";
   ServerOptions server = {.threads = 0};
@@ -43,6 +44,13 @@ absl::StatusOr<absl::Duration> ParseGrace(const std::string& text) {
                      absl::FormatDuration(Server::kLongestGrace), ", such as 10s or 500ms")));
   }
   return grace;
+}
+
+std::string IndexFolderOf(const ServeFlags& flags) {
+  if (flags.index_folder.empty()) {
+    return absl::StrCat(flags.model, ".indexes");
+  }
+  return flags.index_folder == "none" ? "" : flags.index_folder;
 }
 
 absl::Status RunServe(const ServeFlags& flags) {
@@ -79,6 +87,7 @@ absl::Status RunServe(const ServeFlags& flags) {
                            Snapshot::Load({.path = flags.model,
                                            .max_dim = flags.max_dim,
                                            .tiers = std::move(tiers),
+                                           .index_folder = IndexFolderOf(flags),
                                            .threads = options.threads,
                                            .sessions = options.sessions != nullptr},
                                           log));
@@ -117,6 +126,9 @@ void AddServeCommand(CLI::App& app, Command* selected) {
                       "Tiers, in protobuf text format (see docs/operations.md)");
   command->add_option("--max-dim", flags->max_dim, "Load and serve only the sizes up to this one")
       ->check(WholeNumber(NestedSizes::kMinWidth, NestedSizes::kMaxDim));
+  command->add_option("--index-folder", flags->index_folder,
+                      "Keep indexes that take long to build here, none: nowhere (default: the "
+                      "checkpoint's path with .indexes)");
   command
       ->add_option("--threads", flags->server.threads,
                    "Threads that run the model; 0: one per core")

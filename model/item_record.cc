@@ -78,7 +78,58 @@ class FieldCollector : public nlohmann::json_sax<nlohmann::json> {
   int64_t depth_ = 0;
 };
 
+class Visitor : public nlohmann::json_sax<nlohmann::json> {
+ public:
+  using Visit = absl::FunctionRef<void(absl::string_view, const RecordValue&)>;
+  explicit Visitor(Visit visit) : visit_(visit) {}
+
+  bool null() override { return true; }
+  bool boolean(bool value) override { return Value(value); }
+  bool number_integer(number_integer_t value) override { return Value(static_cast<double>(value)); }
+  bool number_unsigned(number_unsigned_t value) override {
+    return Value(static_cast<double>(value));
+  }
+  bool number_float(number_float_t value, const string_t& /*written*/) override {
+    return Value(value);
+  }
+  bool string(string_t& value) override { return Value(absl::string_view(value)); }
+  bool binary(binary_t& /*value*/) override { return true; }
+  bool start_object(size_t /*elements*/) override { return Open(); }
+  bool end_object() override { return Close(); }
+  bool start_array(size_t /*elements*/) override { return depth_ > 0 && Open(); }
+  bool end_array() override { return Close(); }
+  bool key(string_t& value) override {
+    if (depth_ == 1) field_ = value;
+    return true;
+  }
+  bool parse_error(size_t /*position*/, const std::string& /*token*/,
+                   const nlohmann::detail::exception& /*error*/) override {
+    return false;
+  }
+
+ private:
+  bool Value(const RecordValue& value) {
+    if (depth_ > 0) visit_(field_, value);
+    return depth_ > 0;
+  }
+  bool Open() {
+    ++depth_;
+    return true;
+  }
+  bool Close() { return --depth_ > 0; }
+
+  Visit visit_;
+  std::string field_;
+  int64_t depth_ = 0;
+};
+
 }  // namespace
+
+void VisitRecord(absl::string_view record,
+                 absl::FunctionRef<void(absl::string_view, const RecordValue&)> visit) {
+  Visitor visitor(visit);
+  nlohmann::json::sax_parse(record.begin(), record.end(), &visitor);
+}
 
 std::vector<std::string> RecordFields(absl::string_view record,
                                       std::span<const std::string> names) {

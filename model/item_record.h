@@ -14,8 +14,10 @@
 
 #include <span>
 #include <string>
+#include <variant>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/strings/string_view.h"
 
 namespace nestrec {
@@ -24,5 +26,15 @@ std::string RecordField(absl::string_view record, absl::string_view name);
 
 // One value per name, the record read once.
 std::vector<std::string> RecordFields(absl::string_view record, std::span<const std::string> names);
+
+// A value as it stands in the record: a text, a number, true or false. Large whole numbers are
+// rounded to double.
+using RecordValue = std::variant<absl::string_view, double, bool>;
+
+// Calls visit(field, value) for every value of every field of the record, in their order; of lists
+// and objects for each value inside. Null is no value. Of a key that comes twice both count. A text
+// that is not a JSON object ends where it stops being one.
+void VisitRecord(absl::string_view record,
+                 absl::FunctionRef<void(absl::string_view field, const RecordValue& value)> visit);
 
 }  // namespace nestrec

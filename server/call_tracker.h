@@ -6,8 +6,8 @@
 
 #include <cstdint>
 
+#include "base/mutex.h"
 #include "server/clock.h"
-#include "server/mutex.h"
 
 namespace nestrec {
 

@@ -1,51 +1,56 @@
 #include "server/recommender.h"
 
+#include <optional>
 #include <span>
 #include <utility>
-#include <vector>
 
 #include "base/status_macros.h"
+#include "index/diversity.h"
+#include "index/item_filter.h"
+#include "index/predicate.h"
 
 namespace nestrec {
-
 namespace {
 
-// z [1, dim] of the query's history, or of its session followed by the history.
-absl::StatusOr<std::vector<float>> VectorOf(const Snapshot& snapshot, const RecommendQuery& query,
-                                            const WidthDecision& width, SessionManager* sessions) {
-  const History history(query.history);
-  if (query.session.has_value()) {
-    const SessionQuery session = {
-        .history = &*query.session, .more = history, .levels = width.levels};
-    SessionAnswer answer;
-    NESTREC_RETURN_IF_ERROR(
-        sessions->Encode(snapshot.session_model(), std::span(&session, 1), std::span(&answer, 1)));
-    return std::move(answer.z);
+// What the query lets come back; nothing where that is everything.
+absl::StatusOr<std::optional<ItemFilter>> FilterOf(const RecommendQuery& query,
+                                                   const Snapshot& snapshot) {
+  const int64_t items = snapshot.catalogue().size();
+  std::optional<ItemFilter> filter;
+  const auto narrow = [&](ItemFilter by) {
+    filter = filter.has_value() ? filter->And(by) : std::move(by);
+  };
+  if (query.only.has_value()) {
+    narrow(ItemFilter::Allowing(items, *query.only));
   }
-  std::vector<float> z(static_cast<size_t>(width.dim));
-  NESTREC_RETURN_IF_ERROR(snapshot.encoder().Encode(std::span(&history, 1), width.levels, z));
-  return z;
+  if (query.filter.has_value()) {
+    NESTREC_ASSIGN_OR_RETURN(const ItemSet matching,
+                             Matching(*query.filter, snapshot.attributes()));
+    narrow(ItemFilter::Allowing(items, matching));
+  }
+  if (!query.excluded.empty()) {
+    narrow(ItemFilter::Excluding(items, query.excluded));
+  }
+  return filter;
 }
 
 }  // namespace
 
-absl::StatusOr<Recommendation> Recommend(const Snapshot& snapshot, const RecommendQuery& query,
-                                         const WidthDecision& width, const Clock& clock,
-                                         SessionManager* sessions) {
-  const Instant start = clock();
-  NESTREC_ASSIGN_OR_RETURN(const std::vector<float> z,
-                           VectorOf(snapshot, query, width, sessions));  // [1, dim]
-  const Instant encoded = clock();
-
-  const ItemFilter filter = ItemFilter::Excluding(snapshot.catalogue().size(), query.excluded);
+absl::StatusOr<SearchResult> FindItems(const Snapshot& snapshot, const RecommendQuery& query,
+                                       const WidthDecision& width, std::span<const float> z) {
+  NESTREC_ASSIGN_OR_RETURN(const std::optional<ItemFilter> filter, FilterOf(query, snapshot));
+  const SearchOptions options = {
+      .k = query.diversity.has_value() ? query.diversity->candidates : query.k,
+      .filter = filter.has_value() ? &*filter : nullptr,
+      .min_score = query.min_score};
   NESTREC_ASSIGN_OR_RETURN(SearchResult result,
-                           snapshot.index(width.dim, width.index)
-                               .Search(z, {.k = query.k,
-                                           .filter = query.excluded.empty() ? nullptr : &filter,
-                                           .min_score = query.min_score}));
-  return Recommendation{.result = std::move(result),
-                        .encode = Between(start, encoded),
-                        .search = Between(encoded, clock())};
+                           SearchWithCaps(snapshot.index(width.dim, width.index), z, options,
+                                          snapshot.attributes(), query.caps));
+  if (query.diversity.has_value()) {
+    result.items = PickDiverse(result.items, snapshot.item_vectors(), width.levels,
+                               query.diversity->relevance, query.k);
+  }
+  return result;
 }
 
 }  // namespace nestrec

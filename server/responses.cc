@@ -86,6 +86,9 @@ void FillResponse(const Snapshot& snapshot, const RecommendQuery& query, const W
   response.mutable_unknown_exclude_item_ids()->Assign(query.unknown_excluded.ids.begin(),
                                                       query.unknown_excluded.ids.end());
   response.set_unknown_exclude_item_count(static_cast<uint32_t>(query.unknown_excluded.count));
+  response.mutable_unknown_only_item_ids()->Assign(query.unknown_only.ids.begin(),
+                                                   query.unknown_only.ids.end());
+  response.set_unknown_only_item_count(static_cast<uint32_t>(query.unknown_only.count));
 }
 
 void FillModelInfo(const Snapshot& snapshot, int64_t max_k, v1::GetModelInfoResponse& response) {

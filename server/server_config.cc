@@ -28,6 +28,8 @@ constexpr int kMaxTiers = 32;
 constexpr size_t kMaxNameBytes = 64;
 constexpr double kMaxShare = 1000;
 constexpr int kMaxPriority = 100;
+constexpr int kMaxFilterFields = 256;
+constexpr uint32_t kMaxCandidates = 1'000'000;
 
 class ErrorList final : public google::protobuf::io::ErrorCollector {
  public:
@@ -119,7 +121,19 @@ absl::StatusOr<TierSettings> ParseServerConfig(absl::string_view text,
   }
 
   TierSettings settings{
-      .tiers = {}, .default_tier = config.default_tier(), .source = std::string(source_name)};
+      .tiers = {},
+      .default_tier = config.default_tier(),
+      .filter_fields = {config.filter_fields().begin(), config.filter_fields().end()},
+      .source = std::string(source_name)};
+  if (config.filter_fields_size() > kMaxFilterFields) {
+    return error(config.filter_fields_size(), " filter_fields; at most ", kMaxFilterFields,
+                 " are allowed");
+  }
+  for (const std::string& field : settings.filter_fields) {
+    if (field.empty()) {
+      return error("a filter_fields entry is empty; name a field of the catalogue");
+    }
+  }
   absl::flat_hash_set<std::string> names;
   for (const v1::Tier& tier : config.tiers()) {
     if (!IsTierName(tier.name())) {
@@ -135,6 +149,13 @@ absl::StatusOr<TierSettings> ParseServerConfig(absl::string_view text,
     }
     IndexSpec index{.factory = tier.index().empty() ? IndexSpec().factory : tier.index(),
                     .parameters = tier.index_parameters()};
+    if (tier.index_candidates() > kMaxCandidates) {
+      return error("tier \"", tier.name(), "\" has index_candidates ", tier.index_candidates(),
+                   "; at most ", kMaxCandidates, " are allowed");
+    }
+    if (tier.has_index_candidates()) {
+      index.candidates = static_cast<int>(tier.index_candidates());
+    }
     read.index = std::move(index);
     settings.tiers.push_back(std::move(read));
   }

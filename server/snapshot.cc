@@ -12,8 +12,10 @@
 #include "absl/strings/str_format.h"
 #include "base/status_macros.h"
 #include "model/metrics.h"
-#include "index/faiss_index.h"
+#include "server/catalogue_attributes.h"
 #include "server/clock.h"
+#include "index/nested_builder.h"
+#include "server/index_builder.h"
 
 namespace nestrec {
 namespace {
@@ -46,6 +48,7 @@ absl::StatusOr<std::shared_ptr<const Snapshot>> Snapshot::Load(const Options& op
   NESTREC_ASSIGN_OR_RETURN(TierTable tiers, TierTable::Create(options.tiers, checkpoint->sizes()));
   std::shared_ptr<Snapshot> snapshot(new Snapshot(checkpoint, std::move(tiers)));
   NESTREC_ASSIGN_OR_RETURN(snapshot->encoder_, Encoder::Create(checkpoint->view(), checkpoint));
+  NESTREC_RETURN_IF_ERROR(snapshot->ReadCatalogue(options, log));
   snapshot->ReadQuality();
   NESTREC_RETURN_IF_ERROR(snapshot->BuildIndexes(options, log));
   if (options.sessions) {
@@ -82,6 +85,36 @@ SessionModel Snapshot::session_model() const {
   return {.encoder = encoder_.get(), .stepper = stepper_.get(), .version = number};
 }
 
+absl::Status Snapshot::ReadCatalogue(const Options& options, const Log& log) {
+  const Clock clock = SteadyClock();
+  const Instant start = clock();
+  NESTREC_ASSIGN_OR_RETURN(CatalogueAttributes attributes,
+                           ReadAttributes(catalogue(), options.tiers.filter_fields));
+  attributes_ = std::move(attributes.table);
+  const std::vector<std::string> fields = attributes_.FieldNames();
+  log.Info("catalogue_read", {{"filter_fields", fields.size()},
+                              {"bytes", attributes_.bytes()},
+                              {"seconds", Seconds(start, clock())}});
+  for (const std::string& name : options.tiers.filter_fields) {
+    if (!attributes_.Find(name).has_value()) {
+      log.Warning("filter_field_missing",
+                  {{"field", name}, {"why", "no item of the catalogue has it"}});
+    }
+  }
+  if (attributes.dropped_fields > 0) {
+    log.Warning("filter_fields_dropped",
+                {{"fields", attributes.dropped_fields},
+                 {"limit", AttributeTable::kMaxFields},
+                 {"cure", "list those that requests need as filter_fields in the config"}});
+  }
+  return absl::OkStatus();
+}
+
+LevelVectors Snapshot::item_vectors() const {
+  const ModelView& view = checkpoint_->view();
+  return {.sizes = view.sizes, .rows = view.item_rows, .levels = view.items};
+}
+
 absl::Status Snapshot::BuildIndexes(const Options& options, const Log& log) {
   for (const int dim : sizes().values()) {
     indexes_.emplace(IndexKey(dim, IndexSpec{}), nullptr);
@@ -100,8 +133,16 @@ absl::Status Snapshot::BuildIndexes(const Options& options, const Log& log) {
   }
   std::reverse(slots.begin(), slots.end());  // the widest take longest; begin with them
 
-  const ModelView& view = checkpoint_->view();
-  const LevelVectors vectors{.sizes = view.sizes, .rows = view.item_rows, .levels = view.items};
+  std::vector<float> queries;
+  if (std::any_of(slots.begin(), slots.end(),
+                  [](const Slot* slot) { return slot->first.second.factory == kNestedFactory; })) {
+    NESTREC_ASSIGN_OR_RETURN(queries, ExampleQueries(*encoder_));
+  }
+  const IndexSource source{.vectors = item_vectors(),
+                           .owner = checkpoint_,
+                           .version = version(),
+                           .folder = options.index_folder,
+                           .queries = queries};
   std::vector<absl::Status> statuses(slots.size());
   std::atomic<size_t> next =
       0;  // which slot is free; every slot is written by the thread that drew it
@@ -111,11 +152,7 @@ absl::Status Snapshot::BuildIndexes(const Options& options, const Log& log) {
     omp_set_num_threads(std::max(1, threads / workers));
     for (size_t i = next.fetch_add(1); i < slots.size(); i = next.fetch_add(1)) {
       const auto& [dim, spec] = slots[i]->first;
-      const Clock clock = SteadyClock();
-      const Instant start = clock();
-      absl::StatusOr<std::unique_ptr<const ItemIndex>> index =
-          BuildFaissIndex(vectors, *sizes().LevelsOf(dim),
-                          {.factory = spec.factory, .parameters = spec.parameters}, checkpoint_);
+      absl::StatusOr<std::unique_ptr<const ItemIndex>> index = MakeIndex(source, dim, spec, log);
       statuses[i] = index.status();
       if (!index.ok() && spec != IndexSpec{} && !options.tiers.source.empty()) {
         statuses[i] = absl::Status(index.status().code(), absl::StrCat(options.tiers.source, ": ",
@@ -123,10 +160,6 @@ absl::Status Snapshot::BuildIndexes(const Options& options, const Log& log) {
       }
       if (index.ok()) {
         slots[i]->second = *std::move(index);
-        log.Info("index_built", {{"dim", dim},
-                                 {"index", spec.factory},
-                                 {"bytes", slots[i]->second->bytes()},
-                                 {"seconds", Seconds(start, clock())}});
       }
     }
   };

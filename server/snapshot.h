@@ -12,9 +12,12 @@
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/status/statusor.h"
+#include "index/attributes.h"
 #include "index/item_index.h"
+#include "index/level_vectors.h"
 #include "model/checkpoint.h"
 #include "model/encoder.h"
 #include "server/log.h"
@@ -29,14 +32,17 @@ class Snapshot {
     std::string path;  // the checkpoint
     int max_dim = 0;   // load only the levels up to this size; 0: all
     TierSettings tiers;
+    // Where indexes that take long to build are kept between runs; empty: nowhere.
+    std::string index_folder;
     int threads = 1;  // that build indexes
     // Makes the recurrent step ready, where the model has one.
     bool sessions = false;
   };
 
-  // Opens and verifies the checkpoint, and builds a "Flat" index for every size and the tiers' own
-  // ones beside them, logging each. Errors of Checkpoint::Open, TierTable::Create and
-  // BuildFaissIndex, with the path.
+  // Opens and verifies the checkpoint, reads its catalogue's fields, and builds a "Flat" index for
+  // every size and the tiers' own ones beside them, logging each
+  // (server/index_builder.h). Errors of Checkpoint::Open, TierTable::Create and MakeIndex, with the
+  // path.
   static absl::StatusOr<std::shared_ptr<const Snapshot>> Load(const Options& options,
                                                               const Log& log);
 
@@ -44,6 +50,9 @@ class Snapshot {
   const NestedSizes& sizes() const { return checkpoint_->sizes(); }
   const Catalogue& catalogue() const { return *checkpoint_->catalogue(); }
   const std::string& version() const { return checkpoint_->info().version; }
+  const AttributeTable& attributes() const { return attributes_; }
+  // A view on the checkpoint's item embeddings.
+  LevelVectors item_vectors() const;
   const Encoder& encoder() const { return *encoder_; }
   // The model as sessions need it.
   SessionModel session_model() const;
@@ -62,15 +71,17 @@ class Snapshot {
 
   Snapshot(std::shared_ptr<const Checkpoint> checkpoint, TierTable tiers)
       : checkpoint_(std::move(checkpoint)), tiers_(std::move(tiers)) {}
+  absl::Status ReadCatalogue(const Options& options, const Log& log);
   absl::Status BuildIndexes(const Options& options, const Log& log);
-  absl::Status MakeStepper(const Log& log);
   void ReadQuality();
+  absl::Status MakeStepper(const Log& log);
 
   std::shared_ptr<const Checkpoint> checkpoint_;
   TierTable tiers_;
   std::vector<double> quality_;
   std::unique_ptr<const Encoder> encoder_;
   std::unique_ptr<const Stepper> stepper_;  // null: none
+  AttributeTable attributes_;
   std::map<IndexKey, std::unique_ptr<const ItemIndex>> indexes_;
 };
 

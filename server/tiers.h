@@ -19,6 +19,7 @@ namespace nestrec {
 struct IndexSpec {
   std::string factory = "Flat";  // a FAISS factory string
   std::string parameters;        // FAISS search settings; empty: its defaults
+  int candidates = 32;           // ranked again beyond k, of an approximate index
 
   friend auto operator<=>(const IndexSpec&, const IndexSpec&) = default;
 };
@@ -40,9 +41,10 @@ struct Tier {
 
 // What the config file says, not yet held against a model.
 struct TierSettings {
-  std::vector<Tier> tiers;   // empty: the default tiers
-  std::string default_tier;  // empty: "gold" where there is one, else the first
-  std::string source = {};   // the file that says it, for messages; empty: none
+  std::vector<Tier> tiers;                      // empty: the default tiers
+  std::string default_tier;                     // empty: "gold" where there is one, else the first
+  std::vector<std::string> filter_fields = {};  // of the catalogue, for filters and caps; none: all
+  std::string source = {};                      // the file that says it, for messages; empty: none
 };
 
 // Tiers that fit a model.

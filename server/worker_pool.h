@@ -18,8 +18,8 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "base/mutex.h"
 #include "server/clock.h"
-#include "server/mutex.h"
 
 namespace nestrec {
 

@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -108,6 +109,35 @@ TEST(ItemRecord, TreatsWhatIsNoObjectAsEmpty) {
   for (const char* text :
        {"", "[]", "[1, {\"a\": 2}]", "\"a\"", "{", "{\"b\": ", "nonsense", "\xff\xfe"}) {
     EXPECT_EQ(RecordField(text, "a"), "") << text;
+  }
+}
+
+TEST(ItemRecord, VisitsEveryValueWithItsType) {
+  std::vector<std::string> visited;
+  const auto visit = [&](const char* record) {
+    visited.clear();
+    VisitRecord(record, [&](absl::string_view field, const RecordValue& value) {
+      const auto* text = std::get_if<absl::string_view>(&value);
+      const auto* number = std::get_if<double>(&value);
+      visited.push_back(absl::StrCat(field,
+                                     text != nullptr     ? " text "
+                                     : number != nullptr ? " number "
+                                                         : " flag ",
+                                     text != nullptr         ? std::string(*text)
+                                     : number != nullptr     ? absl::StrCat(*number)
+                                     : std::get<bool>(value) ? "yes"
+                                                             : "no"));
+    });
+  };
+  visit(
+      R"({"a": "x", "b": [1, [2.5, {"deep": false}], null], "c": {"k": "v", "l": -3}, "d": true})");
+  EXPECT_THAT(visited, ElementsAre("a text x", "b number 1", "b number 2.5", "b flag no",
+                                   "c text v", "c number -3", "d flag yes"));
+  visit(R"({"a": "x", "b": )");
+  EXPECT_THAT(visited, ElementsAre("a text x"));
+  for (const char* text : {"", "[1]", "\"a\"", "3", "nonsense"}) {
+    visit(text);
+    EXPECT_THAT(visited, ElementsAre()) << text;
   }
 }
 

@@ -124,6 +124,29 @@ TEST(ServerConfig, RefusesTooManyTiers) {
   EXPECT_THAT(ErrorOf(std::string(2 << 20, '#')), HasSubstr("2097152 bytes"));
 }
 
+TEST(ServerConfig, ReadsTheNumberOfCandidates) {
+  const auto settings = ParseServerConfig(
+      "tiers { name: \"a\" dim: 8 index: \"SQ8\" index_candidates: 0 } tiers { name: \"b\" dim: 8 "
+      "}",
+      "tiers.textproto");
+  ASSERT_TRUE(settings.ok()) << settings.status();
+  EXPECT_EQ(settings->tiers[0].index.candidates, 0);
+  EXPECT_EQ(settings->tiers[1].index.candidates, IndexSpec().candidates);
+  EXPECT_THAT(ErrorOf("tiers { name: \"a\" dim: 8 index_candidates: 1000001 }"),
+              HasSubstr("tier \"a\" has index_candidates 1000001; at most 1000000"));
+}
+
+TEST(ServerConfig, ReadsTheFieldsToFilterBy) {
+  const auto settings =
+      ParseServerConfig("filter_fields: \"brand\" filter_fields: \"price\"", "tiers.textproto");
+  ASSERT_TRUE(settings.ok()) << settings.status();
+  EXPECT_THAT(settings->filter_fields, testing::ElementsAre("brand", "price"));
+  EXPECT_THAT(ErrorOf("filter_fields: \"\""), HasSubstr("filter_fields entry is empty"));
+  std::string text;
+  for (int i = 0; i < 257; ++i) absl::StrAppend(&text, "filter_fields: \"f", i, "\"\n");
+  EXPECT_THAT(ErrorOf(text), HasSubstr("257 filter_fields; at most 256"));
+}
+
 TEST(ServerConfig, NamesAFileThatIsMissing) {
   const auto settings = ReadServerConfig("/no/such/tiers.textproto");
   EXPECT_EQ(settings.status().code(), absl::StatusCode::kNotFound);

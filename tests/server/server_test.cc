@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <atomic>
 #include <future>
+#include <map>
 #include <set>
 #include <thread>
 
@@ -184,6 +185,89 @@ TEST_F(ServerTest, ReturnsWhatRemainsWhenLittleDoes) {
     request.add_exclude_item_ids(RandomModelItemId(item));
   }
   EXPECT_EQ(MustRecommend(request).items_size(), 0);
+}
+
+// Items that the filter below allows: of brands 1 and 3 and a price over 100.
+bool OfBrandOneOrThreeAndDear(int32_t item) {
+  return (item % 5 == 1 || item % 5 == 3) && item >= 100;
+}
+
+TEST_F(ServerTest, FiltersByAttributesAtEveryDim) {
+  std::set<int32_t> excluded = {301};
+  for (int32_t item = 1; item <= kItems; ++item) {
+    if (!OfBrandOneOrThreeAndDear(item)) excluded.insert(item);
+  }
+  v1::RecommendRequest request;
+  request.add_exclude_item_ids(RandomModelItemId(301));
+  request.set_k(500);
+  v1::ItemFilterList& every = *request.mutable_filter()->mutable_every();
+  v1::FieldValues& brands = *every.add_filters()->mutable_any_of();
+  brands.set_field("brand");
+  brands.add_values()->set_text("Brand 1");
+  brands.add_values()->set_text("Brand 3");
+  v1::FieldRange& range = *every.add_filters()->mutable_range();
+  range.set_field("price");
+  range.set_min(100);
+  for (const int dim : {8, 24, 64}) {
+    request.set_dim(dim);
+    ExpectItems(MustRecommend(request), BruteForce({}, dim, 500, excluded));
+  }
+  request.set_tier("graph");
+  EXPECT_EQ(MustRecommend(request).items_size(), static_cast<int>(kItems - excluded.size()));
+  request.mutable_filter()->mutable_every()->mutable_filters(1)->mutable_range()->set_min(1e9);
+  EXPECT_EQ(MustRecommend(request).items_size(), 0);
+}
+
+TEST_F(ServerTest, AllowsOnlyWhatIsListed) {
+  v1::RecommendRequest request = RequestFor({4});
+  std::set<int32_t> excluded = {4};
+  for (int32_t item = 1; item <= kItems; ++item) excluded.insert(item);
+  for (const int32_t item : {4, 9, 200}) {
+    request.add_only_item_ids(RandomModelItemId(item));
+    if (item != 4) excluded.erase(item);
+  }
+  request.add_only_item_ids("no such item");
+  const v1::RecommendResponse response = MustRecommend(request);
+  ExpectItems(response, BruteForce({4}, 64, 10, excluded));
+  EXPECT_EQ(response.unknown_only_item_count(), 1u);
+}
+
+TEST_F(ServerTest, HoldsCapsAndPicksDiverseItems) {
+  v1::RecommendRequest request;
+  request.set_k(15);
+  v1::GroupCap& cap = *request.add_caps();
+  cap.set_field("brand");
+  cap.set_most(2);
+  std::map<int32_t, int> of_brand;
+  std::vector<ScoredItem> expected;
+  for (const ScoredItem& item : BruteForce({}, 64, kItems, {})) {
+    if (++of_brand[item.item % 5] <= 2) expected.push_back(item);
+  }
+  ASSERT_EQ(expected.size(), 10u);  // two of each of five brands: fewer than k
+  ExpectItems(MustRecommend(request), expected);
+
+  request.clear_caps();
+  request.mutable_diversity()->set_relevance(1);
+  ExpectItems(MustRecommend(request), BruteForce({}, 64, 15, {}));
+  request.mutable_diversity()->set_relevance(0);
+  const v1::RecommendResponse diverse = MustRecommend(request);
+  ASSERT_EQ(diverse.items_size(), 15);
+  std::set<std::string> candidates;
+  for (const ScoredItem& item : BruteForce({}, 64, 100, {})) {
+    candidates.insert(RandomModelItemId(item.item));
+  }
+  for (const v1::RecommendedItem& item : diverse.items()) {
+    EXPECT_EQ(candidates.erase(item.item_id()), 1u) << item.item_id();
+  }
+}
+
+TEST_F(ServerTest, NamesTheBadPartOfAFilter) {
+  v1::RecommendRequest request;
+  request.mutable_filter()->mutable_none()->add_filters()->set_exists("colour");
+  const auto violations = FieldViolationsOf(client_->Recommend(request).status());
+  ASSERT_EQ(violations.size(), 1u);
+  EXPECT_EQ(violations[0].field, "filter.none.filters[0].exists");
+  EXPECT_THAT(violations[0].description, HasSubstr("brand, item_id, price, title"));
 }
 
 TEST_F(ServerTest, AppliesMinScore) {

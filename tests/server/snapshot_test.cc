@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <filesystem>
+
 #include "base/file.h"
 #include "tests/testing/random_model.h"
 
@@ -10,6 +12,7 @@ namespace nestrec {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 class SnapshotTest : public ::testing::Test {
  protected:
@@ -52,7 +55,7 @@ TEST_F(SnapshotTest, ServesAnyMixerAndSaysWhatAStepCosts) {
   const auto snapshot = Load({.path = path});
   ASSERT_TRUE(snapshot.ok()) << snapshot.status();
   EXPECT_FALSE((*snapshot)->encoder().constant_time_step());
-  EXPECT_THAT(lines_, HasSubstr("mixer="attention, heads of 64" constant_time_step=false"));
+  EXPECT_THAT(lines_, HasSubstr("mixer=\"attention, heads of 64\" constant_time_step=false"));
 }
 
 TEST_F(SnapshotTest, HoldsTheTiersIndexBesideTheExactOne) {
@@ -62,6 +65,58 @@ TEST_F(SnapshotTest, HoldsTheTiersIndexBesideTheExactOne) {
   ASSERT_TRUE(snapshot.ok()) << snapshot.status();
   EXPECT_FALSE((*snapshot)->index(16, graph).exact());
   EXPECT_TRUE((*snapshot)->index(16, IndexSpec{}).exact());
+}
+
+TEST_F(SnapshotTest, KeepsIndexesThatTakeLongToBuild) {
+  const Snapshot::Options options = {
+      .path = {},
+      .tiers = {.tiers = {{.name = "fast", .dim = 16, .index = {"HNSW16", "efSearch=64"}}},
+                .default_tier = ""},
+      .index_folder = ::testing::TempDir() + "/snapshot_test_indexes/nested"};
+  std::filesystem::remove_all(options.index_folder);
+  ASSERT_TRUE(Load(options).ok());
+  EXPECT_THAT(lines_, HasSubstr("info index_built dim=16 index=HNSW16 "));
+  EXPECT_THAT(lines_, HasSubstr("info index_saved dim=16 index=HNSW16 path="));
+  EXPECT_THAT(lines_, Not(HasSubstr("index_not_loaded")));
+  EXPECT_THAT(lines_, Not(HasSubstr("index_saved dim=16 index=Flat")));
+  lines_.clear();
+  ASSERT_TRUE(Load(options).ok());
+  EXPECT_THAT(lines_, HasSubstr("info index_loaded dim=16 index=HNSW16 "));
+  EXPECT_THAT(lines_, Not(HasSubstr("index_built dim=16 index=HNSW16")));
+
+  // A checkpoint of the same shape with other weights.
+  lines_.clear();
+  Snapshot::Options other = options;
+  other.path = ::testing::TempDir() + "/snapshot_test_other.safetensors";
+  ASSERT_TRUE(RandomModel({.sizes = {8, 16, 32}, .seed = 2}).Write(other.path).ok());
+  ASSERT_TRUE(Load(other).ok());
+  EXPECT_THAT(lines_, HasSubstr("warning index_not_loaded dim=16 index=HNSW16 why="));
+  EXPECT_THAT(lines_, HasSubstr("info index_saved dim=16"));
+}
+
+TEST_F(SnapshotTest, ServesFromMemoryWhereIndexesCannotBeKept) {
+  const std::string file = ::testing::TempDir() + "/snapshot_test_file";
+  ASSERT_TRUE(WriteFileAtomically(file, "no folder").ok());
+  const auto snapshot =
+      Load({.tiers = {.tiers = {{.name = "fast", .dim = 16, .index = {"HNSW16", ""}}}},
+            .index_folder = file + "/indexes"});
+  ASSERT_TRUE(snapshot.ok()) << snapshot.status();
+  EXPECT_THAT(lines_, HasSubstr("warning index_not_saved dim=16 index=HNSW16 why="));
+  EXPECT_THAT(lines_, HasSubstr("it serves from memory"));
+  EXPECT_EQ((*snapshot)->index(16, {"HNSW16", ""}).items(), 200);
+}
+
+TEST_F(SnapshotTest, ReadsTheCataloguesFields) {
+  const auto snapshot = Load({});
+  ASSERT_TRUE(snapshot.ok());
+  EXPECT_THAT((*snapshot)->attributes().FieldNames(),
+              testing::ElementsAre("brand", "item_id", "price", "title"));
+  EXPECT_THAT(lines_, HasSubstr("info catalogue_read filter_fields=4 "));
+  lines_.clear();
+  const auto some = Load({.tiers = {.filter_fields = {"brand", "colour"}}});
+  ASSERT_TRUE(some.ok());
+  EXPECT_THAT((*some)->attributes().FieldNames(), testing::ElementsAre("brand"));
+  EXPECT_THAT(lines_, HasSubstr("warning filter_field_missing field=colour"));
 }
 
 TEST_F(SnapshotTest, MaxDimLoadsTheNarrowLevelsOnly) {

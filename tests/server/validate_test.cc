@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "absl/strings/str_cat.h"
+#include "server/catalogue_attributes.h"
 #include "server/status_details.h"
 
 namespace nestrec {
@@ -19,7 +20,7 @@ using ::testing::IsEmpty;
 class Validate : public ::testing::Test {
  protected:
   absl::StatusOr<RecommendQuery> Query() const {
-    return ValidateRecommend(request_, {}, catalogue_);
+    return ValidateRecommend(request_, {}, catalogue_, attributes_);
   }
   // The only violation, as "field: description".
   std::string Violation() const {
@@ -32,7 +33,9 @@ class Validate : public ::testing::Test {
   }
 
   Catalogue catalogue_ =
-      *Catalogue::Create({"a", "two words", "品目", "d"}, {"{}", "{}", "{}", "{}"});
+      *Catalogue::Create({"a", "two words", "品目", "d"},
+                         {R"({"brand": "x", "price": 3})", "{}", R"({"brand": "y"})", "{}"});
+  AttributeTable attributes_ = ReadAttributes(catalogue_, {})->table;
   v1::RecommendRequest request_;
 };
 
@@ -151,6 +154,63 @@ TEST_F(Validate, PassesTheWidthOn) {
   EXPECT_FALSE(Query()->width.dim.has_value());
   request_.set_tier(std::string(65, 'x'));
   EXPECT_THAT(Violation(), HasSubstr("tier: has 65 bytes; at most 64"));
+}
+
+TEST_F(Validate, ResolvesTheOnlyItemsAndReportsUnknownOnes) {
+  EXPECT_FALSE(Query()->only.has_value());
+  request_.add_only_item_ids("d");
+  request_.add_only_item_ids("nobody");
+  EXPECT_THAT(Query()->only, testing::Optional(ElementsAre(4)));
+  EXPECT_THAT(Query()->unknown_only.ids, ElementsAre("nobody"));
+  request_.mutable_only_item_ids()->RemoveLast();
+  request_.set_only_item_ids(0, "nobody");  // none that is known: nothing may come back
+  EXPECT_THAT(Query()->only, testing::Optional(IsEmpty()));
+}
+
+TEST_F(Validate, ReadsCapsAndDiversity) {
+  auto* cap = request_.add_caps();
+  cap->set_field("brand");
+  cap->set_most(2);
+  request_.mutable_diversity();
+  const auto query = Query();
+  ASSERT_TRUE(query.ok()) << query.status();
+  ASSERT_EQ(query->caps.size(), 1u);
+  EXPECT_EQ(query->caps[0].field, attributes_.Find("brand"));
+  EXPECT_EQ(query->caps[0].most, 2);
+  EXPECT_FLOAT_EQ(static_cast<float>(query->diversity->relevance), 0.7f);
+  EXPECT_EQ(query->diversity->candidates, 100);
+  request_.set_k(50);
+  EXPECT_EQ(Query()->diversity->candidates, 200);
+}
+
+TEST_F(Validate, RefusesBadCaps) {
+  auto* cap = request_.add_caps();
+  EXPECT_THAT(Violation(), HasSubstr("caps[0].field: no item has a field \"\"; the fields are "
+                                     "brand, price"));
+  cap->set_field("brand");
+  EXPECT_EQ(Violation(), "caps[0].most: 0 is not at least 1");
+  cap->set_most(4'000'000'000);
+  EXPECT_TRUE(Query().ok());
+  *request_.add_caps() = *cap;
+  EXPECT_EQ(Violation(), "caps[1].field: \"brand\" has a cap already");
+  for (int i = 0; i < 7; ++i) request_.add_caps();
+  EXPECT_EQ(Violation(), "caps: 9 entries; at most 8 are allowed");
+}
+
+TEST_F(Validate, RefusesBadDiversity) {
+  request_.mutable_diversity()->set_relevance(1.5f);
+  EXPECT_EQ(Violation(), "diversity.relevance: 1.5 is not in 0 to 1");
+  request_.mutable_diversity()->set_relevance(std::nanf(""));
+  EXPECT_THAT(Violation(), HasSubstr("diversity.relevance: nan is not"));
+  request_.mutable_diversity()->set_relevance(1);
+  request_.mutable_diversity()->set_candidates(9);
+  EXPECT_EQ(Violation(), "diversity.candidates: 9 is not in k (10) to 500");
+  request_.mutable_diversity()->set_candidates(501);
+  EXPECT_EQ(Violation(), "diversity.candidates: 501 is not in k (10) to 500");
+  request_.mutable_diversity()->set_candidates(500);
+  EXPECT_TRUE(Query().ok());
+  request_.set_k(501);
+  EXPECT_EQ(Violation(), "diversity: picks from at most 500 items; k is 501");
 }
 
 TEST_F(Validate, ReportsAllBadFieldsAtOnce) {

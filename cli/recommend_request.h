@@ -1,0 +1,46 @@
+// The flags of `nestrec recommend` that become the request.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "nestrec/v1/recommend.pb.h"
+
+namespace nestrec {
+
+// The field that people read items by.
+inline constexpr char kTitleField[] = "title";
+
+struct RequestFlags {
+  std::string user;
+  std::string history, history_file;
+  std::string exclude, exclude_file;
+  std::string only, only_file;
+  std::optional<uint32_t> k;
+  std::optional<int> dim;
+  std::optional<std::string> tier;
+  std::optional<float> min_score;
+  bool include_seen = false;
+  std::vector<std::string> where;  // conditions, all of which hold (item_condition.h)
+  std::string filter;              // one as JSON
+  std::vector<std::string> most;   // caps
+  std::optional<float> relevance;  // of diversity
+};
+
+// For flags that exclude them.
+struct WidthFlags {
+  CLI::Option* dim;
+  CLI::Option* tier;
+};
+
+// `flags` must outlive the parsing.
+WidthFlags AddRequestFlags(CLI::App& command, RequestFlags* flags);
+
+// Usage errors for what the flags say; errors of the files that they name.
+absl::StatusOr<v1::RecommendRequest> RequestOf(const RequestFlags& flags);
+
+}  // namespace nestrec

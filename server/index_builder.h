@@ -1,0 +1,48 @@
+// Makes the index that a tier asks for: read from its file where it was kept, else built, with
+// lines in the log that say how far it is and why it was not read.
+//
+// Thread safety: may run in parallel for different indexes; the log gets lines from every thread.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "index/item_index.h"
+#include "index/level_vectors.h"
+#include "model/encoder.h"
+#include "server/log.h"
+#include "server/tiers.h"
+
+namespace nestrec {
+
+// Where the vectors come from and where their indexes are kept.
+struct IndexSource {
+  LevelVectors vectors;
+  std::shared_ptr<const void> owner;  // of the vectors' memory
+  std::string version;                // the checkpoint's fingerprint
+  std::string folder;                 // empty: indexes are not kept
+  // [n, D] examples of what will be asked, which the nested index orders its columns by; may be
+  // empty (ExampleQueries).
+  std::span<const float> queries;
+};
+
+// What the encoder makes of short histories of items drawn at random (always the same ones), [n, D]
+// row-major: near enough to real queries to order columns by.
+absl::StatusOr<std::vector<float>> ExampleQueries(const Encoder& encoder);
+
+// Log events: index_loaded; index_building, again about every ten seconds with the percentage, and
+// index_built; index_not_loaded and index_not_saved, which are warnings, with the reason. An index
+// that cannot be kept serves from memory.
+//
+// The factory "nested" makes the nested index, with the parameters of index/nested_builder.h; it is
+// quicker built than read, and not kept.
+//
+// Errors of BuildFaissIndex and BuildNestedIndex.
+absl::StatusOr<std::unique_ptr<const ItemIndex>> MakeIndex(const IndexSource& source, int dim,
+                                                           const IndexSpec& spec, const Log& log);
+
+}  // namespace nestrec
