@@ -49,6 +49,9 @@ class CostModel {
   // REQUIRES: 1 <= levels <= sizes.levels(), rows >= 1.
   void Record(Stage stage, int levels, int64_t rows, absl::Duration took);
 
+  // Multiplications per row of kEncode at these levels, up to a factor.
+  double EncodeWork(int levels) const { return encode_work_[static_cast<size_t>(levels) - 1]; }
+
   // The time that a share `quantile` of such work stays within; nothing where nothing at all was
   // recorded of the stage. REQUIRES: as Record, 0 <= quantile <= 1.
   std::optional<absl::Duration> Predict(Stage stage, int levels, int64_t rows,

@@ -1,8 +1,8 @@
-// nestrec.v1.RecommendService over gRPC's callback API. The RPC's thread validates, chooses the
-// width and queues; a worker encodes, searches and answers.
+// nestrec.v1.RecommendService over gRPC's callback API. The RPC's thread validates and queues; the
+// engine's workers choose the width, encode, search and answer.
 //
-// Ownership: tracker and workers must outlive every call, and no call may run any more when this
-// object goes. Thread safety: as gRPC needs it.
+// Ownership: tracker, engine and workers must outlive every call, and no call may run any more when
+// this object goes. Thread safety: as gRPC needs it.
 #pragma once
 
 #include <grpcpp/grpcpp.h>
@@ -13,6 +13,7 @@
 #include "nestrec/v1/recommend.grpc.pb.h"
 #include "server/call_tracker.h"
 #include "server/clock.h"
+#include "server/recommend_engine.h"
 #include "server/session/session_manager.h"
 #include "server/snapshot.h"
 #include "server/validate.h"
@@ -29,7 +30,8 @@ struct SessionParts {
 class RecommendServiceImpl final : public v1::RecommendService::CallbackService {
  public:
   RecommendServiceImpl(std::shared_ptr<const Snapshot> snapshot, RequestLimits limits,
-                       CallTracker* calls, WorkerPool* workers, SessionParts sessions, Clock clock);
+                       CallTracker* calls, RecommendEngine* engine, SessionParts sessions,
+                       Clock clock);
 
   grpc::ServerUnaryReactor* Recommend(grpc::CallbackServerContext* context,
                                       const v1::RecommendRequest* request,
@@ -56,7 +58,7 @@ class RecommendServiceImpl final : public v1::RecommendService::CallbackService 
   const std::shared_ptr<const Snapshot> snapshot_;
   const RequestLimits limits_;
   CallTracker* const calls_;
-  WorkerPool* const workers_;
+  RecommendEngine* const engine_;
   const SessionParts sessions_;
   const Clock clock_;
 };

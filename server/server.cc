@@ -15,6 +15,7 @@
 #include "grpc/health/v1/health.pb.h"
 #include "server/call_tracker.h"
 #include "server/listen_address.h"
+#include "server/recommend_engine.h"
 #include "server/recommend_service.h"
 #include "server/worker_pool.h"
 
@@ -24,15 +25,21 @@ class Server::Impl {
  public:
   Impl(ServerOptions options, std::shared_ptr<const Snapshot> snapshot)
       : options_(std::move(options)),
-        workers_({.threads = options_.threads,
-                  .queue_capacity = static_cast<size_t>(options_.queue_capacity),
-                  .clock = options_.clock}),
+        snapshot_(std::move(snapshot)),
+        engine_(*snapshot_, {.workers = options_.threads,
+                             .queue_capacity = options_.queue_capacity,
+                             .max_batch = options_.max_batch,
+                             .batch_delay = options_.batch_delay,
+                             .overload_target = options_.overload_target,
+                             .sessions = options_.sessions.get(),
+                             .clock = options_.clock}),
         session_workers_(options_.sessions == nullptr ? nullptr : MakeSessionWorkers(options_)),
-        service_(std::move(snapshot), options_.limits, &calls_, &workers_,
+        service_(snapshot_, options_.limits, &calls_, &engine_,
                  {.manager = options_.sessions.get(), .workers = session_workers_.get()},
                  options_.clock) {}
 
   absl::Status Start(ListenAddress address) {
+    NESTREC_RETURN_IF_ERROR(engine_.WarmUp(*snapshot_));
     grpc::EnableDefaultHealthCheckService(true);
     grpc::reflection::InitProtoReflectionServerBuilderPlugin();
     // gRPC's health service has no descriptor of its own; naming ours here links it, so that
@@ -67,7 +74,7 @@ class Server::Impl {
       if (session_workers_ != nullptr) {
         session_workers_->Shutdown();
       }
-      workers_.Shutdown();
+      engine_.Shutdown();
     });
   }
 
@@ -90,7 +97,8 @@ class Server::Impl {
 
   const ServerOptions options_;
   CallTracker calls_;
-  WorkerPool workers_;
+  const std::shared_ptr<const Snapshot> snapshot_;
+  RecommendEngine engine_;
   const std::unique_ptr<WorkerPool> session_workers_;
   RecommendServiceImpl service_;
   std::unique_ptr<grpc::Server> server_;
@@ -102,11 +110,18 @@ class Server::Impl {
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(ServerOptions options,
                                                       std::shared_ptr<const Snapshot> snapshot) {
   if (options.threads < 1 || options.queue_capacity < 1 || options.max_message_bytes < 1 ||
-      options.session_threads < 1) {
+      options.session_threads < 1 || options.max_batch < 1) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "threads (", options.threads, "), session threads (", options.session_threads,
+        "), queue capacity (", options.queue_capacity, "), batch size (", options.max_batch,
+        ") and message size (", options.max_message_bytes, ") must be at least 1"));
+  }
+  if (options.batch_delay < absl::ZeroDuration() || options.batch_delay > kLongestBatchDelay ||
+      options.overload_target <= absl::ZeroDuration()) {
     return absl::InvalidArgumentError(
-        absl::StrCat("threads (", options.threads, "), session threads (", options.session_threads,
-                     "), queue capacity (", options.queue_capacity, ") and message size (",
-                     options.max_message_bytes, ") must be at least 1"));
+        absl::StrCat("batch delay (", absl::FormatDuration(options.batch_delay), ") must be 0 to ",
+                     absl::FormatDuration(kLongestBatchDelay), ", overload target (",
+                     absl::FormatDuration(options.overload_target), ") above 0"));
   }
   NESTREC_ASSIGN_OR_RETURN(const ListenAddress address, ListenAddress::Parse(options.listen));
   NESTREC_RETURN_IF_ERROR(CheckCanListen(address));

@@ -26,7 +26,11 @@ namespace nestrec {
 struct ServerOptions {
   std::string listen = "127.0.0.1:50051";  // host:port; port 0: a free one
   int threads = 1;                         // workers
-  int queue_capacity = 1024;               // requests that wait for a worker
+  int queue_capacity = 1024;               // requests that wait for a worker, of all tiers
+  int max_batch = 8;                       // requests that a worker takes at once
+  absl::Duration batch_delay = absl::ZeroDuration();  // that the first of a batch waits for others
+  // The wait of a standing queue from which on requests are narrowed.
+  absl::Duration overload_target = absl::Milliseconds(5);
   // Large enough that a history of a million ids gets an answer that names its limit, and not the
   // transport's.
   int max_message_bytes = 16 << 20;
@@ -40,10 +44,11 @@ class Server {
  public:
   // Keeps sums of times in range; a longer grace is this one.
   static constexpr absl::Duration kLongestGrace = absl::Hours(24);
+  static constexpr absl::Duration kLongestBatchDelay = absl::Seconds(1);
 
-  // Serves when it returns. kInvalidArgument: an option out of range, or an address that is none or
-  // cannot be resolved. kUnavailable: the address is taken, by another server of this program too,
-  // or is not one of this machine. kPermissionDenied: no right to listen there.
+  // Warms up, and serves when it returns. kInvalidArgument: an option out of range, or an address
+  // that is none or cannot be resolved. kUnavailable: the address is taken, by another server of
+  // this program too, or is not one of this machine. kPermissionDenied: no right to listen there.
   static absl::StatusOr<std::unique_ptr<Server>> Start(ServerOptions options,
                                                        std::shared_ptr<const Snapshot> snapshot);
   // Shuts down without grace.

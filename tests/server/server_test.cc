@@ -312,6 +312,16 @@ TEST_F(ServerTest, TiersServeAtTheirDimWithTheirIndex) {
   EXPECT_EQ(by_default.served().why(), v1::WIDTH_REASON_DEFAULT);
 }
 
+TEST_F(ServerTest, ServesByBudgetAndQualityAndSaysWhy) {
+  v1::RecommendRequest request = RequestFor({1, 2, 3});
+  request.mutable_latency_budget()->set_seconds(3600);
+  EXPECT_EQ(MustRecommend(request).served().dim(), 64);
+  EXPECT_EQ(MustRecommend(request).served().why(), v1::WIDTH_REASON_DEFAULT);
+  request.set_min_quality(0.5);  // gold has one dim, which is enough
+  EXPECT_EQ(MustRecommend(request).served().dim(), 64);
+  EXPECT_EQ(MustRecommend(request).served().why(), v1::WIDTH_REASON_QUALITY);
+}
+
 TEST_F(ServerTest, ReportsStageTimings) {
   const v1::RecommendResponse response = MustRecommend(RequestFor({1, 2, 3}));
   const auto nanos = [](const google::protobuf::Duration& duration) {
@@ -463,23 +473,26 @@ TEST_F(ServerTest, TheClientSaysHowToStartAServerWhenNoneAnswers) {
   EXPECT_THAT(status.message(), HasSubstr("nestrec serve --model"));
 }
 
-// A clock that holds the thread of its n-th caller until released. The first request makes call 1
-// on arrival, and the only worker makes call 2 when it takes it up.
+// A clock that, once armed, holds the thread of its third caller until released. The first request
+// makes call 1 on arrival, and the only worker makes call 2 when it takes it up and call 3 when it
+// begins.
 class HoldingClock {
  public:
   Clock AsClock() {
     return [this] {
-      if (++calls_ == 2) {
+      if (armed_ && ++calls_ == 3) {
         reached_.set_value();
         released_.get_future().wait();
       }
       return std::chrono::steady_clock::now();
     };
   }
+  void Arm() { armed_ = true; }
   void WaitUntilHeld() { reached_.get_future().wait(); }
   void Release() { released_.set_value(); }
 
  private:
+  std::atomic<bool> armed_ = false;
   std::atomic<int> calls_ = 0;
   std::promise<void> reached_, released_;
 };
@@ -487,6 +500,7 @@ class HoldingClock {
 TEST_F(ServerTest, AFullQueueTurnsAwayWithRetryAdvice) {
   HoldingClock clock;
   Start({.threads = 1, .queue_capacity = 1, .clock = clock.AsClock()});
+  clock.Arm();
   const auto call = [&] { return client_->Recommend({}).status(); };
   auto first = std::async(std::launch::async, call);
   clock.WaitUntilHeld();
@@ -513,6 +527,7 @@ TEST_F(ServerTest, AFullQueueTurnsAwayWithRetryAdvice) {
 TEST_F(ServerTest, DrainSaysNotServingRefusesNewCallsAndFinishesRunningOnes) {
   HoldingClock clock;
   Start({.threads = 1, .queue_capacity = 4, .clock = clock.AsClock()});
+  clock.Arm();
   HealthWatch watch(channel_, "nestrec.v1.RecommendService");
   ASSERT_EQ(watch.Next(), "SERVING");
   auto running = std::async(std::launch::async, [&] { return client_->Recommend({}).status(); });
@@ -539,6 +554,7 @@ TEST_F(ServerTest, DrainSaysNotServingRefusesNewCallsAndFinishesRunningOnes) {
 TEST_F(ServerTest, DrainCancelsWhatOutlastsTheGrace) {
   HoldingClock clock;
   Start({.threads = 1, .queue_capacity = 4, .clock = clock.AsClock()});
+  clock.Arm();
   auto running = std::async(std::launch::async, [&] { return client_->Recommend({}).status(); });
   clock.WaitUntilHeld();
   auto shutdown = std::async(std::launch::async, [&] { server_->Shutdown(absl::ZeroDuration()); });

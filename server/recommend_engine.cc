@@ -1,0 +1,364 @@
+#include "server/recommend_engine.h"
+
+#include <omp.h>
+
+#include <algorithm>
+#include <cmath>
+#include <thread>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/guard.h"
+#include "base/random.h"
+#include "base/status_macros.h"
+#include "server/session_requests.h"
+#include "server/status_details.h"
+
+namespace nestrec {
+namespace {
+
+// A width is chosen by the time that it takes no longer than in 19 of 20 cases; one that is ready
+// in half of them is tried level by level.
+constexpr double kSure = 0.95;
+constexpr double kUsual = 0.5;
+// Keeps sums of times in range.
+constexpr absl::Duration kLongest = absl::Hours(24);
+
+constexpr absl::Duration kWarmUpTime = absl::Seconds(1);
+constexpr int kWarmUpRounds = 3;
+constexpr int64_t kWarmUpItems = 10;
+
+size_t LaneOf(const TierTable& tiers, const Tier& tier) {
+  return static_cast<size_t>(&tier - tiers.tiers().data());
+}
+
+int WidestRange(const Snapshot& snapshot) {
+  int widest = 0;
+  for (const Tier& tier : snapshot.tiers().tiers()) {
+    int levels = 0;
+    for (const int dim : snapshot.sizes().values()) {
+      levels += dim >= tier.narrowest() && dim <= tier.dim ? 1 : 0;
+    }
+    widest = std::max(widest, levels);
+  }
+  return widest;
+}
+
+// A lane for each tier; together they have the queue's places, and each has at least one.
+std::vector<BatchQueue::Lane> LanesOf(const TierTable& tiers, int queue_capacity) {
+  double shares = 0;
+  for (const Tier& tier : tiers.tiers()) shares += tier.queue_share;
+  std::vector<BatchQueue::Lane> lanes;
+  for (const Tier& tier : tiers.tiers()) {
+    const double places = std::round(queue_capacity * tier.queue_share / shares);
+    lanes.push_back({.name = tier.name,
+                     .capacity = static_cast<size_t>(std::max(1.0, places)),
+                     .share = tier.queue_share,
+                     .priority = tier.priority});
+  }
+  return lanes;
+}
+
+Instant After(Instant from, absl::Duration time) {
+  return time > kLongest ? Instant::max() : from + absl::ToChronoNanoseconds(time);
+}
+
+std::vector<int32_t> RandomHistory(int64_t items, int64_t count, Random& random) {
+  std::vector<int32_t> history;
+  for (int64_t i = 0; i < count; ++i) {
+    history.push_back(static_cast<int32_t>(1 + random.Index(items)));
+  }
+  return history;
+}
+
+}  // namespace
+
+struct RecommendEngine::Place {
+  std::unique_ptr<BatchItem> item;
+  WidthDecision width;
+  std::vector<float> z;  // [dim of the most levels]
+  int64_t rows = 1;      // to encode
+  bool failed = false;
+
+  RecommendCall& call() const { return static_cast<RecommendCall&>(*item); }
+  bool has_session() const { return call().query.session.has_value(); }
+  Instant ends() const {
+    const absl::Duration budget =
+        call().query.width.latency_budget.value_or(absl::InfiniteDuration());
+    return std::min(call().deadline, After(call().arrived, budget));
+  }
+  void Fail(const absl::Status& why) {
+    failed = true;
+    call().Fail(why);
+  }
+};
+
+RecommendEngine::RecommendEngine(const Snapshot& snapshot, const Options& options)
+    : options_(options),
+      costs_(snapshot.sizes(), options.clock),
+      overload_({.max_steps = WidestRange(snapshot) - 1,
+                 .workers = options.workers,
+                 .target = options.overload_target,
+                 .clock = options.clock}),
+      batcher_({.queue = {.lanes = LanesOf(snapshot.tiers(), options.queue_capacity),
+                          .max_batch = static_cast<size_t>(options.max_batch),
+                          .max_delay = options.batch_delay,
+                          .workers = options.workers},
+                .run = [this](Batcher::Batch batch) { Run(std::move(batch)); },
+                .clock = options.clock}) {}
+
+absl::Status RecommendEngine::Submit(std::unique_ptr<RecommendCall> call) {
+  const Snapshot& snapshot = *call->snapshot;
+  RecommendQuery& query = call->query;
+  // The width itself is chosen when the time that is left is known.
+  NESTREC_ASSIGN_OR_RETURN(
+      const WidthDecision width,
+      ChooseWidth(query.width, snapshot.tiers(),
+                  {.sizes = &snapshot.sizes(), .quality = snapshot.quality()}, {}));
+  const Tier* tier = snapshot.tiers().Find(width.tier);
+  if (tier != nullptr) {
+    if (tier->max_k > 0 && query.k > tier->max_k) {
+      return BadRequest({{"k", absl::StrCat(query.k, " is more than tier ", tier->name, " gives, ",
+                                            tier->max_k)}});
+    }
+    if (!query.width.latency_budget.has_value() && tier->latency_budget <= kLongest) {
+      query.width.latency_budget = tier->latency_budget;
+    }
+  }
+  const size_t lane =
+      LaneOf(snapshot.tiers(), tier != nullptr ? *tier : snapshot.tiers().default_tier());
+  const Instant arrived = call->arrived;
+  const Instant budget_ends =
+      After(arrived, query.width.latency_budget.value_or(absl::InfiniteDuration()));
+  const Instant deadline = std::min(call->deadline, budget_ends);
+  return batcher_.Submit(lane,
+                         {.item = std::move(call), .accepted = arrived, .deadline = deadline});
+}
+
+void RecommendEngine::Run(Batcher::Batch batch) {
+  const int narrowing = overload_.steps();
+  overload_.Began();
+  costs_.Record(Stage::kQueue, 1, 1, batch.waited);
+  std::vector<Place> places;
+  for (QueuedItem& item : batch.items) places.push_back({.item = std::move(item.item)});
+  // Requests from before and after a change of models do not mix.
+  std::stable_sort(places.begin(), places.end(), [](const Place& a, const Place& b) {
+    return a.call().snapshot < b.call().snapshot;
+  });
+  double wider = 1;
+  for (size_t begin = 0; begin < places.size();) {
+    size_t end = begin;
+    const std::shared_ptr<const Snapshot> snapshot = places[begin].call().snapshot;
+    while (end < places.size() && places[end].call().snapshot == snapshot) ++end;
+    wider = std::max(wider, RunOn(*snapshot, std::span(places).subspan(begin, end - begin),
+                                  batch.started, narrowing));
+    begin = end;
+  }
+  const absl::Duration busy = Between(batch.started, options_.clock());
+  overload_.Ended({.waited = batch.waited, .busy = busy, .busy_if_wider = wider * busy});
+}
+
+double RecommendEngine::RunOn(const Snapshot& snapshot, std::span<Place> places, Instant started,
+                              int narrowing) {
+  int64_t rows = 0;
+  for (Place& place : places) {
+    RecommendQuery& query = place.call().query;
+    if (!query.user_id.empty()) {
+      if (const absl::Status status =
+              Guard("reading a session",
+                    [&] { return ReadSession(*options_.sessions, snapshot.catalogue(), query); });
+          !status.ok()) {
+        place.Fail(status);
+        continue;
+      }
+    }
+    // A session is mostly one step onward.
+    const int64_t items = place.has_session() ? 1 : static_cast<int64_t>(query.history.size());
+    place.rows = std::clamp<int64_t>(items, 1, snapshot.encoder().max_len());
+    rows += place.rows;
+  }
+  const Estimates estimates = Estimate(std::max<int64_t>(1, rows), places.size());
+  double cost = 0;
+  double cost_if_wider = 0;
+  for (Place& place : places) {
+    place.width = Decide(place, estimates, narrowing);
+    place.z.resize(static_cast<size_t>(snapshot.sizes().end(place.width.most_levels - 1)));
+    if (narrowing == 0 || estimates.total.empty()) continue;
+    const int wider = Decide(place, estimates, narrowing - 1).levels;
+    cost += absl::ToDoubleSeconds(estimates.total[static_cast<size_t>(place.width.levels) - 1]);
+    cost_if_wider += absl::ToDoubleSeconds(estimates.total[static_cast<size_t>(wider) - 1]);
+  }
+
+  const absl::Status sessions = Guard("encoding", [&] { return EncodeSessions(snapshot, places); });
+  const absl::Status histories =
+      Guard("encoding", [&] { return EncodeHistories(snapshot, places, estimates); });
+  const absl::Duration encode = Between(started, options_.clock());
+  // The same work as this many rows of the widest of the batch.
+  int widest = 1;
+  for (const Place& place : places) {
+    if (!place.failed) widest = std::max(widest, place.width.levels);
+  }
+  double equivalent = 0;
+  for (Place& place : places) {
+    if (place.failed) continue;
+    if (const absl::Status& encoded = place.has_session() ? sessions : histories; !encoded.ok()) {
+      place.Fail(encoded);
+      continue;
+    }
+    equivalent += static_cast<double>(place.rows) * costs_.EncodeWork(place.width.levels) /
+                  costs_.EncodeWork(widest);
+  }
+  if (equivalent > 0) {
+    costs_.Record(Stage::kEncode, widest, std::max<int64_t>(1, std::llround(equivalent)), encode);
+  }
+  for (Place& place : places) {
+    if (!place.failed) Complete(snapshot, place, started, encode);
+  }
+  return cost > 0 ? cost_if_wider / cost : 1;
+}
+
+RecommendEngine::Estimates RecommendEngine::Estimate(int64_t rows, size_t calls) const {
+  Estimates estimates;
+  const auto total = [&](double quantile, Estimates& into) {
+    std::vector<absl::Duration> sums;
+    into.encode = costs_.PredictLevels(Stage::kEncode, rows, quantile);
+    into.after = costs_.PredictLevels(Stage::kSearch, 1, quantile);
+    const std::vector<absl::Duration> other = costs_.PredictLevels(Stage::kOther, 1, quantile);
+    for (size_t level = 0; level < into.after.size(); ++level) {
+      if (!other.empty()) into.after[level] += other[level];
+      into.after[level] *= static_cast<int64_t>(calls);
+      if (!into.encode.empty()) sums.push_back(into.encode[level] + into.after[level]);
+    }
+    return sums;
+  };
+  Estimates usual;
+  estimates.usual_total = total(kUsual, usual);
+  estimates.total = total(kSure, estimates);
+  return estimates;
+}
+
+WidthDecision RecommendEngine::Decide(const Place& place, const Estimates& estimates,
+                                      int narrowing) const {
+  const RecommendCall& call = place.call();
+  const Instant now = options_.clock();
+  // Submit has seen that the request can be served.
+  return ChooseWidth(
+             call.query.width, call.snapshot->tiers(),
+             {.sizes = &call.snapshot->sizes(), .quality = call.snapshot->quality()},
+             {.spent = Between(call.arrived, now),
+              .deadline_left = call.deadline == Instant::max() ? absl::InfiniteDuration()
+                                                               : Between(now, call.deadline),
+              .narrowing = narrowing,
+              .costs = estimates.total,
+              .usual_costs = estimates.usual_total})
+      .value();
+}
+
+absl::Status RecommendEngine::EncodeSessions(const Snapshot& snapshot, std::span<Place> places) {
+  std::vector<SessionQuery> queries;
+  std::vector<Place*> of_query;
+  for (Place& place : places) {
+    if (place.failed || !place.has_session()) continue;
+    queries.push_back({.history = &*place.call().query.session,
+                       .more = place.call().query.history,
+                       .levels = place.width.levels});
+    of_query.push_back(&place);
+  }
+  if (queries.empty()) return absl::OkStatus();
+  std::vector<SessionAnswer> answers(queries.size());
+  NESTREC_RETURN_IF_ERROR(options_.sessions->Encode(snapshot.session_model(), queries, answers));
+  for (size_t i = 0; i < answers.size(); ++i) of_query[i]->z = std::move(answers[i].z);
+  return absl::OkStatus();
+}
+
+absl::Status RecommendEngine::EncodeHistories(const Snapshot& snapshot, std::span<Place> places,
+                                              const Estimates& estimates) {
+  std::vector<EncodeRow> rows;
+  std::vector<Place*> of_row;
+  for (Place& place : places) {
+    if (place.failed || place.has_session()) continue;
+    rows.push_back({.history = place.call().query.history,
+                    .levels = place.width.levels,
+                    .most_levels = place.width.most_levels,
+                    .z = place.z});
+    of_row.push_back(&place);
+  }
+  const auto fits = [&](size_t row, int finished) {
+    const auto next = static_cast<size_t>(finished);
+    return options_.clock() +
+               absl::ToChronoNanoseconds(estimates.encode[next] - estimates.encode[next - 1] +
+                                         estimates.after[next]) <=
+           of_row[row]->ends();
+  };
+  NESTREC_RETURN_IF_ERROR(snapshot.encoder().Encode(rows, fits));
+  for (size_t i = 0; i < rows.size(); ++i) {
+    WidthDecision& width = of_row[i]->width;
+    if (rows[i].finished == width.levels) continue;
+    width.levels = rows[i].finished;
+    width.dim = snapshot.sizes().end(width.levels - 1);
+    if (width.levels == width.most_levels) width.why = width.most_why;
+  }
+  return absl::OkStatus();
+}
+
+void RecommendEngine::Complete(const Snapshot& snapshot, Place& place, Instant started,
+                               absl::Duration encode) {
+  RecommendCall& call = place.call();
+  const int levels = place.width.levels;
+  const Instant begun = options_.clock();
+  absl::StatusOr<SearchResult> result = Guard("searching", [&]() -> absl::StatusOr<SearchResult> {
+    return FindItems(snapshot, call.query, place.width,
+                     std::span(place.z).first(static_cast<size_t>(place.width.dim)));
+  });
+  const absl::Duration search = Between(begun, options_.clock());
+  if (!result.ok()) return place.Fail(result.status());
+  costs_.Record(Stage::kSearch, levels, 1, search);
+  call.Answer({.width = place.width,
+               .recommendation = {.result = *std::move(result), .encode = encode, .search = search},
+               .queued = Between(call.arrived, started)});
+  costs_.Record(Stage::kOther, levels, 1, Between(begun, options_.clock()) - search);
+}
+
+absl::Status RecommendEngine::WarmUp(const Snapshot& snapshot) {
+  Random random(1);
+  const auto run = [&](int levels, int64_t items, bool record) -> absl::Status {
+    const int dim = snapshot.sizes().end(levels - 1);
+    std::vector<float> z(static_cast<size_t>(dim));
+    const std::vector<int32_t> numbers = RandomHistory(snapshot.catalogue().size(), items, random);
+    const History history(numbers);
+    RecommendQuery query;
+    query.k = kWarmUpItems;
+    const Instant begun = options_.clock();
+    NESTREC_RETURN_IF_ERROR(snapshot.encoder().Encode(std::span(&history, 1), levels, z));
+    const Instant encoded = options_.clock();
+    NESTREC_RETURN_IF_ERROR(FindItems(snapshot, query, {.dim = dim, .levels = levels}, z).status());
+    if (record) {
+      costs_.Record(Stage::kEncode, levels, items, Between(begun, encoded));
+      costs_.Record(Stage::kSearch, levels, 1, Between(encoded, options_.clock()));
+    }
+    return absl::OkStatus();
+  };
+  const auto all = [&]() -> absl::Status {
+    const Instant end = options_.clock() + absl::ToChronoNanoseconds(kWarmUpTime);
+    for (int round = 0; round < kWarmUpRounds; ++round) {
+      for (int levels = 1; levels <= snapshot.sizes().levels(); ++levels) {
+        for (const int64_t items : {1, 8, snapshot.encoder().max_len()}) {
+          if (round > 0 && options_.clock() >= end) return absl::OkStatus();
+          // The first run of a width touches its memory for the first time.
+          if (round == 0) NESTREC_RETURN_IF_ERROR(run(levels, items, false));
+          NESTREC_RETURN_IF_ERROR(run(levels, items, true));
+        }
+      }
+    }
+    return absl::OkStatus();
+  };
+  absl::Status status;
+  std::thread([&] {  // alone, as a worker runs it
+    omp_set_num_threads(1);
+    status = Guard("warming up", all);
+  })
+      .join();
+  return status;
+}
+
+}  // namespace nestrec

@@ -1,0 +1,117 @@
+// From a validated request to its items: the queue, the threads, the choice of the width, the model
+// and the search.
+//
+//   RecommendEngine engine(snapshot, {.workers = 8});
+//   engine.WarmUp(*snapshot);
+//   NESTREC_RETURN_IF_ERROR(engine.Submit(std::move(call)));   // a worker completes it
+//
+// A worker takes a batch (server/batcher.h) and chooses each request's width (server/policy.h) from
+// the time that it has left, what the widths cost here and now (server/cost_model.h) and the load
+// (server/overload_controller.h). All of the batch is encoded together, each request up to its own
+// width; one whose time may or may not be enough for a wider one goes on level by level while it
+// is. Then requests are searched and completed one by one.
+//
+// What a request gets does not depend, in any bit, on the rest of its batch, but for its width
+// where time decided.
+//
+// Thread safety: all methods may be called from any thread.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "server/batcher.h"
+#include "server/clock.h"
+#include "server/cost_model.h"
+#include "server/overload_controller.h"
+#include "server/policy.h"
+#include "server/recommender.h"
+#include "server/session/session_manager.h"
+#include "server/snapshot.h"
+#include "server/validate.h"
+
+namespace nestrec {
+
+// A request that was validated against its snapshot. Exactly one of Answer and Fail is called,
+// once, if Submit accepted it.
+class RecommendCall : public BatchItem {
+ public:
+  struct Answered {
+    WidthDecision width;  // as served
+    Recommendation recommendation;
+    absl::Duration queued;
+  };
+
+  virtual void Answer(const Answered& answered) = 0;
+  virtual void Fail(const absl::Status& why) = 0;
+  void Drop(const absl::Status& why) override { Fail(why); }
+
+  RecommendQuery query;
+  std::shared_ptr<const Snapshot> snapshot;
+  Instant arrived;
+  Instant deadline = Instant::max();  // the call's
+};
+
+class RecommendEngine {
+ public:
+  struct Options {
+    int workers = 1;            // REQUIRES: >= 1
+    int queue_capacity = 1024;  // requests of all tiers that wait; REQUIRES: >= 1
+    int max_batch = 8;          // requests; REQUIRES: >= 1
+    absl::Duration batch_delay = absl::ZeroDuration();
+    // The wait that a standing queue may have before requests are narrowed.
+    absl::Duration overload_target = absl::Milliseconds(5);
+    SessionManager* sessions = nullptr;  // outlives the engine; null: no request has a user
+    Clock clock = SteadyClock();
+  };
+
+  // The tiers are those of `snapshot`, and of the snapshots of all calls.
+  RecommendEngine(const Snapshot& snapshot, const Options& options);
+
+  // Runs every width a few times, for about a second at most, so that the first requests meet warm
+  // caches and known costs.
+  absl::Status WarmUp(const Snapshot& snapshot);
+
+  // Errors of ChooseWidth; kInvalidArgument for a k beyond the tier's; errors of Batcher::Submit.
+  // The call is not completed then.
+  absl::Status Submit(std::unique_ptr<RecommendCall> call);
+
+  // Completes what is queued. May be called again.
+  void Shutdown() { batcher_.Shutdown(); }
+
+  const CostModel& costs() const { return costs_; }
+  // Widths that the load takes at present.
+  int narrowing() { return overload_.steps(); }
+
+ private:
+  // A call of a batch, on its way through it.
+  struct Place;
+  // Costs of what a batch has to do, per level; empty where nothing is known.
+  struct Estimates {
+    std::vector<absl::Duration> encode;  // all of it
+    std::vector<absl::Duration> after;   // search and answer of all of it
+    std::vector<absl::Duration> total;
+    std::vector<absl::Duration> usual_total;
+  };
+
+  void Run(Batcher::Batch batch);
+  // REQUIRES: one snapshot. Returns what the batch would have taken with one step less, as a
+  // multiple of what it took.
+  double RunOn(const Snapshot& snapshot, std::span<Place> places, Instant started, int narrowing);
+  Estimates Estimate(int64_t rows, size_t calls) const;
+  WidthDecision Decide(const Place& place, const Estimates& estimates, int narrowing) const;
+  absl::Status EncodeSessions(const Snapshot& snapshot, std::span<Place> places);
+  absl::Status EncodeHistories(const Snapshot& snapshot, std::span<Place> places,
+                               const Estimates& estimates);
+  void Complete(const Snapshot& snapshot, Place& place, Instant started, absl::Duration encode);
+
+  const Options options_;
+  CostModel costs_;
+  OverloadController overload_;
+  Batcher batcher_;  // last: its threads use the others
+};
+
+}  // namespace nestrec

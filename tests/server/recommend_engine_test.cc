@@ -1,0 +1,232 @@
+#include "server/recommend_engine.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <future>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "server/status_details.h"
+#include "tests/testing/random_model.h"
+
+namespace nestrec {
+namespace {
+
+using ::testing::HasSubstr;
+
+using Answered = RecommendCall::Answered;
+
+class TestCall : public RecommendCall {
+ public:
+  bool Cancelled() const override { return cancelled; }
+  void Answer(const Answered& answered) override { outcome.set_value(answered); }
+  void Fail(const absl::Status& why) override { outcome.set_value(why); }
+
+  bool cancelled = false;
+  std::promise<absl::StatusOr<Answered>> outcome;
+};
+
+// Stands still, or goes on by `tick` whenever it is asked.
+class TestClock {
+ public:
+  Clock AsClock() {
+    return [this] {
+      return Instant(std::chrono::hours(1)) +
+             std::chrono::microseconds(now_us_.fetch_add(tick_us_) + tick_us_);
+    };
+  }
+  Instant now() { return AsClock()(); }
+  void set_tick(absl::Duration tick) { tick_us_ = absl::ToInt64Microseconds(tick); }
+
+ private:
+  std::atomic<int64_t> now_us_ = 0;
+  std::atomic<int64_t> tick_us_ = 0;
+};
+
+class RecommendEngineTest : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    const std::string path = testing::TempDir() + "/recommend_engine_test.safetensors";
+    ASSERT_TRUE(RandomModel({.sizes = {8, 24, 64}, .blocks = 2, .items = 300}).Write(path).ok());
+    auto loaded = Snapshot::Load(
+        {.path = path,
+         .tiers = {.tiers = {{.name = "any", .dim = 64, .index = {}, .min_dim = 8, .max_k = 20},
+                             {.name = "hasty",
+                              .dim = 64,
+                              .index = {},
+                              .min_dim = 24,
+                              .latency_budget = absl::Milliseconds(1)}},
+                   .default_tier = "any"}},
+        Log([](absl::string_view) {}));
+    ASSERT_TRUE(loaded.ok()) << loaded.status();
+    snapshot_ = new std::shared_ptr<const Snapshot>(*std::move(loaded));
+  }
+  static void TearDownTestSuite() {
+    delete snapshot_;
+    snapshot_ = nullptr;
+  }
+  static const Snapshot& snapshot() { return **snapshot_; }
+
+  std::unique_ptr<TestCall> Call(const WidthRequest& width,
+                                 std::vector<int32_t> history = {3, 1, 4}) {
+    auto call = std::make_unique<TestCall>();
+    call->query.history = std::move(history);
+    call->query.k = 10;
+    call->query.width = width;
+    call->snapshot = *snapshot_;
+    call->arrived = clock_.now();
+    return call;
+  }
+  absl::StatusOr<Answered> Run(RecommendEngine& engine, std::unique_ptr<TestCall> call) {
+    auto outcome = call->outcome.get_future();
+    const absl::Status status = engine.Submit(std::move(call));
+    return status.ok() ? outcome.get() : status;
+  }
+  // Its costs: about 3 ms for a request of any width.
+  std::unique_ptr<RecommendEngine> WarmEngine() {
+    auto engine = std::make_unique<RecommendEngine>(
+        snapshot(), RecommendEngine::Options{.clock = clock_.AsClock()});
+    clock_.set_tick(absl::Milliseconds(1));
+    EXPECT_TRUE(engine->WarmUp(snapshot()).ok());
+    clock_.set_tick(absl::ZeroDuration());
+    return engine;
+  }
+  static std::vector<ScoredItem> Expected(const std::vector<int32_t>& history, int dim, int64_t k) {
+    std::vector<float> z(static_cast<size_t>(dim));
+    const History span(history);
+    const int levels = *snapshot().sizes().LevelsOf(dim);
+    EXPECT_TRUE(snapshot().encoder().Encode(std::span(&span, 1), levels, z).ok());
+    return snapshot().index(dim, {}).Search(z, {.k = k})->items;
+  }
+
+  static std::shared_ptr<const Snapshot>* snapshot_;
+  TestClock clock_;
+};
+
+std::shared_ptr<const Snapshot>* RecommendEngineTest::snapshot_ = nullptr;
+
+TEST_F(RecommendEngineTest, AnswersEveryWidthAsIfItWereAlone) {
+  std::vector<std::future<absl::StatusOr<Answered>>> outcomes;
+  std::vector<std::vector<int32_t>> histories;
+  RecommendEngine engine(snapshot(), {.workers = 2, .max_batch = 7});
+  for (int i = 0; i < 60; ++i) {
+    histories.push_back({1 + i, 2 + 3 * i, 300 - i});
+    if (i % 5 == 0) histories.back().clear();
+    auto call = Call({.dim = snapshot().sizes().end(i % 3)}, histories.back());
+    outcomes.push_back(call->outcome.get_future());
+    ASSERT_TRUE(engine.Submit(std::move(call)).ok());
+  }
+  for (int i = 0; i < 60; ++i) {
+    const absl::StatusOr<Answered> answered = outcomes[static_cast<size_t>(i)].get();
+    ASSERT_TRUE(answered.ok()) << answered.status();
+    const int dim = snapshot().sizes().end(i % 3);
+    EXPECT_EQ(answered->width.dim, dim);
+    EXPECT_EQ(answered->width.why, WidthReason::kExplicit);
+    EXPECT_EQ(answered->recommendation.result.items,
+              Expected(histories[static_cast<size_t>(i)], dim, 10));
+  }
+}
+
+TEST_F(RecommendEngineTest, ServesTheWidestWhileThereIsTime) {
+  const auto engine = WarmEngine();
+  for (const absl::Duration budget : {absl::Milliseconds(100), absl::InfiniteDuration()}) {
+    const auto answered = Run(*engine, Call({.latency_budget = budget}));
+    ASSERT_TRUE(answered.ok()) << answered.status();
+    EXPECT_EQ(answered->width.dim, 64);
+    EXPECT_EQ(answered->width.tier, "any");
+    EXPECT_EQ(answered->width.why, WidthReason::kDefault);
+    EXPECT_EQ(answered->recommendation.result.items, Expected({3, 1, 4}, 64, 10));
+  }
+}
+
+TEST_F(RecommendEngineTest, NarrowsToWhatTheBudgetOrTheDeadlineIsEnoughFor) {
+  const auto engine = WarmEngine();
+  const auto budget = Run(*engine, Call({.latency_budget = absl::Milliseconds(1)}));
+  ASSERT_TRUE(budget.ok()) << budget.status();
+  EXPECT_EQ(budget->width.dim, 8);
+  EXPECT_EQ(budget->width.why, WidthReason::kBudget);
+  EXPECT_EQ(budget->recommendation.result.items, Expected({3, 1, 4}, 8, 10));
+
+  auto call = Call({.tier = "any"});
+  call->deadline = clock_.now() + std::chrono::milliseconds(1);
+  const auto deadline = Run(*engine, std::move(call));
+  ASSERT_TRUE(deadline.ok()) << deadline.status();
+  EXPECT_EQ(deadline->width.dim, 8);
+  EXPECT_EQ(deadline->width.why, WidthReason::kDeadline);
+}
+
+TEST_F(RecommendEngineTest, ATiersBudgetHoldsForRequestsThatNameNone) {
+  const auto engine = WarmEngine();
+  const auto hasty = Run(*engine, Call({.tier = "hasty"}));
+  ASSERT_TRUE(hasty.ok()) << hasty.status();
+  EXPECT_EQ(hasty->width.dim, 24);
+  EXPECT_EQ(hasty->width.why, WidthReason::kBudget);
+  const auto patient =
+      Run(*engine, Call({.tier = "hasty", .latency_budget = absl::Milliseconds(100)}));
+  ASSERT_TRUE(patient.ok()) << patient.status();
+  EXPECT_EQ(patient->width.dim, 64);
+}
+
+TEST_F(RecommendEngineTest, MinQualityIsKeptByTheNarrowest) {
+  const auto engine = WarmEngine();
+  // Recall@10 grows with the dim in this model: 8, 24 and 64 of 64.
+  for (const auto& [quality, dim] :
+       std::vector<std::pair<double, int>>{{0.1, 8}, {0.2, 24}, {0.375, 24}, {0.5, 64}}) {
+    const auto answered = Run(*engine, Call({.min_quality = quality}));
+    ASSERT_TRUE(answered.ok()) << answered.status();
+    EXPECT_EQ(answered->width.dim, dim) << quality;
+    EXPECT_EQ(answered->width.why, WidthReason::kQuality);
+  }
+}
+
+TEST_F(RecommendEngineTest, DropsWhatIsTooLateOrCancelled) {
+  const auto engine = WarmEngine();
+  auto late = Call({.latency_budget = absl::Milliseconds(1)});
+  late->arrived -= std::chrono::milliseconds(2);
+  EXPECT_EQ(Run(*engine, std::move(late)).status().code(), absl::StatusCode::kDeadlineExceeded);
+  auto cancelled = Call({});
+  cancelled->cancelled = true;
+  EXPECT_EQ(Run(*engine, std::move(cancelled)).status().code(), absl::StatusCode::kCancelled);
+}
+
+TEST_F(RecommendEngineTest, RefusesWhatItsTierDoesNotGive) {
+  const auto engine = WarmEngine();
+  auto call = Call({});
+  call->query.k = 21;
+  const auto violations = FieldViolationsOf(Run(*engine, std::move(call)).status());
+  ASSERT_EQ(violations.size(), 1u);
+  EXPECT_EQ(violations[0].field, "k");
+  EXPECT_THAT(violations[0].description, HasSubstr("21 is more than tier any gives, 20"));
+  EXPECT_EQ(FieldViolationsOf(Run(*engine, Call({.tier = "none"})).status()).at(0).field, "tier");
+  EXPECT_EQ(FieldViolationsOf(Run(*engine, Call({.dim = 9})).status()).at(0).field, "dim");
+}
+
+TEST_F(RecommendEngineTest, LearnsWhatItServed) {
+  const auto engine = WarmEngine();
+  const auto before = engine->costs().Predict(Stage::kEncode, 3, 3, 0.5);
+  ASSERT_TRUE(before.has_value());
+  // The clock stands still: everything takes no time now.
+  for (int i = 0; i < 100; ++i) ASSERT_TRUE(Run(*engine, Call({.dim = 64})).ok());
+  EXPECT_LT(*engine->costs().Predict(Stage::kEncode, 3, 3, 0.5), *before / 10);
+  EXPECT_EQ(engine->narrowing(), 0);
+}
+
+TEST_F(RecommendEngineTest, CompletesWhatIsQueuedOnShutdownAndRefusesFromThenOn) {
+  RecommendEngine engine(snapshot(), {});
+  std::vector<std::future<absl::StatusOr<Answered>>> outcomes;
+  for (int i = 0; i < 30; ++i) {
+    auto call = Call({});
+    outcomes.push_back(call->outcome.get_future());
+    ASSERT_TRUE(engine.Submit(std::move(call)).ok());
+  }
+  engine.Shutdown();
+  for (auto& outcome : outcomes) EXPECT_TRUE(outcome.get().ok());
+  EXPECT_EQ(Run(engine, Call({})).status().code(), absl::StatusCode::kUnavailable);
+}
+
+}  // namespace
+}  // namespace nestrec
