@@ -13,6 +13,9 @@
 
 namespace nestrec {
 
+// What configurations call it, beside FAISS's factory strings.
+inline constexpr char kNestedFactory[] = "nested";
+
 struct NestedIndexOptions {
   // "recall=0.95": approximate, settings found by trying; "candidates=500": scores at most so many
   // items, approximate; both, separated by a comma. Empty: exact.
