@@ -75,24 +75,30 @@ class SelectorParameters {
   std::unique_ptr<faiss::SearchParameters> outer_;
 };
 
-// About how many distances a search computes when `share` of the vectors pass the selector and the
-// settings are multiplied by 1 / share: an inverted file those of the probed lists that pass, a
-// graph those of half the neighbours of its efSearch best nodes, whether they pass or not. 0 for
-// any other kind: it computes those that pass and no more, whatever the share.
-inline double DistancesOfLook(const faiss::Index& index, double share) {
+// About what a search looks at when `share` of the vectors pass the selector and the settings are
+// multiplied by 1 / share.
+struct Look {
+  double visited = 0;   // vectors that are asked the selector or followed
+  double computed = 0;  // of them, those whose distance is computed
+  bool jumps = false;   // each is somewhere else in memory
+};
+inline Look LookOf(const faiss::Index& index, double share) {
   const double all = static_cast<double>(index.ntotal);
   if (const auto* transform = dynamic_cast<const faiss::IndexPreTransform*>(&index)) {
-    return DistancesOfLook(*transform->index, share);
+    return LookOf(*transform->index, share);
   }
   if (const auto* ivf = dynamic_cast<const faiss::IndexIVF*>(&index)) {
     const double probed = static_cast<double>(ivf->nprobe) / static_cast<double>(ivf->nlist);
-    return all * std::min(share, probed);
+    const double visited = all * std::min(1.0, probed / share);
+    return {.visited = visited, .computed = visited * share};
   }
   if (const auto* hnsw = dynamic_cast<const faiss::IndexHNSW*>(&index)) {
+    // Half the neighbours of the efSearch best nodes, whether they pass or not.
     const double neighbours = hnsw->hnsw.nb_neighbors(0);
-    return std::min(all, hnsw->hnsw.efSearch / share * neighbours / 2);
+    const double visited = std::min(all, hnsw->hnsw.efSearch / share * neighbours / 2);
+    return {.visited = visited, .computed = visited, .jumps = true};
   }
-  return 0;
+  return {.visited = all, .computed = all * share};
 }
 
 // Makes room for `count` vectors, so that adding them in parts does not double the memory. Later

@@ -64,11 +64,18 @@ ItemFilter ItemFilter::Allowing(int64_t items, std::span<const int32_t> allowed)
 }
 
 ItemFilter ItemFilter::Allowing(int64_t items, const ItemSet& allowed) {
-  std::vector<int32_t> listed = allowed.Items();
-  listed.erase(std::upper_bound(listed.begin(), listed.end(), items), listed.end());
-  listed.erase(listed.begin(), std::lower_bound(listed.begin(), listed.end(), 1));
-  return AreFew(static_cast<int64_t>(listed.size()), items) ? ItemFilter(items, std::move(listed))
-                                                            : Allowing(items, listed);
+  if (AreFew(allowed.size(), items)) {
+    std::vector<int32_t> few = allowed.Items();
+    few.erase(std::upper_bound(few.begin(), few.end(), items), few.end());
+    few.erase(few.begin(), std::lower_bound(few.begin(), few.end(), 1));
+    return ItemFilter(items, std::move(few));
+  }
+  Words words(WordCount(items), 0);
+  allowed.SetBits(words);
+  const Words all = AllSet(items);
+  words.front() &= all.front();
+  words.back() &= all.back();
+  return ItemFilter(items, std::move(words));
 }
 
 ItemFilter ItemFilter::And(const ItemFilter& other) const {

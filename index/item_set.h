@@ -34,6 +34,9 @@ class ItemSet {
   int64_t size() const;
   bool Contains(int32_t item) const;
   std::vector<int32_t> Items() const;  // ascending
+  // Sets bit i of the whole (bit i % 64 of word i / 64) for every item i of the set that has one.
+  // Costs a copy of the set's bytes, not a step for every item.
+  void SetBits(std::span<uint64_t> words) const;
   int64_t bytes() const;
 
   friend bool operator==(const ItemSet& a, const ItemSet& b);

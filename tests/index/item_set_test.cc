@@ -58,6 +58,34 @@ TEST(ItemSet, CombinesAsSetsDo) {
   }
 }
 
+TEST(ItemSet, SetsABitForEveryItem) {
+  Random random(2);
+  // Parts that are lists, runs and bits, next to each other, with and without runs among them.
+  for (const double share : {0.0001, 0.01, 0.05, 0.1, 0.5, 0.99}) {
+    for (const bool with_runs : {false, true}) {
+      for (const int64_t below : {50'000, 200'000, 700'000}) {
+        ItemSet set = SetOf(RandomNumbers(below, share, random));
+        if (with_runs) {
+          set = set.Or(ItemSet::Range(70'001, 140'063)).Or(ItemSet::Range(131'072, 131'073));
+        }
+        for (const size_t word_count : {size_t{1}, size_t{1500}, size_t{11'000}}) {
+          std::vector<uint64_t> expected(word_count, 0);
+          for (const int32_t item : set.Items()) {
+            const auto at = static_cast<size_t>(item);
+            if (at / 64 < word_count) expected[at / 64] |= uint64_t{1} << (at % 64);
+          }
+          std::vector<uint64_t> words(word_count, 0);
+          set.SetBits(words);
+          ASSERT_EQ(words, expected) << share << " " << with_runs << " " << below;
+        }
+      }
+    }
+  }
+  std::vector<uint64_t> none(3, 0);
+  ItemSet().SetBits(none);
+  EXPECT_EQ(none, std::vector<uint64_t>(3, 0));
+}
+
 TEST(ItemSet, OfOneRangeTakesFewBytes) {
   const ItemSet all = ItemSet::Range(1, 10'000'001);
   EXPECT_EQ(all.size(), 10'000'000);
