@@ -1,5 +1,6 @@
 #include "cli/experiments.h"
 
+#include <cmath>
 #include <functional>
 #include <utility>
 
@@ -7,6 +8,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "model/architecture.h"
+#include "model/dataset.h"
 
 namespace nestrec {
 namespace {
@@ -22,6 +25,14 @@ ExperimentVariant With(const ExperimentBase& base, std::string label,
                        const std::function<void(Recipe&)>& change) {
   ExperimentVariant variant = Base(base, std::move(label));
   change(variant.recipe);
+  return variant;
+}
+
+// The item vectors take the place of content: the features' part of the recipe has no meaning.
+ExperimentVariant IdsAlone(const ExperimentBase& base, std::string label) {
+  ExperimentVariant variant = Base(base, std::move(label));
+  variant.recipe = variant.recipe.WithoutFeatures();
+  variant.modalities = {Dataset::kNoFeatures};
   return variant;
 }
 
@@ -59,6 +70,51 @@ Variants Modalities(const ExperimentBase& base) {
       variants.push_back(std::move(variant));
     }
   }
+  variants.push_back(IdsAlone(base, "item vectors alone"));
+  return variants;
+}
+
+Variants Mixers(const ExperimentBase& base) {
+  std::vector<ExperimentVariant> variants;
+  for (const Mixer mixer : {Mixer::kLru, Mixer::kGru, Mixer::kAttention}) {
+    variants.push_back(With(base, std::string(MixerName(mixer)),
+                            [&](Recipe& recipe) { recipe.mixer = std::string(MixerName(mixer)); }));
+  }
+  return variants;
+}
+
+// What docs/mixers.md says of the two; sizes and epochs are the base's, so the widest size is
+// comparable. Models of one size.
+Variants Peers(const ExperimentBase& base) {
+  const int dim = base.sizes.max_dim();
+  const Recipe paper;
+  std::vector<ExperimentVariant> variants = {Base(base, "nestrec")};
+  const auto add = [&](std::string label, const std::function<void(Recipe&)>& change) {
+    ExperimentVariant variant = IdsAlone(base, std::move(label));
+    Recipe& recipe = variant.recipe;
+    recipe.branch_scale = paper.branch_scale;
+    recipe.dropout_power = 0;
+    recipe.temperature_power = 0;
+    recipe.size_weights.clear();
+    recipe.distillation = 0;
+    recipe.blocks = 2;
+    recipe.dropout = 0.5;
+    recipe.final_norm = true;
+    change(recipe);
+    variant.sizes = *NestedSizes::Create({dim});
+    variants.push_back(std::move(variant));
+  };
+  add("SASRec", [&](Recipe& recipe) {
+    recipe.mixer = std::string(MixerName(Mixer::kAttention));
+    recipe.feed_forward = std::string(FeedForwardName(FeedForward::kRelu));
+    recipe.input_scale = std::sqrt(static_cast<double>(dim));
+    recipe.weight_decay = 0;
+  });
+  add("LRURec", [](Recipe& recipe) {
+    recipe.mixer = std::string(MixerName(Mixer::kLru));
+    recipe.r_min = 0.8;
+    recipe.r_max = 0.99;
+  });
   return variants;
 }
 
@@ -121,6 +177,7 @@ Variants Ingredients(const ExperimentBase& base) {
   add("blocks of the published range", [](Recipe& r) { r.branch_scale = 1; });
   add("the published ring", [&](Recipe& r) { r.r_min = paper.r_min, r.r_max = paper.r_max; });
   add("one temperature for all sizes", [](Recipe& r) { r.temperature_power = 0; });
+  add("one dropout for all sizes", [](Recipe& r) { r.dropout_power = 0; });
   add("distillation 0.5", [](Recipe& r) { r.distillation = 0.5; });
   add("one block", [](Recipe& r) { r.blocks = 1; });
   if (base.sizes.levels() > 2) {
@@ -195,6 +252,8 @@ constexpr Definition kDefinitions[] = {
     {"separate", "Is a nested model as good as models trained for one size each?", "", Separate},
     {"modalities", "What does each modality give?", "", Modalities},
     {"fusion", "One projector of all modalities, or a branch for each?", "", Fusion},
+    {"mixers", "What does the mixer of a block give?", "", Mixers},
+    {"peers", "Against SASRec and LRURec, which know items by learned vectors alone?", "", Peers},
     {"lengths", "How much history is worth having?", "items of history", Lengths},
     {"blocks", "How many blocks?", "blocks", Blocks},
     {"density", "How does quality depend on how much there is to learn from?",

@@ -101,6 +101,9 @@ void RecipeFlags::AddNetwork(CLI::App& command) {
   Add(command, "--dropout", &Recipe::dropout,
       "Dropout on input, mixer (attention's weights too) and feed-forward")
       ->capture_default_str();
+  Add(command, "--dropout-power", &Recipe::dropout_power,
+      "Columns of size s are dropped with (s / dim)^power of that: narrow sizes less")
+      ->capture_default_str();
   Add(command, "--r-min", &Recipe::r_min, "Ring initialisation of an LRU: smallest |lambda|")
       ->capture_default_str();
   Add(command, "--r-max", &Recipe::r_max, "Ring initialisation of an LRU: largest |lambda|")

@@ -39,15 +39,12 @@ int MixerLayers(Mixer mixer) {
   return 0;
 }
 
-Tensor Drop(const Tensor& x, double dropout) {
-  return dropout > 0 ? torch::dropout(x, dropout, /*train=*/true) : x;
-}
-
 }  // namespace
 
 Network::Network(const NetworkOptions& options, Random random)
     : options_(options),
       parameters_(StartParameters(options, random)),
+      dropout_(options.sizes, options.dropout, options.dropout_power, options.device),
       cross_entropy_(SoftmaxOptions(options), options.portable) {}
 
 void Network::StartProjectorAt(const Tensor& weight, const Tensor& bias) {
@@ -98,7 +95,7 @@ Tensor Network::Linear(const Tensor& x, const Tensor& weight, const Tensor& bias
 }
 
 Tensor Network::Mix(const BlockParameters& block, const Tensor& n, const PackedBatch& batch,
-                    double dropout, std::vector<Tensor>& state) const {
+                    const NestedDropout& drop, std::vector<Tensor>& state) const {
   const NestedSizes& sizes = options_.sizes;
   switch (options_.architecture.mixer) {
     case Mixer::kLru: {
@@ -124,36 +121,38 @@ Tensor Network::Mix(const BlockParameters& block, const Tensor& n, const PackedB
     }
     case Mixer::kAttention: {
       const AttentionParameters& attention = block.attention;
-      return Linear(CausalAttention(Linear(n, attention.q, attention.q_bias),
-                                    Linear(n, attention.k, attention.k_bias),
-                                    Linear(n, attention.v, attention.v_bias), sizes,
-                                    options_.architecture.head_width, batch.run_begins, dropout),
-                    attention.o, attention.o_bias);
+      return Linear(
+          CausalAttention(Linear(n, attention.q, attention.q_bias),
+                          Linear(n, attention.k, attention.k_bias),
+                          Linear(n, attention.v, attention.v_bias), sizes,
+                          options_.architecture.head_width, batch.run_begins, drop.rate()),
+          attention.o, attention.o_bias);
     }
   }
   return {};
 }
 
-Tensor Network::FeedForwardOf(const BlockParameters& block, const Tensor& u, double dropout) const {
+Tensor Network::FeedForwardOf(const BlockParameters& block, const Tensor& u,
+                              const NestedDropout& drop) const {
   const Tensor value = Linear(u, block.w1, block.w1_bias);
   const Tensor middle = block.wg.defined()
-                            ? torch::silu(Linear(u, block.wg, block.wg_bias)) * Drop(value, dropout)
-                            : Drop(torch::relu(value), dropout);
+                            ? torch::silu(Linear(u, block.wg, block.wg_bias)) * drop(value)
+                            : drop(torch::relu(value));
   return Linear(middle, block.w2, block.w2_bias);
 }
 
 Network::Activations Network::Run(const PackedBatch& batch, const Tensor& features,
                                   bool training) const {
   const NestedSizes& sizes = options_.sizes;
-  const double dropout = training ? options_.dropout : 0;
-  Tensor x = Drop(EmbedTokens(batch, features), dropout);  // [P, D]
+  const NestedDropout drop = training ? dropout_ : NestedDropout();
+  Tensor x = drop(EmbedTokens(batch, features));  // [P, D]
   Activations activations;
   for (const BlockParameters& block : parameters_.blocks) {
     std::vector<Tensor>& state = activations.states.emplace_back();
     const Tensor n = NestedLayerNorm(x, block.norm1_scale, block.norm1_shift, sizes);
-    x = x + Drop(Mix(block, n, batch, dropout, state), dropout);
+    x = x + drop(Mix(block, n, batch, drop, state));
     const Tensor u = NestedLayerNorm(x, block.norm2_scale, block.norm2_shift, sizes);
-    x = x + Drop(FeedForwardOf(block, u, dropout), dropout);
+    x = x + drop(FeedForwardOf(block, u, drop));
   }
   if (options_.architecture.final_norm) {
     x = NestedLayerNorm(x, parameters_.final_scale, parameters_.final_shift, sizes);

@@ -15,6 +15,7 @@
 #include "model/batch.h"
 #include "model/checkpoint.h"
 #include "model/item_sample.h"
+#include "model/nested_dropout.h"
 #include "model/nested_ops.h"
 #include "model/network_parameters.h"
 
@@ -79,12 +80,13 @@ class Network {
                        const torch::Tensor& bias) const;
   // What a block's mixer makes of n [P, D]; its state goes into `state`.
   torch::Tensor Mix(const BlockParameters& block, const torch::Tensor& n, const PackedBatch& batch,
-                    double dropout, std::vector<torch::Tensor>& state) const;
+                    const NestedDropout& drop, std::vector<torch::Tensor>& state) const;
   torch::Tensor FeedForwardOf(const BlockParameters& block, const torch::Tensor& u,
-                              double dropout) const;
+                              const NestedDropout& drop) const;
 
   NetworkOptions options_;
   NetworkParameters parameters_;
+  NestedDropout dropout_;
   NestedCrossEntropy cross_entropy_;
   // The features in bfloat16 and what they were rounded from.
   torch::Tensor half_features_, rounded_features_;

@@ -27,6 +27,7 @@ struct NetworkOptions {
   int64_t feature_width = 0;
   Architecture architecture = {};
   double dropout = 0.0;
+  double dropout_power = 0.0;  // see NestedDropout
   // Learn a residual for every item beside the projected features. An item that was never trained
   // on has none and falls back to its content. Not in the published model.
   bool item_residual = false;

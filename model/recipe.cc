@@ -27,6 +27,7 @@ Recipe NestrecRecipe() {
   recipe.batch_size = 128;
   recipe.blocks = 2;
   recipe.dropout = 0.5;
+  recipe.dropout_power = 0.25;
   recipe.epochs = 12;
   recipe.patience = 4;
   recipe.r_min = 0.3;
@@ -69,6 +70,7 @@ absl::Status Recipe::Check() const {
   NESTREC_RETURN_IF_ERROR(CheckWhole("--max-len", max_len, 1, 100'000));
   NESTREC_RETURN_IF_ERROR(CheckWhole("--blocks", blocks, 1, 256));
   NESTREC_RETURN_IF_ERROR(CheckReal("--dropout", dropout, 0, 0.99));
+  NESTREC_RETURN_IF_ERROR(CheckReal("--dropout-power", dropout_power, 0, 4));
   NESTREC_RETURN_IF_ERROR(CheckReal("--weight-decay", weight_decay, 0, 10));
   NESTREC_RETURN_IF_ERROR(CheckReal("adam_epsilon", adam_epsilon, 1e-20, 1));  // no flag
   NESTREC_RETURN_IF_ERROR(CheckReal("--clip", clip_norm, 0, 1e9));
@@ -194,6 +196,7 @@ std::string Recipe::ToJson() const {
   add("feed_forward", feed_forward, published.feed_forward);
   add("final_norm", final_norm, published.final_norm);
   add("input_scale", input_scale, published.input_scale);
+  add("dropout_power", dropout_power, published.dropout_power);
   add("projector_scale", projector_scale, published.projector_scale);
   add("projector_start", projector_start, published.projector_start);
   add("branch_scale", branch_scale, published.branch_scale);

@@ -34,6 +34,8 @@ struct Recipe {
   int max_len = 50;
   int blocks = 1;
   double dropout = 0.6;
+  // Columns of level j are dropped with probability dropout * (s_j / D)^dropout_power.
+  double dropout_power = 0.0;
   double weight_decay = 0.01;
   double adam_epsilon = 1e-9;
   double clip_norm = 5.0;

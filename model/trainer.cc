@@ -123,6 +123,7 @@ class Run {
                   .feature_width = features.columns,
                   .architecture = options.recipe.MakeArchitecture(),
                   .dropout = options.recipe.dropout,
+                  .dropout_power = options.recipe.dropout_power,
                   .item_residual = options.recipe.item_residual,
                   .items = dataset.items(),
                   .r_min = options.recipe.r_min,

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <omp.h>
 
+#include <array>
 #include <atomic>
 #include <future>
 #include <memory>
@@ -139,20 +140,19 @@ TEST(BatcherTest, DropsBeforeTheWorkWhatExpiredOrWasCancelledWhileItWaited) {
 
 TEST(BatcherTest, WaitsForOthersToJoinButNotBeyondTheDelay) {
   Outcome outcome;
-  std::atomic<int> batches = 0;
-  std::promise<void> done;
+  std::atomic<size_t> batches = 0;
+  std::array<std::promise<void>, 2> done;
   Batcher batcher(
       {.queue = {.lanes = {{.capacity = 100}}, .max_batch = 2, .max_delay = absl::Hours(1)},
        .run = [&](Batcher::Batch batch) {
-         ++batches;
          RunAll(batch);
-         done.set_value();
+         done[batches++].set_value();
        }});
   const Instant now = SteadyClock()();
   ASSERT_TRUE(batcher.Submit(0, {.item = MakeCall(outcome), .accepted = now}).ok());
   ASSERT_TRUE(batcher.Submit(0, {.item = MakeCall(outcome), .accepted = now}).ok());
   done[0].get_future().wait();
-  EXPECT_EQ(batches, 1);
+  EXPECT_EQ(batches, 1u);
   EXPECT_EQ(outcome.run, 2);
   // A delay that is over: the request goes alone.
   ASSERT_TRUE(
