@@ -69,6 +69,35 @@ class PipelineTest : public testing::Test {
 };
 TempFolder* PipelineTest::folder_ = nullptr;
 
+// Attention on learned item vectors alone, through every command that reads a model.
+TEST_F(PipelineTest, AModelWithoutFeaturesAndWithAnotherMixerIsTrainedEvaluatedAndExported) {
+  const std::string model = folder_->File("attention.safetensors");
+  const ProgramResult trained =
+      TrainModel(Data(), model,
+                 {"--modalities", "none", "--mixer", "attention", "--head-width", "4",
+                  "--feed-forward", "relu", "--final-norm", "--input-scale", "5.5"});
+  ASSERT_EQ(trained.exit_code, 0) << trained.output;
+  EXPECT_THAT(trained.output, HasSubstr("features none"));
+  EXPECT_THAT(
+      trained.output,
+      HasSubstr("of attention, heads of 4, relu feed-forward, final norm, input scale 5.5"));
+  const ProgramResult inspected = RunProgram({"inspect", model});
+  EXPECT_THAT(inspected.output, HasSubstr("cost"));
+  EXPECT_THAT(inspected.output, HasSubstr("grow with the history"));
+  EXPECT_THAT(inspected.output, HasSubstr("none: learned item vectors alone"));
+  const ProgramResult evaluated =
+      RunProgram({"evaluate", "--model", model, "--data", Data(), "--json", "--diagnose"});
+  ASSERT_EQ(evaluated.exit_code, 0) << evaluated.output;
+  const auto checkpoint = *Checkpoint::Open(model, {});
+  EXPECT_NEAR(JsonLines(evaluated.output)[2]["ndcg@10"].get<double>(),
+              checkpoint->info().test[2].metrics.ndcg[1], 1e-5);
+  const std::string narrow = folder_->File("attention16.safetensors");
+  ASSERT_EQ(RunProgram({"export", "--model", model, "--dim", "16", "-o", narrow}).exit_code, 0);
+  const ProgramResult again =
+      RunProgram({"evaluate", "--model", narrow, "--data", Data(), "--json"});
+  EXPECT_EQ(JsonLines(again.output)[1]["ndcg@10"], JsonLines(evaluated.output)[1]["ndcg@10"]);
+}
+
 TEST_F(PipelineTest, TheJsonLogHasEveryEpochAndTheResult) {
   const std::vector<Json> lines = JsonLines(*ReadFile(folder_->File("log.jsonl")));
   ASSERT_EQ(lines.size(), 3u);
