@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "base/file.h"
 #include "base/nested_sizes.h"
@@ -30,20 +31,23 @@ struct ServeFlags {
   int max_dim = 0;
   std::string index_folder;
   std::string port_file;
+  std::string default_tier;
+  std::string batch_delay = "0s";
+  std::string overload_target = "5ms";
   std::string grace = "10s";
   ServerOptions server = {.threads = 0};
   SessionFlags sessions;
 };
 
-absl::StatusOr<absl::Duration> ParseGrace(const std::string& text) {
-  absl::Duration grace;
-  if (!absl::ParseDuration(text, &grace) || grace < absl::ZeroDuration() ||
-      grace > Server::kLongestGrace) {
+absl::StatusOr<absl::Duration> ParseTime(absl::string_view flag, const std::string& text,
+                                         absl::Duration least, absl::Duration most) {
+  absl::Duration time;
+  if (!absl::ParseDuration(text, &time) || time < least || time > most) {
     return UsageError(absl::InvalidArgumentError(
-        absl::StrCat("--grace: '", text, "' is not a duration from 0s to ",
-                     absl::FormatDuration(Server::kLongestGrace), ", such as 10s or 500ms")));
+        absl::StrCat(flag, ": '", text, "' is not a duration from ", absl::FormatDuration(least),
+                     " to ", absl::FormatDuration(most), ", such as 10s or 500ms")));
   }
-  return grace;
+  return time;
 }
 
 std::string IndexFolderOf(const ServeFlags& flags) {
@@ -55,7 +59,16 @@ std::string IndexFolderOf(const ServeFlags& flags) {
 
 absl::Status RunServe(const ServeFlags& flags) {
   NESTREC_RETURN_IF_ERROR(CheckCpu());
-  NESTREC_ASSIGN_OR_RETURN(const absl::Duration grace, ParseGrace(flags.grace));
+  NESTREC_ASSIGN_OR_RETURN(
+      const absl::Duration grace,
+      ParseTime("--grace", flags.grace, absl::ZeroDuration(), Server::kLongestGrace));
+  ServerOptions options = flags.server;
+  NESTREC_ASSIGN_OR_RETURN(options.batch_delay,
+                           ParseTime("--batch-delay", flags.batch_delay, absl::ZeroDuration(),
+                                     Server::kLongestBatchDelay));
+  NESTREC_ASSIGN_OR_RETURN(options.overload_target,
+                           ParseTime("--overload-target", flags.overload_target,
+                                     absl::Microseconds(100), absl::Hours(1)));
   const absl::StatusOr<ListenAddress> address = ListenAddress::Parse(flags.server.listen);
   if (!address.ok()) {
     return UsageError(
@@ -67,13 +80,15 @@ absl::Status RunServe(const ServeFlags& flags) {
   if (!flags.port_file.empty()) {
     NESTREC_RETURN_IF_ERROR(CheckWritable(flags.port_file));
   }
-  ServerOptions options = flags.server;
   if (options.threads == 0) {
     options.threads = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
   }
   TierSettings tiers;
   if (!flags.config.empty()) {
     NESTREC_ASSIGN_OR_RETURN(tiers, ReadServerConfig(flags.config));
+  }
+  if (!flags.default_tier.empty()) {
+    tiers.default_tier = flags.default_tier;
   }
 
   // A peer that goes away and a file at its limit are errors of a call, not the end of the program.
@@ -124,6 +139,8 @@ void AddServeCommand(CLI::App& app, Command* selected) {
   command->add_option("--port-file", flags->port_file, "Write the port here once it is bound");
   command->add_option("--config", flags->config,
                       "Tiers, in protobuf text format (see docs/operations.md)");
+  command->add_option("--default-tier", flags->default_tier,
+                      "Tier of requests that name none (default: what --config says, else gold)");
   command->add_option("--max-dim", flags->max_dim, "Load and serve only the sizes up to this one")
       ->check(WholeNumber(NestedSizes::kMinWidth, NestedSizes::kMaxDim));
   command->add_option("--index-folder", flags->index_folder,
@@ -138,6 +155,17 @@ void AddServeCommand(CLI::App& app, Command* selected) {
       ->add_option("--queue", flags->server.queue_capacity,
                    "Requests that may wait; more are turned away")
       ->check(CLI::Range(1, 1'000'000))
+      ->capture_default_str();
+  command->add_option("--batch", flags->server.max_batch, "Requests that a thread takes at once")
+      ->check(CLI::Range(1, 1024))
+      ->capture_default_str();
+  command
+      ->add_option("--batch-delay", flags->batch_delay,
+                   "How long a request waits for others to share its batch")
+      ->capture_default_str();
+  command
+      ->add_option("--overload-target", flags->overload_target,
+                   "Wait in the queue from which on requests are served narrower")
       ->capture_default_str();
   command
       ->add_option("--max-k", flags->server.limits.max_k, "Most items that a request may ask for")

@@ -91,6 +91,36 @@ TEST_F(Validate, BoundsTheReportOfUnknownIds) {
   EXPECT_EQ(query->unknown_history.count, 5000);
 }
 
+TEST_F(Validate, TakesABudgetAboveZero) {
+  request_.mutable_latency_budget()->set_nanos(1'500'000);
+  EXPECT_EQ(Query()->width.latency_budget, absl::Microseconds(1500));
+  request_.mutable_latency_budget()->set_seconds(315'576'000'000);
+  EXPECT_TRUE(Query().ok());
+  const auto refuses = [&](int64_t seconds, int32_t nanos) {
+    request_.mutable_latency_budget()->set_seconds(seconds);
+    request_.mutable_latency_budget()->set_nanos(nanos);
+    EXPECT_EQ(Violation(), absl::StrCat("latency_budget: ", seconds, " s and ", nanos,
+                                        " ns; a valid duration above 0 is needed"));
+  };
+  refuses(0, 0);
+  refuses(-1, 0);
+  refuses(1, -1);
+  refuses(0, 1'000'000'000);
+  refuses(315'576'000'001, 0);
+  refuses(std::numeric_limits<int64_t>::min(), std::numeric_limits<int32_t>::min());
+}
+
+TEST_F(Validate, TakesAQualityFromZeroToOne) {
+  for (const double quality : {0.0, 0.5, 1.0}) {
+    request_.set_min_quality(quality);
+    EXPECT_EQ(Query()->width.min_quality, quality);
+  }
+  for (const double quality : {-0.1, 1.1, std::nan(""), HUGE_VAL}) {
+    request_.set_min_quality(quality);
+    EXPECT_EQ(Violation(), absl::StrCat("min_quality: ", quality, " is not in 0 to 1"));
+  }
+}
+
 TEST_F(Validate, TakesKFromOneToTheLimit) {
   request_.set_k(1);
   EXPECT_EQ(Query()->k, 1);
