@@ -191,12 +191,21 @@ absl::StatusOr<std::unique_ptr<AtomicFileWriter>> AtomicFileWriter::Create(
     return absl::InvalidArgumentError(absl::StrCat(
         "cannot write ", path, ": it is not a regular file; give the path of a new file"));
   }
-  std::string temporary = absl::StrCat(path, ".tmp.XXXXXX");
-  const int fd = mkostemp(temporary.data(), O_CLOEXEC);
-  if (fd < 0) return ErrnoStatus(errno, "cannot create a file for", path);
-  // Held until the descriptor is closed, by the end of the process at the latest; tells
-  // RemoveAbandonedTemporaries that somebody is at work. Without locks nothing is removed.
-  flock(fd, LOCK_EX | LOCK_NB);
+  std::string temporary;
+  int fd = -1;
+  // A file that RemoveAbandonedTemporaries met before it was locked is gone again: another one.
+  for (bool ours = false; !ours;) {
+    temporary = absl::StrCat(path, ".tmp.XXXXXX");
+    fd = mkostemp(temporary.data(), O_CLOEXEC);
+    if (fd < 0) return ErrnoStatus(errno, "cannot create a file for", path);
+    // Held until the descriptor is closed, by the end of the process at the latest; tells
+    // RemoveAbandonedTemporaries that somebody is at work. Waits for one that is looking. Without
+    // locks nothing is removed.
+    flock(fd, LOCK_EX);
+    struct stat status = {};
+    ours = fstat(fd, &status) != 0 || status.st_nlink > 0;
+    if (!ours) close(fd);
+  }
   // mkostemp makes the file private; give it the mode that open(2) would have.
   const mode_t mask = umask(0);
   umask(mask);

@@ -134,7 +134,8 @@ TEST_F(IndexFileTest, ManyWritersLeaveOneWholeFile) {
   for (char c = 'a'; c < 'i'; ++c) {
     writers.emplace_back([this, c] {
       for (int round = 0; round < 5; ++round) {
-        EXPECT_TRUE(Write(path(), "key", std::string(100'000, c)).ok());
+        const absl::Status written = Write(path(), "key", std::string(100'000, c));
+        EXPECT_TRUE(written.ok()) << written;
         const auto file = OpenIndexFile(path(), "key");
         ASSERT_TRUE(file.ok()) << file.status();
         const std::string payload = Payload(*file);

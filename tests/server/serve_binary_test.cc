@@ -175,7 +175,7 @@ TEST_F(ServeBinary, RefusesBadFlags) {
   for (const char* grace : {"soon", "inf", "-1s", "25h"}) {
     EXPECT_EQ(Finish(*Run({"serve", "--model", model_, "--grace", grace})), 2);
     EXPECT_THAT(output_, HasSubstr(absl::StrCat("error: --grace: '", grace,
-                                                "' is not a duration from 0s to 24h")));
+                                                "' is not a duration from 0 to 24h")));
   }
   EXPECT_EQ(Finish(*Run({"serve", "--model", model_, "--listen", "nowhere"})), 2);
   EXPECT_THAT(output_, HasSubstr("--listen: \"nowhere\" is not an address"));
