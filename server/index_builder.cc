@@ -6,9 +6,11 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "base/file.h"
+#include "base/random.h"
 #include "base/status_macros.h"
 #include "index/faiss_index.h"
 #include "index/index_file.h"
+#include "index/nested_builder.h"
 #include "server/clock.h"
 
 namespace nestrec {
@@ -55,12 +57,54 @@ class IndexLog {
   std::optional<Instant> last_line_;
 };
 
+absl::StatusOr<std::unique_ptr<const ItemIndex>> MakeNestedIndex(const IndexSource& source,
+                                                                 int levels,
+                                                                 const IndexSpec& spec) {
+  const size_t dim = static_cast<size_t>(source.vectors.sizes.max_dim());
+  const size_t width = static_cast<size_t>(source.vectors.sizes.end(levels - 1));
+  std::vector<float> queries;
+  for (size_t begin = 0; begin + dim <= source.queries.size(); begin += dim) {
+    const auto query = source.queries.subspan(begin, width);
+    queries.insert(queries.end(), query.begin(), query.end());
+  }
+  return BuildNestedIndex(source.vectors, levels,
+                          {.parameters = spec.parameters, .queries = queries}, source.owner);
+}
+
 }  // namespace
+
+absl::StatusOr<std::vector<float>> ExampleQueries(const Encoder& encoder) {
+  constexpr int kExamples = 1000;
+  constexpr int kBatch = 50;
+  constexpr int64_t kLongest = 8;
+  const int64_t items = encoder.view().item_rows - 1;
+  const size_t dim = static_cast<size_t>(encoder.sizes().max_dim());
+  std::vector<float> queries(kExamples * dim);
+  Random random(1);
+  for (int begin = 0; begin < kExamples; begin += kBatch) {
+    std::vector<std::vector<int32_t>> histories(kBatch);
+    for (auto& history : histories) {
+      history.resize(static_cast<size_t>(1 + random.Index(kLongest)));
+      for (int32_t& item : history) item = static_cast<int32_t>(1 + random.Index(items));
+    }
+    const std::vector<History> views(histories.begin(), histories.end());
+    NESTREC_RETURN_IF_ERROR(
+        encoder.Encode(views, encoder.sizes().levels(),
+                       std::span(queries).subspan(static_cast<size_t>(begin) * dim, kBatch * dim)));
+  }
+  return queries;
+}
 
 absl::StatusOr<std::unique_ptr<const ItemIndex>> MakeIndex(const IndexSource& source, int dim,
                                                            const IndexSpec& spec, const Log& log) {
   IndexLog lines(log, dim, spec);
   NESTREC_ASSIGN_OR_RETURN(const int levels, source.vectors.sizes.LevelsOf(dim));
+  if (spec.factory == kNestedFactory) {
+    NESTREC_ASSIGN_OR_RETURN(std::unique_ptr<const ItemIndex> index,
+                             MakeNestedIndex(source, levels, spec));
+    lines.Finished("index_built", *index);
+    return index;
+  }
   FaissIndexOptions options{
       .factory = spec.factory, .parameters = spec.parameters, .extra_candidates = spec.candidates};
   options.progress = [&lines](int64_t added, int64_t items) { lines.Progress(added, items); };

@@ -6,11 +6,14 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "index/item_index.h"
 #include "index/level_vectors.h"
+#include "model/encoder.h"
 #include "server/log.h"
 #include "server/tiers.h"
 
@@ -22,13 +25,23 @@ struct IndexSource {
   std::shared_ptr<const void> owner;  // of the vectors' memory
   std::string version;                // the checkpoint's fingerprint
   std::string folder;                 // empty: indexes are not kept
+  // [n, D] examples of what will be asked, which the nested index orders its columns by; may be
+  // empty (ExampleQueries).
+  std::span<const float> queries;
 };
+
+// What the encoder makes of short histories of items drawn at random (always the same ones), [n, D]
+// row-major: near enough to real queries to order columns by.
+absl::StatusOr<std::vector<float>> ExampleQueries(const Encoder& encoder);
 
 // Log events: index_loaded; index_building, again about every ten seconds with the percentage, and
 // index_built; index_not_loaded and index_not_saved, which are warnings, with the reason. An index
 // that cannot be kept serves from memory.
 //
-// Errors of BuildFaissIndex.
+// The factory "nested" makes the nested index, with the parameters of index/nested_builder.h; it is
+// quicker built than read, and not kept.
+//
+// Errors of BuildFaissIndex and BuildNestedIndex.
 absl::StatusOr<std::unique_ptr<const ItemIndex>> MakeIndex(const IndexSource& source, int dim,
                                                            const IndexSpec& spec, const Log& log);
 

@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "base/status_macros.h"
+#include "index/nested_builder.h"
 #include "model/metrics.h"
 #include "server/catalogue_attributes.h"
 #include "server/clock.h"
@@ -132,10 +133,16 @@ absl::Status Snapshot::BuildIndexes(const Options& options, const Log& log) {
   }
   std::reverse(slots.begin(), slots.end());  // the widest take longest; begin with them
 
+  std::vector<float> queries;
+  if (std::any_of(slots.begin(), slots.end(),
+                  [](const Slot* slot) { return slot->first.second.factory == kNestedFactory; })) {
+    NESTREC_ASSIGN_OR_RETURN(queries, ExampleQueries(*encoder_));
+  }
   const IndexSource source{.vectors = item_vectors(),
                            .owner = checkpoint_,
                            .version = version(),
-                           .folder = options.index_folder};
+                           .folder = options.index_folder,
+                           .queries = queries};
   std::vector<absl::Status> statuses(slots.size());
   std::atomic<size_t> next =
       0;  // which slot is free; every slot is written by the thread that drew it

@@ -67,6 +67,19 @@ TEST_F(SnapshotTest, HoldsTheTiersIndexBesideTheExactOne) {
   EXPECT_TRUE((*snapshot)->index(16, IndexSpec{}).exact());
 }
 
+TEST_F(SnapshotTest, ATierMayUseTheNestedIndex) {
+  const IndexSpec nested{.factory = "nested", .parameters = ""};
+  const auto snapshot = Load(
+      {.tiers = {.tiers = {{.name = "fast", .dim = 16, .index = nested}}, .default_tier = ""}});
+  ASSERT_TRUE(snapshot.ok()) << snapshot.status();
+  EXPECT_THAT(lines_, HasSubstr("info index_built dim=16 index=nested "));
+  const ItemIndex& index = (*snapshot)->index(16, nested);
+  EXPECT_TRUE(index.exact());
+  const std::vector<float> query(16, 0.5f);
+  EXPECT_EQ(index.Search(query, {.k = 7})->items,
+            (*snapshot)->index(16, IndexSpec{}).Search(query, {.k = 7})->items);
+}
+
 TEST_F(SnapshotTest, KeepsIndexesThatTakeLongToBuild) {
   const Snapshot::Options options = {
       .path = {},
