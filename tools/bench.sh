@@ -17,3 +17,5 @@ if [[ ! -f $model ]]; then
 fi
 echo "== width_bench --model $model"
 build/release/bench/width_bench --model "$model" "$@"
+echo "== index_bench --model $model --items 20000"
+build/release/bench/index_bench --model "$model" --items 20000 --k 10 "$@"
