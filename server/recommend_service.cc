@@ -6,9 +6,8 @@
 #include "absl/time/clock.h"
 #include "base/guard.h"
 #include "base/status_macros.h"
-#include "server/policy.h"
 #include "server/proto_time.h"
-#include "server/recommender.h"
+#include "server/recommend_engine.h"
 #include "server/responses.h"
 #include "server/rpc_status.h"
 #include "server/session_requests.h"
@@ -55,29 +54,49 @@ grpc::ServerUnaryReactor* BeginCall(CallTracker* calls, bool finish_ok, Body&& b
   return reactor;
 }
 
-struct Job {
-  RecommendQuery query;
-  WidthDecision width;
-  std::shared_ptr<const Snapshot> snapshot;
-  Instant arrived;
+// `context` and `response` live until the call is finished, which is what Answer and Fail do.
+class Call final : public RecommendCall {
+ public:
+  Call(grpc::CallbackServerContext* context, v1::RecommendResponse* response,
+       grpc::ServerUnaryReactor* reactor, const Clock* clock)
+      : context_(context), response_(response), reactor_(reactor), clock_(clock) {}
+
+  bool Cancelled() const override { return context_->IsCancelled(); }
+  void Answer(const Answered& answered) override {
+    reactor_->Finish(ToGrpcStatus(Guard("answering", [&] {
+      FillResponse(*snapshot, query, answered.width, answered.recommendation, answered.queued,
+                   *response_);
+      *response_->mutable_served()->mutable_timings()->mutable_total() =
+          ToProto(Between(arrived, (*clock_)()));
+      return absl::OkStatus();
+    })));
+  }
+  void Fail(const absl::Status& why) override { reactor_->Finish(ToGrpcStatus(why)); }
+
+ private:
+  grpc::CallbackServerContext* const context_;
+  v1::RecommendResponse* const response_;
+  grpc::ServerUnaryReactor* const reactor_;
+  const Clock* const clock_;
 };
 
 }  // namespace
 
 RecommendServiceImpl::RecommendServiceImpl(std::shared_ptr<const Snapshot> snapshot,
                                            RequestLimits limits, CallTracker* calls,
-                                           WorkerPool* workers, SessionParts sessions, Clock clock)
+                                           RecommendEngine* engine, SessionParts sessions,
+                                           Clock clock)
     : snapshot_(std::move(snapshot)),
       limits_(limits),
       calls_(calls),
-      workers_(workers),
+      engine_(engine),
       sessions_(sessions),
       clock_(std::move(clock)) {}
 
 grpc::ServerUnaryReactor* RecommendServiceImpl::Recommend(grpc::CallbackServerContext* context,
                                                           const v1::RecommendRequest* request,
                                                           v1::RecommendResponse* response) {
-  // A worker finishes what Start could queue.
+  // The engine finishes what Start could queue.
   return BeginCall(calls_, /*finish_ok=*/false, [&](grpc::ServerUnaryReactor* reactor) {
     return Start(context, *request, response, reactor);
   });
@@ -87,57 +106,36 @@ absl::Status RecommendServiceImpl::Start(grpc::CallbackServerContext* context,
                                          const v1::RecommendRequest& request,
                                          v1::RecommendResponse* response,
                                          grpc::ServerUnaryReactor* reactor) {
-  auto job = std::make_shared<Job>();
-  job->arrived = clock_();
-  job->snapshot = snapshot_;
-  NESTREC_ASSIGN_OR_RETURN(job->query, ValidateRecommend(request, limits_, snapshot_->catalogue(),
-                                                         snapshot_->attributes()));
-  NESTREC_ASSIGN_OR_RETURN(job->width,
-                           ChooseWidth(job->query.width, snapshot_->tiers(), snapshot_->sizes()));
-
-  if (!job->query.user_id.empty() && sessions_.manager == nullptr) {
+  auto call = std::make_unique<Call>(context, response, reactor, &clock_);
+  call->arrived = clock_();
+  call->snapshot = snapshot_;
+  call->deadline = SteadyDeadline(*context, call->arrived);
+  NESTREC_ASSIGN_OR_RETURN(call->query, ValidateRecommend(request, limits_, snapshot_->catalogue(),
+                                                          snapshot_->attributes()));
+  if (!call->query.user_id.empty() && sessions_.manager == nullptr) {
     return NoSessionsError();
   }
-
-  const auto run = [this, job, response, reactor](Instant started) {
-    const absl::Status status = Guard("recommending", [&]() -> absl::Status {
-      if (!job->query.user_id.empty()) {
-        NESTREC_RETURN_IF_ERROR(
-            ReadSession(*sessions_.manager, job->snapshot->catalogue(), job->query));
-      }
-      NESTREC_ASSIGN_OR_RETURN(
-          const Recommendation recommendation,
-          nestrec::Recommend(*job->snapshot, job->query, job->width, clock_, sessions_.manager));
-      FillResponse(*job->snapshot, job->query, job->width, recommendation,
-                   Between(job->arrived, started), *response);
-      *response->mutable_served()->mutable_timings()->mutable_total() =
-          ToProto(Between(job->arrived, clock_()));
-      return absl::OkStatus();
-    });
-    reactor->Finish(ToGrpcStatus(status));
-  };
-  // `context` and `response` live until the call is finished, which is what run and drop do.
-  const WorkerPool::Task task = {
-      .deadline = SteadyDeadline(*context, job->arrived),
-      .cancelled = [context] { return context->IsCancelled(); },
-      .run = run,
-      .drop = [reactor](const absl::Status& why) { reactor->Finish(ToGrpcStatus(why)); }};
-  if (job->query.user_id.empty() || !sessions_.manager->log().remote()) {
-    return workers_->Submit(task);
+  if (call->query.user_id.empty() || !sessions_.manager->log().remote()) {
+    return engine_->Submit(std::move(call));
   }
   // The model's threads do not wait for a network.
-  WorkerPool::Task read = task;
-  read.run = [this, job, task, reactor](Instant /*started*/) {
-    const absl::Status status = Guard("reading a session", [&]() -> absl::Status {
-      NESTREC_RETURN_IF_ERROR(
-          ReadSession(*sessions_.manager, job->snapshot->catalogue(), job->query));
-      return workers_->Submit(task);
-    });
-    if (!status.ok()) {
-      reactor->Finish(ToGrpcStatus(status));
-    }
-  };
-  return sessions_.workers->Submit(std::move(read));
+  const Instant deadline = call->deadline;
+  return sessions_.workers->Submit(
+      {.deadline = deadline,
+       .cancelled = [context] { return context->IsCancelled(); },
+       .run =
+           [this, reactor, waiting = std::make_shared<std::unique_ptr<Call>>(std::move(call))](
+               Instant /*started*/) {
+             const absl::Status status = Guard("reading a session", [&]() -> absl::Status {
+               NESTREC_RETURN_IF_ERROR(ReadSession(
+                   *sessions_.manager, (*waiting)->snapshot->catalogue(), (*waiting)->query));
+               return engine_->Submit(std::move(*waiting));
+             });
+             if (!status.ok()) {
+               reactor->Finish(ToGrpcStatus(status));
+             }
+           },
+       .drop = [reactor](const absl::Status& why) { reactor->Finish(ToGrpcStatus(why)); }});
 }
 
 absl::Status RecommendServiceImpl::StartSessionWork(grpc::CallbackServerContext* context,

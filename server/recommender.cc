@@ -3,7 +3,6 @@
 #include <optional>
 #include <span>
 #include <utility>
-#include <vector>
 
 #include "base/status_macros.h"
 #include "index/diversity.h"
@@ -35,23 +34,6 @@ absl::StatusOr<std::optional<ItemFilter>> FilterOf(const RecommendQuery& query,
   return filter;
 }
 
-// z [1, dim] of the query's history, or of its session followed by the history.
-absl::StatusOr<std::vector<float>> VectorOf(const Snapshot& snapshot, const RecommendQuery& query,
-                                            const WidthDecision& width, SessionManager* sessions) {
-  const History history(query.history);
-  if (query.session.has_value()) {
-    const SessionQuery session = {
-        .history = &*query.session, .more = history, .levels = width.levels};
-    SessionAnswer answer;
-    NESTREC_RETURN_IF_ERROR(
-        sessions->Encode(snapshot.session_model(), std::span(&session, 1), std::span(&answer, 1)));
-    return std::move(answer.z);
-  }
-  std::vector<float> z(static_cast<size_t>(width.dim));
-  NESTREC_RETURN_IF_ERROR(snapshot.encoder().Encode(std::span(&history, 1), width.levels, z));
-  return z;
-}
-
 }  // namespace
 
 absl::StatusOr<SearchResult> FindItems(const Snapshot& snapshot, const RecommendQuery& query,
@@ -69,19 +51,6 @@ absl::StatusOr<SearchResult> FindItems(const Snapshot& snapshot, const Recommend
                                query.diversity->relevance, query.k);
   }
   return result;
-}
-
-absl::StatusOr<Recommendation> Recommend(const Snapshot& snapshot, const RecommendQuery& query,
-                                         const WidthDecision& width, const Clock& clock,
-                                         SessionManager* sessions) {
-  const Instant start = clock();
-  NESTREC_ASSIGN_OR_RETURN(const std::vector<float> z,
-                           VectorOf(snapshot, query, width, sessions));  // [1, dim]
-  const Instant encoded = clock();
-  NESTREC_ASSIGN_OR_RETURN(SearchResult result, FindItems(snapshot, query, width, z));
-  return Recommendation{.result = std::move(result),
-                        .encode = Between(start, encoded),
-                        .search = Between(encoded, clock())};
 }
 
 }  // namespace nestrec

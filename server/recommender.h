@@ -1,5 +1,5 @@
-// The work of one request: history to vector to items, at the width that the policy chose, of those
-// that the request's lists and filter allow, held to its caps and made diverse.
+// From a request's vector to its items, at the width that the policy chose, of those that the
+// request's lists and filter allow, held to its caps and made diverse.
 //
 // Scores are inner products of z[:dim], from the encoder, and the items' vectors cut to dim; an
 // empty history's z is the prior that the model learned.
@@ -12,9 +12,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "index/item_index.h"
-#include "server/clock.h"
 #include "server/policy.h"
-#include "server/session/session_manager.h"
 #include "server/snapshot.h"
 #include "server/validate.h"
 
@@ -22,7 +20,7 @@ namespace nestrec {
 
 struct Recommendation {
   SearchResult result;
-  absl::Duration encode;
+  absl::Duration encode;  // of the batch that the request was part of
   absl::Duration search;
 };
 
@@ -30,11 +28,5 @@ struct Recommendation {
 // catalogue, `width` chosen for its sizes. Errors are ours: kInternal, kResourceExhausted.
 absl::StatusOr<SearchResult> FindItems(const Snapshot& snapshot, const RecommendQuery& query,
                                        const WidthDecision& width, std::span<const float> z);
-
-// `query` was validated against this snapshot's catalogue, `width` chosen for its sizes. `sessions`
-// may be null for a query without a session. Errors are ours: kInternal, kResourceExhausted.
-absl::StatusOr<Recommendation> Recommend(const Snapshot& snapshot, const RecommendQuery& query,
-                                         const WidthDecision& width, const Clock& clock,
-                                         SessionManager* sessions);
 
 }  // namespace nestrec

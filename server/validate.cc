@@ -5,6 +5,7 @@
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "server/proto_time.h"
 #include "server/status_details.h"
 
 namespace nestrec {
@@ -34,6 +35,20 @@ std::optional<FieldViolation> CheckStrings(const StringList& list, absl::string_
     }
   }
   return std::nullopt;
+}
+
+std::optional<FieldViolation> CheckBudget(const google::protobuf::Duration& budget) {
+  // As google.protobuf.Duration defines itself: no sum of a valid one leaves absl::Duration.
+  constexpr int64_t kMostSeconds = 315'576'000'000;
+  constexpr int32_t kMostNanos = 999'999'999;
+  const bool valid = budget.seconds() >= 0 && budget.seconds() <= kMostSeconds &&
+                     budget.nanos() >= 0 && budget.nanos() <= kMostNanos &&
+                     (budget.seconds() > 0 || budget.nanos() > 0);
+  if (valid) {
+    return std::nullopt;
+  }
+  return FieldViolation{"latency_budget", absl::StrCat(budget.seconds(), " s and ", budget.nanos(),
+                                                       " ns; a valid duration above 0 is needed")};
 }
 
 // The numbers of the ids that the catalogue has, in their order.
@@ -83,6 +98,12 @@ std::vector<FieldViolation> FindViolations(const v1::RecommendRequest& request,
     violations.push_back({"tier", absl::StrCat("has ", request.tier().size(), " bytes; at most ",
                                                limits.max_tier_bytes, " are allowed")});
   }
+  if (request.has_latency_budget()) {
+    add(CheckBudget(request.latency_budget()));
+  }
+  if (request.has_min_quality() && !(request.min_quality() >= 0 && request.min_quality() <= 1)) {
+    violations.push_back({"min_quality", absl::StrCat(request.min_quality(), " is not in 0 to 1")});
+  }
   add(CheckStrings(request.exclude_item_ids(), "exclude_item_ids", limits.max_excluded,
                    limits.max_id_bytes, ""));
   if (request.has_min_score() && !std::isfinite(request.min_score())) {
@@ -127,6 +148,12 @@ absl::StatusOr<RecommendQuery> ValidateRecommend(const v1::RecommendRequest& req
     query.width.dim = request.dim();
   } else if (request.width_case() == v1::RecommendRequest::kTier) {
     query.width.tier = request.tier();
+  }
+  if (request.has_latency_budget()) {
+    query.width.latency_budget = FromProto(request.latency_budget());
+  }
+  if (request.has_min_quality()) {
+    query.width.min_quality = request.min_quality();
   }
   if (request.has_min_score()) {
     query.min_score = request.min_score();
