@@ -52,7 +52,7 @@ fi
 
 model="$work/$name-$dim.safetensors"
 heading "Training one model with every size up to $dim"
-"$nestrec" train --data "$data" -o "$model" --dim "$dim" --epochs "$epochs" --batch-size 64 --lr 2e-3 --dropout 0.4 \
+"$nestrec" train --recipe paper --data "$data" -o "$model" --dim "$dim" --epochs "$epochs" --batch-size 64 --lr 2e-3 --dropout 0.4 \
   --feature-scaling sqrt_width --name "$name" --resume
 
 heading "Every size beside the baselines, on the test items"
