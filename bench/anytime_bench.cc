@@ -18,6 +18,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/random.h"
 #include "base/status_macros.h"
+#include "bench/timing.h"
 #include "model/checkpoint.h"
 #include "model/encoder.h"
 
@@ -33,12 +34,6 @@ struct Flags {
   int rounds = 100;
   bool json = false;
 };
-
-double Median(std::vector<double> values) {
-  std::nth_element(values.begin(), values.begin() + static_cast<int64_t>(values.size() / 2),
-                   values.end());
-  return values[values.size() / 2];
-}
 
 // Two ways of the same work, round by round.
 struct Comparison {

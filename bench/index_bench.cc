@@ -31,6 +31,7 @@
 #include "base/random.h"
 #include "base/status_macros.h"
 #include "bench/item_mixture.h"
+#include "bench/timing.h"
 #include "index/nested_index.h"
 #include "index/score.h"
 #include "model/checkpoint.h"
@@ -60,12 +61,6 @@ struct Flags {
   bool faiss = true;
   bool json = false;
 };
-
-double Median(std::vector<double> values) {
-  std::nth_element(values.begin(), values.begin() + static_cast<int64_t>(values.size() / 2),
-                   values.end());
-  return values[values.size() / 2];
-}
 
 double Seconds(Clock::time_point from) {
   return std::chrono::duration<double>(Clock::now() - from).count();

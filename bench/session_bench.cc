@@ -28,6 +28,7 @@
 #include "absl/status/statusor.h"
 #include "base/random.h"
 #include "base/status_macros.h"
+#include "bench/timing.h"
 #include "model/checkpoint.h"
 #include "model/encoder.h"
 #include "model/model_view.h"
@@ -96,20 +97,6 @@ absl::StatusOr<Model> MakeModel(const Flags& flags) {
   }
   NESTREC_ASSIGN_OR_RETURN(model.stepper, Stepper::Create(model.encoder.get()));
   return model;
-}
-
-double Median(std::vector<double> values) {
-  std::nth_element(values.begin(), values.begin() + static_cast<int64_t>(values.size() / 2),
-                   values.end());
-  return values[values.size() / 2];
-}
-
-template <typename Work>
-absl::StatusOr<double> Microseconds(Work&& work) {
-  const auto start = std::chrono::steady_clock::now();
-  if (absl::Status status = work(); !status.ok()) return status;
-  return std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - start)
-      .count();
 }
 
 // Reads all of `values` with the processor's widest vectors: a product with few columns to keep.

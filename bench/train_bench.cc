@@ -25,6 +25,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/random.h"
 #include "bench/plain_network.h"
+#include "bench/timing.h"
 #include "model/gemm.h"
 #include "model/network.h"
 #include "model/optimizer.h"
@@ -54,12 +55,6 @@ struct Flags {
 
 double Seconds(Clock::time_point from, Clock::time_point to) {
   return std::chrono::duration<double>(to - from).count();
-}
-
-double Median(std::vector<double> values) {
-  std::nth_element(values.begin(), values.begin() + static_cast<int64_t>(values.size() / 2),
-                   values.end());
-  return values[values.size() / 2];
 }
 
 // A field of /proc/self/status in bytes.

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "base/random.h"
+#include "bench/timing.h"
 #include "index/faiss_index.h"
 #include "model/checkpoint.h"
 #include "model/encoder.h"
@@ -38,20 +39,6 @@ struct Row {
   std::vector<double> encode_us, search_us;
   double recall = 0;  // Recall@10 on test as stored
 };
-
-double Median(std::vector<double> values) {
-  std::nth_element(values.begin(), values.begin() + static_cast<int64_t>(values.size() / 2),
-                   values.end());
-  return values[values.size() / 2];
-}
-
-template <typename Work>
-absl::StatusOr<double> Microseconds(Work&& work) {
-  const auto start = std::chrono::steady_clock::now();
-  if (absl::Status status = work(); !status.ok()) return status;
-  return std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - start)
-      .count();
-}
 
 void PrintTable(const std::vector<Row>& rows, const Flags& flags) {
   const Row& widest = rows.back();
