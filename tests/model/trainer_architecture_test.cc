@@ -13,6 +13,7 @@
 #include "model/scorer.h"
 #include "model/trainer.h"
 #include "tests/testing/cycle_dataset.h"
+#include "tests/testing/cycle_training.h"
 #include "tests/testing/temp_folder.h"
 
 namespace nestrec {
@@ -25,19 +26,7 @@ class TrainerArchitectureTest : public testing::Test {
   TrainerArchitectureTest() : dataset_(MakeCycleDataset()) {}
 
   TrainerOptions Options(const std::string& name, int epochs) const {
-    Recipe recipe;
-    recipe.learning_rate = 5e-3;
-    recipe.batch_size = 16;
-    recipe.max_len = 5;
-    recipe.dropout = 0.1;
-    recipe.warmup_steps = 5;
-    recipe.epochs = epochs;
-    return TrainerOptions{.sizes = *NestedSizes::Parse("8,16"),
-                          .recipe = recipe,
-                          .name = "cycle",
-                          .program_version = "test",
-                          .output = folder_.File(name),
-                          .threads = 1};
+    return CycleTrainerOptions(folder_.File(name), epochs);
   }
 
   // Recall@5 of the checkpoint's widest size on the test items: chance is 5/30.

@@ -13,6 +13,7 @@
 #include "model/gemm.h"
 #include "model/model_view.h"
 #include "tests/testing/cycle_dataset.h"
+#include "tests/testing/cycle_training.h"
 #include "tests/testing/temp_folder.h"
 
 namespace nestrec {
@@ -25,19 +26,7 @@ class TrainerTest : public testing::Test {
   TrainerTest() : dataset_(MakeCycleDataset()) {}
 
   TrainerOptions Options(const std::string& name, int epochs) const {
-    Recipe recipe;
-    recipe.learning_rate = 5e-3;
-    recipe.batch_size = 16;
-    recipe.max_len = 5;
-    recipe.dropout = 0.1;
-    recipe.warmup_steps = 5;
-    recipe.epochs = epochs;
-    return TrainerOptions{.sizes = *NestedSizes::Parse("8,16"),
-                          .recipe = recipe,
-                          .name = "cycle",
-                          .program_version = "test",
-                          .output = folder_.File(name),
-                          .threads = 1};
+    return CycleTrainerOptions(folder_.File(name), epochs);
   }
 
   // All weights and item embeddings of a checkpoint, one after the other.
