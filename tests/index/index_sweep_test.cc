@@ -46,7 +46,9 @@ TEST(IndexSweep, FindsThatWiderLooksHaveMoreRecall) {
       EXPECT_GE(point.recall, last);
       last = point.recall;
     }
-    if (point.factory == "nested" && point.parameters.empty()) EXPECT_EQ(point.recall, 1);
+    if (point.factory == "nested" && point.parameters.empty()) {
+      EXPECT_EQ(point.recall, 1);
+    }
     if (point.factory == "PQ8x4") widest = std::max(widest, point.recall);
   }
   EXPECT_EQ(last, 1);      // all lists
