@@ -40,7 +40,6 @@ double CostModel::Work(Stage stage, size_t level) const {
       return encode_work_[level];
     case Stage::kSearch:
       return sizes_.end(static_cast<int>(level));
-    case Stage::kQueue:
     case Stage::kOther:
       break;
   }

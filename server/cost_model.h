@@ -6,7 +6,7 @@
 //   costs.Predict(Stage::kEncode, 4, 60, 0.95);   // nothing before the first Record of the stage
 //
 // `rows` is what a stage's time grows with: kEncode the items of the histories of a batch, kSearch
-// its requests, kQueue and kOther 1. They are told apart by powers of two.
+// its requests, kOther 1. They are told apart by powers of two.
 //
 // Where little or nothing was seen lately of a width, the estimate leans on the widths beside it:
 // on the line between two of them over the work (kEncode: multiplications, kSearch: dim, others:
@@ -37,7 +37,7 @@
 
 namespace nestrec {
 
-enum class Stage { kQueue, kEncode, kSearch, kOther };
+enum class Stage { kEncode, kSearch, kOther };
 
 class CostModel {
  public:
@@ -60,7 +60,7 @@ class CostModel {
   std::vector<absl::Duration> PredictLevels(Stage stage, int64_t rows, double quantile) const;
 
  private:
-  static constexpr int kStages = 4;
+  static constexpr int kStages = 3;
   struct Cell {
     QuantileSketch sketch;
     Instant newest;

@@ -95,7 +95,6 @@ struct RecommendEngine::Place {
 
 RecommendEngine::RecommendEngine(const Snapshot& snapshot, const Options& options)
     : options_(options),
-      costs_(snapshot.sizes(), options.clock),
       overload_({.max_steps = WidestRange(snapshot) - 1,
                  .workers = options.workers,
                  .target = options.overload_target,
@@ -138,7 +137,6 @@ absl::Status RecommendEngine::Submit(std::unique_ptr<RecommendCall> call) {
 void RecommendEngine::Run(Batcher::Batch batch) {
   const int narrowing = overload_.steps();
   overload_.Began();
-  costs_.Record(Stage::kQueue, 1, 1, batch.waited);
   std::vector<Place> places;
   for (QueuedItem& item : batch.items) places.push_back({.item = std::move(item.item)});
   // Requests from before and after a change of models do not mix.
@@ -177,7 +175,8 @@ double RecommendEngine::RunOn(const Snapshot& snapshot, std::span<Place> places,
     place.rows = std::clamp<int64_t>(items, 1, snapshot.encoder().max_len());
     rows += place.rows;
   }
-  const Estimates estimates = Estimate(std::max<int64_t>(1, rows), places.size());
+  CostModel& costs = snapshot.costs();
+  const Estimates estimates = Estimate(costs, std::max<int64_t>(1, rows), places.size());
   double cost = 0;
   double cost_if_wider = 0;
   for (Place& place : places) {
@@ -205,11 +204,11 @@ double RecommendEngine::RunOn(const Snapshot& snapshot, std::span<Place> places,
       place.Fail(encoded);
       continue;
     }
-    equivalent += static_cast<double>(place.rows) * costs_.EncodeWork(place.width.levels) /
-                  costs_.EncodeWork(widest);
+    equivalent += static_cast<double>(place.rows) * costs.EncodeWork(place.width.levels) /
+                  costs.EncodeWork(widest);
   }
   if (equivalent > 0) {
-    costs_.Record(Stage::kEncode, widest, std::max<int64_t>(1, std::llround(equivalent)), encode);
+    costs.Record(Stage::kEncode, widest, std::max<int64_t>(1, std::llround(equivalent)), encode);
   }
   for (Place& place : places) {
     if (!place.failed) Complete(snapshot, place, started, encode);
@@ -217,13 +216,14 @@ double RecommendEngine::RunOn(const Snapshot& snapshot, std::span<Place> places,
   return cost > 0 ? cost_if_wider / cost : 1;
 }
 
-RecommendEngine::Estimates RecommendEngine::Estimate(int64_t rows, size_t calls) const {
+RecommendEngine::Estimates RecommendEngine::Estimate(const CostModel& costs, int64_t rows,
+                                                     size_t calls) {
   Estimates estimates;
   const auto total = [&](double quantile, Estimates& into) {
     std::vector<absl::Duration> sums;
-    into.encode = costs_.PredictLevels(Stage::kEncode, rows, quantile);
-    into.after = costs_.PredictLevels(Stage::kSearch, 1, quantile);
-    const std::vector<absl::Duration> other = costs_.PredictLevels(Stage::kOther, 1, quantile);
+    into.encode = costs.PredictLevels(Stage::kEncode, rows, quantile);
+    into.after = costs.PredictLevels(Stage::kSearch, 1, quantile);
+    const std::vector<absl::Duration> other = costs.PredictLevels(Stage::kOther, 1, quantile);
     for (size_t level = 0; level < into.after.size(); ++level) {
       if (!other.empty()) into.after[level] += other[level];
       into.after[level] *= static_cast<int64_t>(calls);
@@ -312,11 +312,11 @@ void RecommendEngine::Complete(const Snapshot& snapshot, Place& place, Instant s
   });
   const absl::Duration search = Between(begun, options_.clock());
   if (!result.ok()) return place.Fail(result.status());
-  costs_.Record(Stage::kSearch, levels, 1, search);
+  snapshot.costs().Record(Stage::kSearch, levels, 1, search);
   call.Answer({.width = place.width,
                .recommendation = {.result = *std::move(result), .encode = encode, .search = search},
                .queued = Between(call.arrived, started)});
-  costs_.Record(Stage::kOther, levels, 1, Between(begun, options_.clock()) - search);
+  snapshot.costs().Record(Stage::kOther, levels, 1, Between(begun, options_.clock()) - search);
 }
 
 absl::Status RecommendEngine::WarmUp(const Snapshot& snapshot) {
@@ -333,8 +333,8 @@ absl::Status RecommendEngine::WarmUp(const Snapshot& snapshot) {
     const Instant encoded = options_.clock();
     NESTREC_RETURN_IF_ERROR(FindItems(snapshot, query, {.dim = dim, .levels = levels}, z).status());
     if (record) {
-      costs_.Record(Stage::kEncode, levels, items, Between(begun, encoded));
-      costs_.Record(Stage::kSearch, levels, 1, Between(encoded, options_.clock()));
+      snapshot.costs().Record(Stage::kEncode, levels, items, Between(begun, encoded));
+      snapshot.costs().Record(Stage::kSearch, levels, 1, Between(encoded, options_.clock()));
     }
     return absl::OkStatus();
   };

@@ -6,10 +6,10 @@
 //   NESTREC_RETURN_IF_ERROR(engine.Submit(std::move(call)));   // a worker completes it
 //
 // A worker takes a batch (server/batcher.h) and chooses each request's width (server/policy.h) from
-// the time that it has left, what the widths cost here and now (server/cost_model.h) and the load
-// (server/overload_controller.h). All of the batch is encoded together, each request up to its own
-// width; one whose time may or may not be enough for a wider one goes on level by level while it
-// is. Then requests are searched and completed one by one.
+// the time that it has left, what the model's widths cost here and now (server/cost_model.h) and
+// the load (server/overload_controller.h). All of the batch is encoded together, each request up to
+// its own width; one whose time may or may not be enough for a wider one goes on level by level
+// while it is. Then requests are searched and completed one by one.
 //
 // What a request gets does not depend, in any bit, on the rest of its batch, but for its width
 // where time decided.
@@ -82,7 +82,6 @@ class RecommendEngine {
   // Completes what is queued. May be called again.
   void Shutdown() { batcher_.Shutdown(); }
 
-  const CostModel& costs() const { return costs_; }
   // Widths that the load takes at present.
   int narrowing() { return overload_.steps(); }
 
@@ -101,7 +100,7 @@ class RecommendEngine {
   // REQUIRES: one snapshot. Returns what the batch would have taken with one step less, as a
   // multiple of what it took.
   double RunOn(const Snapshot& snapshot, std::span<Place> places, Instant started, int narrowing);
-  Estimates Estimate(int64_t rows, size_t calls) const;
+  static Estimates Estimate(const CostModel& costs, int64_t rows, size_t calls);
   WidthDecision Decide(const Place& place, const Estimates& estimates, int narrowing) const;
   absl::Status EncodeSessions(const Snapshot& snapshot, std::span<Place> places);
   absl::Status EncodeHistories(const Snapshot& snapshot, std::span<Place> places,
@@ -109,7 +108,6 @@ class RecommendEngine {
   void Complete(const Snapshot& snapshot, Place& place, Instant started, absl::Duration encode);
 
   const Options options_;
-  CostModel costs_;
   OverloadController overload_;
   Batcher batcher_;  // last: its threads use the others
 };

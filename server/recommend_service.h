@@ -1,8 +1,8 @@
 // nestrec.v1.RecommendService over gRPC's callback API. The RPC's thread validates and queues; the
 // engine's workers choose the width, encode, search and answer.
 //
-// Ownership: tracker, engine and workers must outlive every call, and no call may run any more when
-// this object goes. Thread safety: as gRPC needs it.
+// Ownership: what it is given must outlive every call, and no call may run any more when this
+// object goes. Thread safety: as gRPC needs it.
 #pragma once
 
 #include <grpcpp/grpcpp.h>
@@ -11,11 +11,10 @@
 #include <memory>
 
 #include "nestrec/v1/recommend.grpc.pb.h"
-#include "server/call_tracker.h"
-#include "server/clock.h"
 #include "server/recommend_engine.h"
 #include "server/session/session_manager.h"
-#include "server/snapshot.h"
+#include "server/snapshot_source.h"
+#include "server/unary_call.h"
 #include "server/validate.h"
 #include "server/worker_pool.h"
 
@@ -29,9 +28,9 @@ struct SessionParts {
 
 class RecommendServiceImpl final : public v1::RecommendService::CallbackService {
  public:
-  RecommendServiceImpl(std::shared_ptr<const Snapshot> snapshot, RequestLimits limits,
-                       CallTracker* calls, RecommendEngine* engine, SessionParts sessions,
-                       Clock clock);
+  // `path`: but for the service's name.
+  RecommendServiceImpl(const SnapshotSource* snapshots, RequestLimits limits, CallPath path,
+                       RecommendEngine* engine, SessionParts sessions);
 
   grpc::ServerUnaryReactor* Recommend(grpc::CallbackServerContext* context,
                                       const v1::RecommendRequest* request,
@@ -48,19 +47,16 @@ class RecommendServiceImpl final : public v1::RecommendService::CallbackService 
 
  private:
   // Validates and queues; ok means that a worker finishes the call.
-  absl::Status Start(grpc::CallbackServerContext* context, const v1::RecommendRequest& request,
-                     v1::RecommendResponse* response, grpc::ServerUnaryReactor* reactor);
+  absl::Status Start(UnaryCall* call, const v1::RecommendRequest& request,
+                     v1::RecommendResponse* response);
   // Queues `work` for a thread that may wait for the session log; its status ends the call.
-  absl::Status StartSessionWork(grpc::CallbackServerContext* context,
-                                grpc::ServerUnaryReactor* reactor,
-                                std::function<absl::Status()> work);
+  absl::Status StartSessionWork(UnaryCall* call, std::function<absl::Status()> work);
 
-  const std::shared_ptr<const Snapshot> snapshot_;
+  const SnapshotSource* const snapshots_;
   const RequestLimits limits_;
-  CallTracker* const calls_;
+  const CallPath path_;
   RecommendEngine* const engine_;
   const SessionParts sessions_;
-  const Clock clock_;
 };
 
 }  // namespace nestrec

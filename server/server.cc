@@ -34,9 +34,10 @@ class Server::Impl {
                              .sessions = options_.sessions.get(),
                              .clock = options_.clock}),
         session_workers_(options_.sessions == nullptr ? nullptr : MakeSessionWorkers(options_)),
-        service_(snapshot_, options_.limits, &calls_, &engine_,
-                 {.manager = options_.sessions.get(), .workers = session_workers_.get()},
-                 options_.clock) {}
+        snapshots_(snapshot_),
+        service_(&snapshots_, options_.limits, {.tracker = &calls_, .clock = options_.clock},
+                 &engine_,
+                 {.manager = options_.sessions.get(), .workers = session_workers_.get()}) {}
 
   absl::Status Start(ListenAddress address) {
     NESTREC_RETURN_IF_ERROR(engine_.WarmUp(*snapshot_));
@@ -100,6 +101,7 @@ class Server::Impl {
   const std::shared_ptr<const Snapshot> snapshot_;
   RecommendEngine engine_;
   const std::unique_ptr<WorkerPool> session_workers_;
+  const OneSnapshot snapshots_;
   RecommendServiceImpl service_;
   std::unique_ptr<grpc::Server> server_;
   int port_ = 0;

@@ -50,6 +50,7 @@ absl::StatusOr<std::shared_ptr<const Snapshot>> Snapshot::Load(const Options& op
   NESTREC_ASSIGN_OR_RETURN(snapshot->encoder_, Encoder::Create(checkpoint->view(), checkpoint));
   NESTREC_RETURN_IF_ERROR(snapshot->ReadCatalogue(options, log));
   snapshot->ReadQuality();
+  snapshot->costs_ = std::make_unique<CostModel>(checkpoint->sizes(), options.clock);
   NESTREC_RETURN_IF_ERROR(snapshot->BuildIndexes(options, log));
   if (options.sessions) {
     NESTREC_RETURN_IF_ERROR(snapshot->MakeStepper(log));

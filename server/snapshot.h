@@ -4,7 +4,7 @@
 //   NESTREC_ASSIGN_OR_RETURN(auto snapshot, Snapshot::Load({.path = "m.safetensors"}, log));
 //   const ItemIndex& index = snapshot->index(64, IndexSpec{});
 //
-// Thread safety: immutable once loaded.
+// Thread safety: immutable once loaded, but for costs(), which may be used from any thread.
 #pragma once
 
 #include <cstdint>
@@ -20,6 +20,8 @@
 #include "index/level_vectors.h"
 #include "model/checkpoint.h"
 #include "model/encoder.h"
+#include "server/clock.h"
+#include "server/cost_model.h"
 #include "server/log.h"
 #include "server/session/session_manager.h"
 #include "server/tiers.h"
@@ -37,6 +39,7 @@ class Snapshot {
     int threads = 1;  // that build indexes
     // Makes the recurrent step ready, where the model has one.
     bool sessions = false;
+    Clock clock = SteadyClock();  // of costs()
   };
 
   // Opens and verifies the checkpoint, reads its catalogue's fields, and builds a "Flat" index for
@@ -63,6 +66,8 @@ class Snapshot {
   // REQUIRES: dim is one of sizes(), and spec is "Flat" without parameters or that of a tier whose
   // range holds dim.
   const ItemIndex& index(int dim, const IndexSpec& spec) const;
+  // What this model's widths cost on this machine, learned while it serves.
+  CostModel& costs() const { return *costs_; }
   // Of all indexes of `dim`.
   int64_t index_bytes(int dim) const;
 
@@ -79,6 +84,7 @@ class Snapshot {
   std::shared_ptr<const Checkpoint> checkpoint_;
   TierTable tiers_;
   std::vector<double> quality_;
+  std::unique_ptr<CostModel> costs_;
   std::unique_ptr<const Encoder> encoder_;
   std::unique_ptr<const Stepper> stepper_;  // null: none
   AttributeTable attributes_;

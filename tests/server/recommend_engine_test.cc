@@ -49,7 +49,7 @@ class TestClock {
 
 class RecommendEngineTest : public testing::Test {
  protected:
-  static void SetUpTestSuite() {
+  void SetUp() override {
     const std::string path = testing::TempDir() + "/recommend_engine_test.safetensors";
     ASSERT_TRUE(RandomModel({.sizes = {8, 24, 64}, .blocks = 2, .items = 300}).Write(path).ok());
     auto loaded = Snapshot::Load(
@@ -63,13 +63,9 @@ class RecommendEngineTest : public testing::Test {
                    .default_tier = "any"}},
         Log([](absl::string_view) {}));
     ASSERT_TRUE(loaded.ok()) << loaded.status();
-    snapshot_ = new std::shared_ptr<const Snapshot>(*std::move(loaded));
+    snapshot_ = *std::move(loaded);
   }
-  static void TearDownTestSuite() {
-    delete snapshot_;
-    snapshot_ = nullptr;
-  }
-  static const Snapshot& snapshot() { return **snapshot_; }
+  const Snapshot& snapshot() const { return *snapshot_; }
 
   std::unique_ptr<TestCall> Call(const WidthRequest& width,
                                  std::vector<int32_t> history = {3, 1, 4}) {
@@ -77,7 +73,7 @@ class RecommendEngineTest : public testing::Test {
     call->query.history = std::move(history);
     call->query.k = 10;
     call->query.width = width;
-    call->snapshot = *snapshot_;
+    call->snapshot = snapshot_;
     call->arrived = clock_.now();
     return call;
   }
@@ -95,7 +91,7 @@ class RecommendEngineTest : public testing::Test {
     clock_.set_tick(absl::ZeroDuration());
     return engine;
   }
-  static std::vector<ScoredItem> Expected(const std::vector<int32_t>& history, int dim, int64_t k) {
+  std::vector<ScoredItem> Expected(const std::vector<int32_t>& history, int dim, int64_t k) const {
     std::vector<float> z(static_cast<size_t>(dim));
     const History span(history);
     const int levels = *snapshot().sizes().LevelsOf(dim);
@@ -103,11 +99,9 @@ class RecommendEngineTest : public testing::Test {
     return snapshot().index(dim, {}).Search(z, {.k = k})->items;
   }
 
-  static std::shared_ptr<const Snapshot>* snapshot_;
+  std::shared_ptr<const Snapshot> snapshot_;
   TestClock clock_;
 };
-
-std::shared_ptr<const Snapshot>* RecommendEngineTest::snapshot_ = nullptr;
 
 TEST_F(RecommendEngineTest, AnswersEveryWidthAsIfItWereAlone) {
   std::vector<std::future<absl::StatusOr<Answered>>> outcomes;
@@ -207,11 +201,11 @@ TEST_F(RecommendEngineTest, RefusesWhatItsTierDoesNotGive) {
 
 TEST_F(RecommendEngineTest, LearnsWhatItServed) {
   const auto engine = WarmEngine();
-  const auto before = engine->costs().Predict(Stage::kEncode, 3, 3, 0.5);
+  const auto before = snapshot().costs().Predict(Stage::kEncode, 3, 3, 0.5);
   ASSERT_TRUE(before.has_value());
   // The clock stands still: everything takes no time now.
   for (int i = 0; i < 100; ++i) ASSERT_TRUE(Run(*engine, Call({.dim = 64})).ok());
-  EXPECT_LT(*engine->costs().Predict(Stage::kEncode, 3, 3, 0.5), *before / 10);
+  EXPECT_LT(*snapshot().costs().Predict(Stage::kEncode, 3, 3, 0.5), *before / 10);
   EXPECT_EQ(engine->narrowing(), 0);
 }
 

@@ -1,0 +1,95 @@
+// A unary RPC of gRPC's callback API, from its arrival to its end, and what every RPC passes on the
+// way: the count of running calls, and hooks that may refuse it (who is it, how often) or only
+// listen (metrics, logs).
+//
+//   return BeginCall(path_, context, "Recommend", [&](UnaryCall* call) -> absl::Status {
+//     NESTREC_RETURN_IF_ERROR(Validate(*request));
+//     return queue_->Submit(..., [call] { call->End(absl::OkStatus()); });
+//   });
+//
+// Thread safety: a UnaryCall's End may be called from any thread; hooks are called from any thread.
+#pragma once
+
+#include <grpcpp/grpcpp.h>
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "base/guard.h"
+#include "server/call_tracker.h"
+#include "server/clock.h"
+
+namespace nestrec {
+
+// What is known of a call. Hooks may add to it on arrival.
+struct CallInfo {
+  grpc::CallbackServerContext* context = nullptr;
+  absl::string_view service;  // "nestrec.v1.RecommendService"
+  absl::string_view method;   // "Recommend"
+  Instant arrived;
+  // The call's deadline on the steady clock; max(): none.
+  Instant deadline = Instant::max();
+  std::string client;      // who calls, as far as that was proven; else empty
+  std::string request_id;  // for logs; may be empty
+};
+
+class CallHook {
+ public:
+  virtual ~CallHook() = default;
+  // On arrival, in the order of the hooks. An error ends the call with it; later hooks do not see
+  // its Begin.
+  virtual absl::Status Begin(CallInfo& /*call*/) { return absl::OkStatus(); }
+  // Once for every call, refused ones included, when its status is known and before it is sent.
+  // `took` is the time since its arrival.
+  virtual void End(const CallInfo& /*call*/, const absl::Status& /*status*/,
+                   absl::Duration /*took*/) {}
+};
+
+// What the RPCs of a service pass. All that it points to outlives the calls.
+struct CallPath {
+  absl::string_view service;
+  CallTracker* tracker = nullptr;
+  std::vector<CallHook*> hooks;
+  Clock clock = SteadyClock();
+};
+
+// Deletes itself when gRPC has sent the answer.
+class UnaryCall final : public grpc::ServerUnaryReactor {
+ public:
+  UnaryCall(const CallPath* path, grpc::CallbackServerContext* context, absl::string_view method);
+
+  const CallInfo& info() const { return info_; }
+  bool Cancelled() const { return info_.context->IsCancelled(); }
+  // Ends the call. REQUIRES: called once. The context, the request and the response are gone
+  // afterwards.
+  void End(const absl::Status& status);
+
+  // Asks tracker and hooks. For BeginCall.
+  absl::Status Admit();
+
+ private:
+  void OnDone() override;
+
+  const CallPath* const path_;
+  CallInfo info_;
+  bool tracked_ = false;
+};
+
+// Runs `body(call)`. Where it returns ok it has taken care that somebody ends the call, or has done
+// so; an error ends the call with it.
+template <typename Body>
+grpc::ServerUnaryReactor* BeginCall(const CallPath& path, grpc::CallbackServerContext* context,
+                                    absl::string_view method, Body&& body) {
+  auto* call = new UnaryCall(&path, context, method);
+  absl::Status status = call->Admit();
+  if (status.ok()) status = Guard("handling a call", [&] { return body(call); });
+  // After an ok the call may be gone.
+  if (!status.ok()) call->End(status);
+  return call;
+}
+
+}  // namespace nestrec
