@@ -13,6 +13,7 @@ namespace nestrec {
 
 using Command = std::function<absl::Status()>;
 
+void AddAdminCommand(CLI::App& app, Command* selected);
 void AddBenchCommand(CLI::App& app, Command* selected);
 void AddEvaluateCommand(CLI::App& app, Command* selected);
 void AddExperimentCommand(CLI::App& app, Command* selected);

@@ -65,6 +65,7 @@ int main(int argc, char** argv) {
   nestrec::AddServeCommand(app, &selected);
   nestrec::AddRecommendCommand(app, &selected);
   nestrec::AddBenchCommand(app, &selected);
+  nestrec::AddAdminCommand(app, &selected);
   nestrec::AddMakeShopCommand(app, &selected);
   try {
     app.parse(argc, argv);

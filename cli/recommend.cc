@@ -19,6 +19,7 @@
 #include "absl/time/time.h"
 #include "base/printable.h"
 #include "base/status_macros.h"
+#include "cli/client_flags.h"
 #include "cli/commands.h"
 #include "cli/recommend_request.h"
 #include "server/client.h"
@@ -29,8 +30,7 @@ namespace nestrec {
 namespace {
 
 struct RecommendFlags {
-  RecommendClient::Options client;
-  double timeout_seconds = 10;
+  ClientFlags client;
   RequestFlags request;
   bool json = false;
   bool compare = false;
@@ -247,9 +247,8 @@ absl::Status RunComparison(const RecommendFlags& flags, const RecommendClient& c
 }
 
 absl::Status RunRecommend(const RecommendFlags& flags) {
-  RecommendClient::Options options = flags.client;
-  options.timeout = absl::Seconds(flags.timeout_seconds);
-  const RecommendClient client(options);
+  NESTREC_ASSIGN_OR_RETURN(ClientOptions options, ClientOptionsOf(flags.client));
+  const RecommendClient client(std::move(options));
   NESTREC_ASSIGN_OR_RETURN(v1::RecommendRequest request, RequestOf(flags.request));
   if (flags.compare) {
     return RunComparison(flags, client, std::move(request));
@@ -269,15 +268,11 @@ absl::Status RunRecommend(const RecommendFlags& flags) {
 void AddRecommendCommand(CLI::App& app, Command* selected) {
   auto flags = std::make_shared<RecommendFlags>();
   CLI::App* command = app.add_subcommand("recommend", "Ask a server for recommendations");
-  command->add_option("--server", flags->client.server, "host:port of the server")
-      ->capture_default_str();
+  AddClientFlags(*command, flags->client);
   const WidthFlags width = AddRequestFlags(*command, &flags->request);
   command->add_flag("--json", flags->json, "Print the answer as JSON");
   CLI::Option* compare =
       command->add_flag("--compare", flags->compare, "Ask every width and show them side by side");
-  command->add_option("--timeout", flags->timeout_seconds, "Seconds to wait for the answer")
-      ->check(CLI::Range(0.001, 3600.0))
-      ->capture_default_str();
   compare->excludes(width.dim)->excludes(width.tier);
   command->callback([flags, selected] { *selected = [flags] { return RunRecommend(*flags); }; });
 }

@@ -4,6 +4,7 @@
 #include <memory>
 #include <string>
 #include <thread>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
@@ -15,6 +16,8 @@
 #include "cli/flags.h"
 #include "cli/session_flags.h"
 #include "index/cpu_check.h"
+#include "server/lifecycle/model_manager.h"
+#include "server/lifecycle/self_check.h"
 #include "server/listen_address.h"
 #include "server/log.h"
 #include "server/server.h"
@@ -35,6 +38,7 @@ struct ServeFlags {
   std::string batch_delay = "0s";
   std::string overload_target = "5ms";
   std::string grace = "10s";
+  std::string model_poll = "5s";
   ServerOptions server = {.threads = 0};
   SessionFlags sessions;
 };
@@ -50,11 +54,46 @@ absl::StatusOr<absl::Duration> ParseTime(absl::string_view flag, const std::stri
   return time;
 }
 
+// Whether the flag's address is one, and free.
+absl::Status CheckListenFlag(absl::string_view flag, const std::string& text) {
+  const absl::StatusOr<ListenAddress> address = ListenAddress::Parse(text);
+  if (!address.ok()) {
+    return UsageError(
+        absl::InvalidArgumentError(absl::StrCat(flag, ": ", address.status().message())));
+  }
+  return CheckCanListen(*address);
+}
+
 std::string IndexFolderOf(const ServeFlags& flags) {
   if (flags.index_folder.empty()) {
     return absl::StrCat(flags.model, ".indexes");
   }
   return flags.index_folder == "none" ? "" : flags.index_folder;
+}
+
+// One version, from its file to a checked snapshot. Later ones than the first are built with one
+// thread, beside the requests.
+absl::StatusOr<std::shared_ptr<const Snapshot>> LoadModel(const std::string& path,
+                                                          Snapshot::Options options,
+                                                          const SessionOptions& sessions,
+                                                          bool first, const Log& log) {
+  options.path = path;
+  if (!first) options.threads = 1;
+  NESTREC_ASSIGN_OR_RETURN(std::shared_ptr<const Snapshot> snapshot, Snapshot::Load(options, log));
+  if (options.sessions) {
+    NESTREC_RETURN_IF_ERROR(UsageError(CheckSessionsFit(sessions, snapshot->encoder().max_len())));
+  }
+  NESTREC_RETURN_IF_ERROR(SelfCheck(*snapshot));
+  return snapshot;
+}
+
+void LogServing(const Server& server, const TierTable& tiers, int threads, const Log& log) {
+  const std::string& admin = server.admin_address();
+  log.Info("serving", {{"address", server.address()},
+                       {"admin_address", admin.empty() ? "none" : admin},
+                       {"tiers", tiers.Names()},
+                       {"default_tier", tiers.default_tier().name},
+                       {"threads", threads}});
 }
 
 absl::Status RunServe(const ServeFlags& flags) {
@@ -69,14 +108,15 @@ absl::Status RunServe(const ServeFlags& flags) {
   NESTREC_ASSIGN_OR_RETURN(options.overload_target,
                            ParseTime("--overload-target", flags.overload_target,
                                      absl::Microseconds(100), absl::Hours(1)));
-  const absl::StatusOr<ListenAddress> address = ListenAddress::Parse(flags.server.listen);
-  if (!address.ok()) {
-    return UsageError(
-        absl::InvalidArgumentError(absl::StrCat("--listen: ", address.status().message())));
+  NESTREC_ASSIGN_OR_RETURN(
+      const absl::Duration poll,
+      ParseTime("--model-poll", flags.model_poll, absl::Milliseconds(10), absl::Hours(24)));
+  // Loading may take minutes; what would fail after it is better known now.
+  NESTREC_RETURN_IF_ERROR(CheckListenFlag("--listen", flags.server.listen));
+  if (!flags.server.admin_listen.empty()) {
+    NESTREC_RETURN_IF_ERROR(CheckListenFlag("--admin-listen", flags.server.admin_listen));
   }
   NESTREC_ASSIGN_OR_RETURN(const SessionOptions session_options, SessionOptionsOf(flags.sessions));
-  // Loading may take minutes; what would fail after it is better known now.
-  NESTREC_RETURN_IF_ERROR(CheckCanListen(*address));
   if (!flags.port_file.empty()) {
     NESTREC_RETURN_IF_ERROR(CheckWritable(flags.port_file));
   }
@@ -95,31 +135,32 @@ absl::Status RunServe(const ServeFlags& flags) {
   std::signal(SIGPIPE, SIG_IGN);
   std::signal(SIGXFSZ, SIG_IGN);
   const Log log = StderrLog();
+  options.log = log;
   if (KeepsSessions(session_options)) {
     NESTREC_ASSIGN_OR_RETURN(options.sessions, OpenSessions(session_options, log));
   }
-  NESTREC_ASSIGN_OR_RETURN(const std::shared_ptr<const Snapshot> snapshot,
-                           Snapshot::Load({.path = flags.model,
+  const Snapshot::Options snapshot_options{.path = "",
                                            .max_dim = flags.max_dim,
                                            .tiers = std::move(tiers),
                                            .index_folder = IndexFolderOf(flags),
                                            .threads = options.threads,
-                                           .sessions = options.sessions != nullptr},
-                                          log));
-  NESTREC_RETURN_IF_ERROR(
-      UsageError(CheckSessionsFit(session_options, snapshot->encoder().max_len())));
+                                           .sessions = options.sessions != nullptr};
+  bool first = true;
+  const auto load = [&](const std::string& path) {
+    return LoadModel(path, snapshot_options, session_options, std::exchange(first, false), log);
+  };
+  NESTREC_ASSIGN_OR_RETURN(
+      const std::shared_ptr<ModelManager> models,
+      ModelManager::Create({.path = flags.model, .load = load, .poll = poll, .log = log}));
   // Until here a signal ends the program at once: there is nothing to drain.
   NESTREC_ASSIGN_OR_RETURN(const std::unique_ptr<TerminationSignal> termination,
                            TerminationSignal::Install());
-  NESTREC_ASSIGN_OR_RETURN(const std::unique_ptr<Server> server, Server::Start(options, snapshot));
+  NESTREC_ASSIGN_OR_RETURN(const std::unique_ptr<Server> server, Server::Start(options, models));
   if (!flags.port_file.empty()) {
     NESTREC_RETURN_IF_ERROR(
         WriteFileAtomically(flags.port_file, absl::StrCat(server->port(), "\n")));
   }
-  log.Info("serving", {{"address", server->address()},
-                       {"tiers", snapshot->tiers().Names()},
-                       {"default_tier", snapshot->tiers().default_tier().name},
-                       {"threads", options.threads}});
+  LogServing(*server, models->Stable()->tiers(), options.threads, log);
 
   const std::string signal = termination->Wait();
   log.Info("draining", {{"signal", signal}, {"grace", absl::FormatDuration(grace)}});
@@ -128,12 +169,39 @@ absl::Status RunServe(const ServeFlags& flags) {
   return absl::OkStatus();
 }
 
+void AddSecurityFlags(CLI::App& command, SecurityOptions& security) {
+  command.add_option("--tls-cert", security.tls.certificate,
+                     "Certificate of the listeners with its chain, PEM (default: plain text)");
+  command.add_option("--tls-key", security.tls.key, "Its key, PEM without a pass phrase");
+  command.add_option("--tls-client-ca", security.tls.client_ca,
+                     "Clients need a certificate of one of these authorities, PEM");
+  command.add_option("--token-file", security.access.token_file,
+                     "Clients need a bearer token: a line `name token [admin]` for each of them");
+  command
+      .add_option("--rate-limit", security.access.rate_limit,
+                  "Calls per second that a client may make; 0: any number")
+      ->check(CLI::Range(0.0, 1e9))
+      ->capture_default_str();
+  command
+      .add_option("--rate-burst", security.access.rate_burst,
+                  "Calls that a client may make at once (default: one second's)")
+      ->check(CLI::Range(0.0, 1e9));
+}
+
 }  // namespace
 
 void AddServeCommand(CLI::App& app, Command* selected) {
   auto flags = std::make_shared<ServeFlags>();
   CLI::App* command = app.add_subcommand("serve", "Serve a checkpoint over gRPC");
-  command->add_option("--model", flags->model, "Checkpoint")->required();
+  command
+      ->add_option("--model", flags->model, "Checkpoint, or folder of versions: the newest serves")
+      ->required();
+  command
+      ->add_option("--model-poll", flags->model_poll,
+                   "How often to look for another model at --model")
+      ->capture_default_str();
+  command->add_option("--admin-listen", flags->server.admin_listen,
+                      "host:port of the AdminService, for operators alone (default: none)");
   command->add_option("--listen", flags->server.listen, "host:port; port 0 takes a free one")
       ->capture_default_str();
   command->add_option("--port-file", flags->port_file, "Write the port here once it is bound");
@@ -146,6 +214,7 @@ void AddServeCommand(CLI::App& app, Command* selected) {
   command->add_option("--index-folder", flags->index_folder,
                       "Keep indexes that take long to build here, none: nowhere (default: the "
                       "checkpoint's path with .indexes)");
+  AddSecurityFlags(*command, flags->server.security);
   command
       ->add_option("--threads", flags->server.threads,
                    "Threads that run the model; 0: one per core")

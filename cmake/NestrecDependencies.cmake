@@ -16,6 +16,7 @@
 #   nestrec::zlib      zlib;  nestrec::xxhash: xxHash's header (define XXH_INLINE_ALL)
 #   nestrec::roaring   CRoaring's C interface
 #   nestrec::hiredis   Redis's C client
+#   nestrec::crypto    OpenSSL's libcrypto, which gRPC's TLS is built on
 #   absl::*            Abseil keeps its own target names
 #
 # All libraries that are missing are reported at once, each with its cure.
@@ -112,6 +113,13 @@ elseif(TARGET PkgConfig::nestrec_highway)
   nestrec_alias(highway PkgConfig::nestrec_highway)
 else()
   nestrec_note_missing("Highway" "libhwy-dev")
+endif()
+
+find_package(OpenSSL QUIET)
+if(TARGET OpenSSL::Crypto)
+  nestrec_alias(crypto OpenSSL::Crypto)
+else()
+  nestrec_note_missing("OpenSSL" "libssl-dev")
 endif()
 
 find_package(ZLIB QUIET)

@@ -151,6 +151,10 @@ absl::Status Checkpoint::Export(int levels, const std::string& path) const {
   };
   keep_prefix(info.validation);
   keep_prefix(info.test);
+  for (SelfCheckUser& user : info.self_check) {
+    user.scores.resize(static_cast<size_t>(levels));
+    user.ranks.resize(static_cast<size_t>(levels));
+  }
   return WriteParts(path, view_.Prefix(levels), info, *catalogue_,
                     has_text_encoder() ? file_.get() : nullptr, kTextEncoderPrefix)
       .status();

@@ -22,6 +22,7 @@
 #include "model/architecture.h"
 #include "model/catalogue.h"
 #include "model/metrics.h"
+#include "model/self_check.h"
 
 namespace nestrec {
 
@@ -102,6 +103,7 @@ struct ModelInfo {
   // Per size, narrow to wide; empty when the model was never evaluated.
   std::vector<SizeMetrics> validation;
   std::vector<SizeMetrics> test;
+  std::vector<SelfCheckUser> self_check;  // none: nothing to compare with
 };
 
 class Checkpoint {

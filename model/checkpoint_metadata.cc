@@ -172,6 +172,7 @@ std::map<std::string, std::string> MetadataOf(const ModelInfo& info, const Neste
       {"validation_metrics", MetricsToJson(info.validation).dump()},
       {"test_metrics", MetricsToJson(info.test).dump()},
   };
+  if (!info.self_check.empty()) map["self_check"] = SelfCheckToJson(info.self_check).dump();
   AddArchitecture(architecture, map);
   return map;
 }
@@ -207,6 +208,15 @@ absl::StatusOr<CheckpointMetadata> ParseMetadata(
   info.program_version = reader.Text("program_version");
   info.validation = ParseMetrics(reader, "validation_metrics", *sizes);
   info.test = ParseMetrics(reader, "test_metrics", *sizes);
+  if (reader.Has("self_check")) {
+    auto users = SelfCheckFromJson(reader.Parsed("self_check"), info.items,
+                                   sizes->values().size());
+    if (users.ok()) {
+      info.self_check = *std::move(users);
+    } else {
+      reader.Fail(absl::StrCat("metadata 'self_check': ", users.status().message()));
+    }
+  }
   const int blocks = static_cast<int>(reader.Number("blocks", 1, kMaxBlocks));
   const Architecture architecture = ParseArchitecture(reader);
   NESTREC_RETURN_IF_ERROR(reader.status());

@@ -9,14 +9,14 @@
 // foreach_target.h comes first.
 #include <hwy/highway.h>
 
+#include "model/into.h"
+
 HWY_BEFORE_NAMESPACE();
 namespace nestrec {
 namespace HWY_NAMESPACE {
 namespace {
 
 namespace hn = hwy::HWY_NAMESPACE;
-
-enum class Into { kSet, kAdd, kSubtract };
 
 using Tag = hn::CappedTag<float, 16>;
 using V = hn::Vec<Tag>;
@@ -29,18 +29,6 @@ constexpr int kOutputs = 4;
 #else
 constexpr int kOutputs = 8;
 #endif
-
-template <Into kInto>
-HWY_INLINE void Store(float sum, const float* bias, int64_t output, float* y) {
-  const float shift = bias == nullptr ? 0.0f : bias[output];
-  if constexpr (kInto == Into::kSet) {
-    *y = shift + sum;
-  } else if constexpr (kInto == Into::kAdd) {
-    *y += shift + sum;
-  } else {
-    *y += shift - sum;
-  }
-}
 
 // Four outputs of `count` rows from sums [4][lanes] to y.
 template <Into kInto>

@@ -10,14 +10,14 @@
 #include <hwy/cache_control.h>
 #include <hwy/highway.h>
 
+#include "model/into.h"
+
 HWY_BEFORE_NAMESPACE();
 namespace nestrec {
 namespace HWY_NAMESPACE {
 namespace {
 
 namespace hn = hwy::HWY_NAMESPACE;
-
-enum class Into { kSet, kAdd, kSubtract };
 
 using Tag = hn::CappedTag<float, 16>;
 using V = hn::Vec<Tag>;
@@ -56,18 +56,6 @@ HWY_INLINE void SumLanes(D d, hn::Vec<D> v0, hn::Vec<D> v1, hn::Vec<D> v2, hn::V
     hn::StoreU(hn::Add(hn::ConcatEven(d, v23, v01), hn::ConcatOdd(d, v23, v01)), d, sums);
   }
 #endif
-}
-
-template <Into kInto>
-HWY_INLINE void Store(float sum, const float* bias, int64_t output, float* y) {
-  const float shift = bias == nullptr ? 0.0f : bias[output];
-  if constexpr (kInto == Into::kSet) {
-    *y = shift + sum;
-  } else if constexpr (kInto == Into::kAdd) {
-    *y += shift + sum;
-  } else {
-    *y += shift - sum;
-  }
 }
 
 // kWeights x kXs dot products. The same order of additions for every kWeights and kXs.

@@ -28,6 +28,7 @@
 #include "model/optimizer.h"
 #include "model/replicas.h"
 #include "model/scorer.h"
+#include "model/self_check.h"
 #include "model/torch_device.h"
 #include "model/training_state.h"
 #include "model/whitening.h"
@@ -496,6 +497,8 @@ class Run {
     NESTREC_ASSIGN_OR_RETURN(Evaluation evaluation, EvaluateSplit(*encoder, Split::kTest));
     ModelInfo info = checkpoint->info();
     info.test = evaluation.sizes;
+    NESTREC_ASSIGN_OR_RETURN(info.self_check,
+                             MakeSelfCheck(*encoder, dataset_, evaluation.ranks));
     NESTREC_ASSIGN_OR_RETURN(const auto text_encoder, TextEncoderFile());
     NESTREC_RETURN_IF_ERROR(WriteCheckpoint(options_.output, checkpoint->view(), info,
                                             *checkpoint->catalogue(), text_encoder.get())

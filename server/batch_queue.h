@@ -49,6 +49,8 @@ class BatchQueue {
     size_t capacity = 1;  // REQUIRES: >= 1
     double share = 1;     // to that of the other lanes; REQUIRES: > 0
     int priority = 0;     // a higher one goes first
+
+    friend bool operator==(const Lane&, const Lane&) = default;
   };
   struct Options {
     std::vector<Lane> lanes;  // REQUIRES: at least one

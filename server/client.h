@@ -6,20 +6,16 @@
 #pragma once
 
 #include <memory>
-#include <string>
 
 #include "absl/status/statusor.h"
-#include "absl/time/time.h"
 #include "nestrec/v1/recommend.pb.h"
+#include "server/client_channel.h"
 
 namespace nestrec {
 
 class RecommendClient {
  public:
-  struct Options {
-    std::string server = "127.0.0.1:50051";
-    absl::Duration timeout = absl::Seconds(10);  // of one call, connecting included
-  };
+  using Options = ClientOptions;
 
   // Does not connect yet.
   explicit RecommendClient(Options options);
@@ -36,7 +32,7 @@ class RecommendClient {
  private:
   struct Stub;
 
-  const Options options_;
+  const ClientChannel channel_;
   std::unique_ptr<Stub> stub_;
 };
 

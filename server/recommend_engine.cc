@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "base/guard.h"
 #include "base/random.h"
 #include "base/status_macros.h"
@@ -95,16 +96,32 @@ struct RecommendEngine::Place {
 
 RecommendEngine::RecommendEngine(const Snapshot& snapshot, const Options& options)
     : options_(options),
+      lanes_(LanesOf(snapshot.tiers(), options.queue_capacity)),
       overload_({.max_steps = WidestRange(snapshot) - 1,
                  .workers = options.workers,
                  .target = options.overload_target,
                  .clock = options.clock}),
-      batcher_({.queue = {.lanes = LanesOf(snapshot.tiers(), options.queue_capacity),
+      batcher_({.queue = {.lanes = lanes_,
                           .max_batch = static_cast<size_t>(options.max_batch),
                           .max_delay = options.batch_delay,
                           .workers = options.workers},
                 .run = [this](Batcher::Batch batch) { Run(std::move(batch)); },
                 .clock = options.clock}) {}
+
+absl::Status RecommendEngine::CheckTiers(const Snapshot& snapshot) const {
+  const std::vector<BatchQueue::Lane> lanes = LanesOf(snapshot.tiers(), options_.queue_capacity);
+  if (lanes != lanes_) {
+    const auto names = [](const std::vector<BatchQueue::Lane>& of) {
+      return absl::StrJoin(of, ", ", [](std::string* out, const BatchQueue::Lane& lane) {
+        absl::StrAppend(out, lane.name);
+      });
+    };
+    return absl::FailedPreconditionError(absl::StrCat(
+        "the model gives the tiers ", names(lanes), ", the server has ", names(lanes_),
+        "; name the tiers in the config file (--config), or start a server of its own for it"));
+  }
+  return absl::OkStatus();
+}
 
 absl::Status RecommendEngine::Submit(std::unique_ptr<RecommendCall> call) {
   const Snapshot& snapshot = *call->snapshot;
@@ -211,7 +228,11 @@ double RecommendEngine::RunOn(const Snapshot& snapshot, std::span<Place> places,
     costs.Record(Stage::kEncode, widest, std::max<int64_t>(1, std::llround(equivalent)), encode);
   }
   for (Place& place : places) {
-    if (!place.failed) Complete(snapshot, place, started, encode);
+    if (place.failed) continue;
+    const RecommendQuery& query = place.call().query;
+    recent_.Add(place.has_session() ? query.session->items : query.history,
+                snapshot.encoder().max_len(), place.width.dim, snapshot.catalogue(), started);
+    Complete(snapshot, place, started, encode);
   }
   return cost > 0 ? cost_if_wider / cost : 1;
 }
@@ -321,11 +342,9 @@ void RecommendEngine::Complete(const Snapshot& snapshot, Place& place, Instant s
 
 absl::Status RecommendEngine::WarmUp(const Snapshot& snapshot) {
   Random random(1);
-  const auto run = [&](int levels, int64_t items, bool record) -> absl::Status {
+  const auto run = [&](int levels, const History& history, bool record) -> absl::Status {
     const int dim = snapshot.sizes().end(levels - 1);
     std::vector<float> z(static_cast<size_t>(dim));
-    const std::vector<int32_t> numbers = RandomHistory(snapshot.catalogue().size(), items, random);
-    const History history(numbers);
     RecommendQuery query;
     query.k = kWarmUpItems;
     const Instant begun = options_.clock();
@@ -333,22 +352,46 @@ absl::Status RecommendEngine::WarmUp(const Snapshot& snapshot) {
     const Instant encoded = options_.clock();
     NESTREC_RETURN_IF_ERROR(FindItems(snapshot, query, {.dim = dim, .levels = levels}, z).status());
     if (record) {
+      const auto items = std::max<int64_t>(1, static_cast<int64_t>(history.size()));
       snapshot.costs().Record(Stage::kEncode, levels, items, Between(begun, encoded));
       snapshot.costs().Record(Stage::kSearch, levels, 1, Between(encoded, options_.clock()));
     }
     return absl::OkStatus();
   };
-  const auto all = [&]() -> absl::Status {
-    const Instant end = options_.clock() + absl::ToChronoNanoseconds(kWarmUpTime);
+  const auto again = [&](const RecentRequests::Request& request) -> absl::Status {
+    const absl::StatusOr<int> levels = snapshot.sizes().LevelsOf(request.dim);
+    if (!levels.ok()) return absl::OkStatus();
+    std::vector<int32_t> history;
+    for (const std::string& id : request.item_ids) {
+      if (const auto item = snapshot.catalogue().Find(id); item.has_value()) {
+        history.push_back(*item);
+      }
+    }
+    return run(*levels, history, true);
+  };
+  const Instant begun = options_.clock();
+  const auto rounds = [&]() -> absl::Status {
     for (int round = 0; round < kWarmUpRounds; ++round) {
       for (int levels = 1; levels <= snapshot.sizes().levels(); ++levels) {
         for (const int64_t items : {1, 8, snapshot.encoder().max_len()}) {
-          if (round > 0 && options_.clock() >= end) return absl::OkStatus();
+          if (round > 0 && Between(begun, options_.clock()) >= kWarmUpTime / 2) {
+            return absl::OkStatus();
+          }
+          const std::vector<int32_t> history =
+              RandomHistory(snapshot.catalogue().size(), items, random);
           // The first run of a width touches its memory for the first time.
-          if (round == 0) NESTREC_RETURN_IF_ERROR(run(levels, items, false));
-          NESTREC_RETURN_IF_ERROR(run(levels, items, true));
+          if (round == 0) NESTREC_RETURN_IF_ERROR(run(levels, history, false));
+          NESTREC_RETURN_IF_ERROR(run(levels, history, true));
         }
       }
+    }
+    return absl::OkStatus();
+  };
+  const auto all = [&]() -> absl::Status {
+    NESTREC_RETURN_IF_ERROR(rounds());
+    for (const RecentRequests::Request& request : recent_.Get()) {
+      if (Between(begun, options_.clock()) >= kWarmUpTime) break;
+      NESTREC_RETURN_IF_ERROR(again(request));
     }
     return absl::OkStatus();
   };

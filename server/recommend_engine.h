@@ -28,6 +28,7 @@
 #include "server/cost_model.h"
 #include "server/overload_controller.h"
 #include "server/policy.h"
+#include "server/recent_requests.h"
 #include "server/recommender.h"
 #include "server/session/session_manager.h"
 #include "server/snapshot.h"
@@ -71,8 +72,12 @@ class RecommendEngine {
   // The tiers are those of `snapshot`, and of the snapshots of all calls.
   RecommendEngine(const Snapshot& snapshot, const Options& options);
 
-  // Runs every width a few times, for about a second at most, so that the first requests meet warm
-  // caches and known costs.
+  // kFailedPrecondition for a snapshot whose tiers have other names, an other order or other places
+  // in the queue than those that the engine began with.
+  absl::Status CheckTiers(const Snapshot& snapshot) const;
+
+  // Runs every width a few times, and the latest requests again, for about a second at most, so
+  // that the first requests meet warm caches and known costs.
   absl::Status WarmUp(const Snapshot& snapshot);
 
   // Errors of ChooseWidth; kInvalidArgument for a k beyond the tier's; errors of Batcher::Submit.
@@ -108,6 +113,8 @@ class RecommendEngine {
   void Complete(const Snapshot& snapshot, Place& place, Instant started, absl::Duration encode);
 
   const Options options_;
+  const std::vector<BatchQueue::Lane> lanes_;
+  RecentRequests recent_;
   OverloadController overload_;
   Batcher batcher_;  // last: its threads use the others
 };

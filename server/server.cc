@@ -13,6 +13,7 @@
 #include "base/guard.h"
 #include "base/status_macros.h"
 #include "grpc/health/v1/health.pb.h"
+#include "server/admin_service.h"
 #include "server/call_tracker.h"
 #include "server/listen_address.h"
 #include "server/recommend_engine.h"
@@ -20,57 +21,86 @@
 #include "server/worker_pool.h"
 
 namespace nestrec {
+namespace {
+
+// Two servers on one port would share its calls in silence.
+void Listen(grpc::ServerBuilder& builder, const ListenAddress& address, const Security& security,
+            int* port) {
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  builder.AddListeningPort(address.ToString(), security.credentials(), port);
+}
+
+// kUnavailable where the server does not listen: somebody was faster than we between the check and
+// here. Sets the port that was bound.
+absl::Status CheckListens(const grpc::Server* server, int port, ListenAddress& address) {
+  if (server == nullptr || port == 0) {
+    return absl::UnavailableError(absl::StrCat("cannot listen on ", address.ToString()));
+  }
+  address.port = port;
+  return absl::OkStatus();
+}
+
+}  // namespace
 
 class Server::Impl {
  public:
-  Impl(ServerOptions options, std::shared_ptr<const Snapshot> snapshot)
+  // `models` is null where nothing changes; `snapshots` keeps it alive.
+  Impl(ServerOptions options, std::shared_ptr<SnapshotSource> snapshots, ModelManager* models,
+       std::unique_ptr<Security> security)
       : options_(std::move(options)),
-        snapshot_(std::move(snapshot)),
-        engine_(*snapshot_, {.workers = options_.threads,
-                             .queue_capacity = options_.queue_capacity,
-                             .max_batch = options_.max_batch,
-                             .batch_delay = options_.batch_delay,
-                             .overload_target = options_.overload_target,
-                             .sessions = options_.sessions.get(),
-                             .clock = options_.clock}),
+        security_(std::move(security)),
+        snapshots_(std::move(snapshots)),
+        models_(models),
+        first_(snapshots_->Stable()),
+        engine_(*first_, {.workers = options_.threads,
+                          .queue_capacity = options_.queue_capacity,
+                          .max_batch = options_.max_batch,
+                          .batch_delay = options_.batch_delay,
+                          .overload_target = options_.overload_target,
+                          .sessions = options_.sessions.get(),
+                          .clock = options_.clock}),
         session_workers_(options_.sessions == nullptr ? nullptr : MakeSessionWorkers(options_)),
-        snapshots_(snapshot_),
-        service_(&snapshots_, options_.limits, {.tracker = &calls_, .clock = options_.clock},
-                 &engine_,
-                 {.manager = options_.sessions.get(), .workers = session_workers_.get()}) {}
+        service_(snapshots_.get(), options_.limits,
+                 {.tracker = &calls_, .hooks = {&security_->access()}, .clock = options_.clock},
+                 &engine_, {.manager = options_.sessions.get(), .workers = session_workers_.get()}),
+        admin_(models_, &security_->access(), &options_.log) {}
 
-  absl::Status Start(ListenAddress address) {
-    NESTREC_RETURN_IF_ERROR(engine_.WarmUp(*snapshot_));
+  absl::Status Start(ListenAddress address, ListenAddress admin_address) {
+    NESTREC_RETURN_IF_ERROR(engine_.WarmUp(*first_));
+    first_.reset();
     grpc::EnableDefaultHealthCheckService(true);
     grpc::reflection::InitProtoReflectionServerBuilderPlugin();
     // gRPC's health service has no descriptor of its own; naming ours here links it, so that
     // reflection can describe the service.
     google::protobuf::LinkMessageReflection<grpc::health::v1::HealthCheckRequest>();
+    if (models_ != nullptr && !options_.admin_listen.empty()) {
+      NESTREC_RETURN_IF_ERROR(StartAdmin(admin_address));
+    }
     grpc::ServerBuilder builder;
-    // Two servers on one port would share its calls in silence.
-    builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
     builder.SetMaxReceiveMessageSize(options_.max_message_bytes);
-    builder.AddListeningPort(address.ToString(), grpc::InsecureServerCredentials(), &port_);
+    Listen(builder, address, *security_, &port_);
     builder.RegisterService(&service_);
     server_ = builder.BuildAndStart();
-    if (server_ == nullptr || port_ == 0) {
-      // Somebody was faster than we between the check and here.
-      return absl::UnavailableError(absl::StrCat("cannot listen on ", address.ToString()));
-    }
-    address.port = port_;
+    NESTREC_RETURN_IF_ERROR(CheckListens(server_.get(), port_, address));
     address_ = address.ToString();
+    snapshots_->StartUpdates([this](const Snapshot& next) -> absl::Status {
+      NESTREC_RETURN_IF_ERROR(engine_.CheckTiers(next));
+      return engine_.WarmUp(next);
+    });
     SetHealth(true);
     return absl::OkStatus();
   }
 
   void Shutdown(absl::Duration grace) {
     std::call_once(shut_down_, [&] {
+      snapshots_->StopUpdates();
       if (server_ != nullptr) {
         SetHealth(false);
         calls_.Drain(SteadyClock()() + absl::ToChronoNanoseconds(std::min(grace, kLongestGrace)));
         // Ends what is left: calls beyond the grace, watches of health, connections.
         server_->Shutdown(std::chrono::system_clock::now());
       }
+      if (admin_server_ != nullptr) admin_server_->Shutdown(std::chrono::system_clock::now());
       // These hand work to the others.
       if (session_workers_ != nullptr) {
         session_workers_->Shutdown();
@@ -81,8 +111,20 @@ class Server::Impl {
 
   int port() const { return port_; }
   const std::string& address() const { return address_; }
+  const std::string& admin_address() const { return admin_address_; }
 
  private:
+  absl::Status StartAdmin(ListenAddress address) {
+    grpc::ServerBuilder builder;
+    int port = 0;
+    Listen(builder, address, *security_, &port);
+    builder.RegisterService(&admin_);
+    admin_server_ = builder.BuildAndStart();
+    NESTREC_RETURN_IF_ERROR(CheckListens(admin_server_.get(), port, address));
+    admin_address_ = address.ToString();
+    return absl::OkStatus();
+  }
+
   static std::unique_ptr<WorkerPool> MakeSessionWorkers(const ServerOptions& options) {
     return std::make_unique<WorkerPool>(
         WorkerPool::Options{.threads = options.session_threads,
@@ -98,12 +140,17 @@ class Server::Impl {
 
   const ServerOptions options_;
   CallTracker calls_;
-  const std::shared_ptr<const Snapshot> snapshot_;
+  const std::unique_ptr<Security> security_;
+  const std::shared_ptr<SnapshotSource> snapshots_;
+  ModelManager* const models_;
+  std::shared_ptr<const Snapshot> first_;  // until it is warm
   RecommendEngine engine_;
   const std::unique_ptr<WorkerPool> session_workers_;
-  const OneSnapshot snapshots_;
   RecommendServiceImpl service_;
+  AdminServiceImpl admin_;
   std::unique_ptr<grpc::Server> server_;
+  std::unique_ptr<grpc::Server> admin_server_;
+  std::string admin_address_;
   int port_ = 0;
   std::string address_;
   std::once_flag shut_down_;
@@ -111,6 +158,18 @@ class Server::Impl {
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(ServerOptions options,
                                                       std::shared_ptr<const Snapshot> snapshot) {
+  return StartWith(std::move(options), std::make_shared<OneSnapshot>(std::move(snapshot)), nullptr);
+}
+
+absl::StatusOr<std::unique_ptr<Server>> Server::Start(ServerOptions options,
+                                                      std::shared_ptr<ModelManager> models) {
+  ModelManager* const manager = models.get();
+  return StartWith(std::move(options), std::move(models), manager);
+}
+
+absl::StatusOr<std::unique_ptr<Server>> Server::StartWith(ServerOptions options,
+                                                          std::shared_ptr<SnapshotSource> snapshots,
+                                                          ModelManager* models) {
   if (options.threads < 1 || options.queue_capacity < 1 || options.max_message_bytes < 1 ||
       options.session_threads < 1 || options.max_batch < 1) {
     return absl::InvalidArgumentError(absl::StrCat(
@@ -127,9 +186,17 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(ServerOptions options,
   }
   NESTREC_ASSIGN_OR_RETURN(const ListenAddress address, ListenAddress::Parse(options.listen));
   NESTREC_RETURN_IF_ERROR(CheckCanListen(address));
+  ListenAddress admin_address;
+  if (!options.admin_listen.empty()) {
+    NESTREC_ASSIGN_OR_RETURN(admin_address, ListenAddress::Parse(options.admin_listen));
+    NESTREC_RETURN_IF_ERROR(CheckCanListen(admin_address));
+  }
+  NESTREC_ASSIGN_OR_RETURN(std::unique_ptr<Security> security,
+                           Security::Create(options.security, options.log));
   return Guard("starting the server", [&]() -> absl::StatusOr<std::unique_ptr<Server>> {
-    auto impl = std::make_unique<Impl>(std::move(options), std::move(snapshot));
-    NESTREC_RETURN_IF_ERROR(impl->Start(address));
+    auto impl = std::make_unique<Impl>(std::move(options), std::move(snapshots), models,
+                                       std::move(security));
+    NESTREC_RETURN_IF_ERROR(impl->Start(address, admin_address));
     return std::unique_ptr<Server>(new Server(std::move(impl)));
   });
 }
@@ -139,6 +206,7 @@ Server::~Server() { Shutdown(absl::ZeroDuration()); }
 
 int Server::port() const { return impl_->port(); }
 const std::string& Server::address() const { return impl_->address(); }
+const std::string& Server::admin_address() const { return impl_->admin_address(); }
 void Server::Shutdown(absl::Duration grace) { impl_->Shutdown(grace); }
 
 }  // namespace nestrec

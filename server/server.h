@@ -1,5 +1,5 @@
 // The gRPC server: nestrec.v1.RecommendService, grpc.health.v1.Health (per service) and reflection
-// on one address.
+// on one address; nestrec.v1.AdminService on another one, where it is asked for.
 //
 //   NESTREC_ASSIGN_OR_RETURN(auto server, Server::Start({.listen = "127.0.0.1:0"}, snapshot));
 //   server->address();                      // "127.0.0.1:43121"
@@ -17,8 +17,12 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "server/clock.h"
+#include "server/lifecycle/model_manager.h"
+#include "server/log.h"
+#include "server/security/security.h"
 #include "server/session/session_manager.h"
 #include "server/snapshot.h"
+#include "server/snapshot_source.h"
 #include "server/validate.h"
 
 namespace nestrec {
@@ -35,8 +39,11 @@ struct ServerOptions {
   // transport's.
   int max_message_bytes = 16 << 20;
   RequestLimits limits;
+  std::string admin_listen;                  // host:port for operators; empty: none
+  SecurityOptions security;                  // of both listeners
   std::shared_ptr<SessionManager> sessions;  // null: the server keeps none
   int session_threads = 8;                   // that wait for the session log
+  Log log{[](absl::string_view) {}};         // of what operators ask
   Clock clock = SteadyClock();
 };
 
@@ -51,12 +58,17 @@ class Server {
   // this program too, or is not one of this machine. kPermissionDenied: no right to listen there.
   static absl::StatusOr<std::unique_ptr<Server>> Start(ServerOptions options,
                                                        std::shared_ptr<const Snapshot> snapshot);
+  // The same with models that change over time, until Shutdown.
+  static absl::StatusOr<std::unique_ptr<Server>> Start(ServerOptions options,
+                                                       std::shared_ptr<ModelManager> models);
   // Shuts down without grace.
   ~Server();
 
   int port() const;
   // With the port that was bound.
   const std::string& address() const;
+  // Of the AdminService, with the port that was bound; empty: there is none.
+  const std::string& admin_address() const;
 
   // Health answers NOT_SERVING; new calls are refused with kUnavailable; running ones may end
   // within `grace` and are cancelled then. Returns when all have ended. May be called again.
@@ -65,6 +77,8 @@ class Server {
  private:
   class Impl;
   explicit Server(std::unique_ptr<Impl> impl);
+  static absl::StatusOr<std::unique_ptr<Server>> StartWith(
+      ServerOptions options, std::shared_ptr<SnapshotSource> snapshots, ModelManager* models);
 
   std::unique_ptr<Impl> impl_;
 };

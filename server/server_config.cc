@@ -1,8 +1,5 @@
 #include "server/server_config.h"
 
-#include <google/protobuf/io/tokenizer.h>
-#include <google/protobuf/text_format.h>
-
 #include <algorithm>
 #include <cstdint>
 #include <cstdlib>
@@ -13,12 +10,12 @@
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "absl/time/time.h"
 #include "base/file.h"
 #include "base/printable.h"
 #include "base/status_macros.h"
 #include "nestrec/v1/server_config.pb.h"
+#include "server/text_proto.h"
 
 namespace nestrec {
 namespace {
@@ -30,23 +27,6 @@ constexpr double kMaxShare = 1000;
 constexpr int kMaxPriority = 100;
 constexpr int kMaxFilterFields = 256;
 constexpr uint32_t kMaxCandidates = 1'000'000;
-
-class ErrorList final : public google::protobuf::io::ErrorCollector {
- public:
-  explicit ErrorList(absl::string_view source) : source_(source) {}
-
-  // Lines and columns come zero-based, -1 for errors about the whole.
-  void AddError(int line, int column, const std::string& message) override {
-    errors_.push_back(line < 0
-                          ? absl::StrCat(source_, ": ", message)
-                          : absl::StrCat(source_, ":", line + 1, ":", column + 1, ": ", message));
-  }
-  std::string Joined() const { return absl::StrJoin(errors_, "; "); }
-
- private:
-  std::string source_;
-  std::vector<std::string> errors_;
-};
 
 bool IsTierName(absl::string_view name) {
   return !name.empty() && name.size() <= kMaxNameBytes &&
@@ -106,13 +86,8 @@ absl::StatusOr<TierSettings> ParseServerConfig(absl::string_view text,
     return absl::InvalidArgumentError(absl::StrCat(source_name, " has ", text.size(),
                                                    " bytes; a config file may have ", kMaxBytes));
   }
-  ErrorList errors(source_name);
-  google::protobuf::TextFormat::Parser parser;
-  parser.RecordErrorsTo(&errors);
   v1::ServerConfig config;
-  if (!parser.ParseFromString(std::string(text), &config)) {
-    return absl::InvalidArgumentError(errors.Joined());
-  }
+  NESTREC_RETURN_IF_ERROR(ParseTextProto(text, source_name, config));
   const auto error = [&](auto&&... parts) {
     return absl::InvalidArgumentError(absl::StrCat(source_name, ": ", parts...));
   };

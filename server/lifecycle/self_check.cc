@@ -1,0 +1,86 @@
+#include "server/lifecycle/self_check.h"
+
+#include <algorithm>
+#include <cmath>
+#include <span>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
+#include "index/item_filter.h"
+
+namespace nestrec {
+namespace {
+
+constexpr int64_t kRecallAt = 10;
+// Of |z| |e|: sums of products in another order and with other kernels differ by some 1e-6 of it.
+constexpr double kTolerance = 1e-4;
+
+double NormOf(const Snapshot& snapshot, int32_t item, int levels) {
+  const LevelVectors vectors = snapshot.item_vectors();
+  double squares = 0;
+  for (int level = 0, begin = 0; level < levels; ++level) {
+    const auto width = static_cast<size_t>(snapshot.sizes().end(level) - begin);
+    for (const float value : vectors.levels[static_cast<size_t>(level)].subspan(
+             static_cast<size_t>(item) * width, width)) {
+      squares += static_cast<double>(value) * static_cast<double>(value);
+    }
+    begin = snapshot.sizes().end(level);
+  }
+  return std::sqrt(squares);
+}
+
+double NormOf(std::span<const float> z) {
+  double squares = 0;
+  for (const float value : z) squares += static_cast<double>(value) * static_cast<double>(value);
+  return std::sqrt(squares);
+}
+
+}  // namespace
+
+absl::Status SelfCheck(const Snapshot& snapshot) {
+  const std::vector<SelfCheckUser>& users = snapshot.checkpoint().info().self_check;
+  const int levels = snapshot.sizes().levels();
+  std::vector<int64_t> found(static_cast<size_t>(levels)), stored(static_cast<size_t>(levels));
+  for (const SelfCheckUser& user : users) {
+    std::vector<float> z(static_cast<size_t>(snapshot.sizes().max_dim()));
+    const History history(user.history);
+    NESTREC_RETURN_IF_ERROR(snapshot.encoder().Encode(std::span(&history, 1), levels, z));
+    for (int level = 0; level < levels; ++level) {
+      const auto at = static_cast<size_t>(level);
+      const int dim = snapshot.sizes().end(level);
+      const auto query = std::span<const float>(z).first(static_cast<size_t>(dim));
+      const ItemIndex& index = snapshot.index(dim, IndexSpec{});
+      const ItemFilter only =
+          ItemFilter::Allowing(snapshot.catalogue().size(), std::span(&user.target, 1));
+      NESTREC_ASSIGN_OR_RETURN(const SearchResult target,
+                               index.Search(query, {.k = 1, .filter = &only}));
+      const double score = target.items.empty() ? std::nan("") : target.items[0].score;
+      const double limit =
+          kTolerance * (1e-3 + NormOf(query) * NormOf(snapshot, user.target, level + 1));
+      if (!(std::abs(score - static_cast<double>(user.scores[at])) <= limit)) {
+        return absl::DataLossError(absl::StrCat(
+            "the model does not compute here what its checkpoint says: a score of size ", dim,
+            " is ", score, ", stored is ", user.scores[at],
+            "; the file or this program's build is broken"));
+      }
+      NESTREC_ASSIGN_OR_RETURN(const SearchResult top, index.Search(query, {.k = kRecallAt}));
+      found[at] += std::any_of(top.items.begin(), top.items.end(),
+                               [&](const ScoredItem& item) { return item.item == user.target; });
+      stored[at] += user.ranks[at] <= kRecallAt ? 1 : 0;
+    }
+  }
+  for (size_t level = 0; level < found.size(); ++level) {
+    // One user may stand on the edge.
+    if (std::abs(found[level] - stored[level]) > 1) {
+      return absl::DataLossError(absl::StrCat(
+          "the model does not find here what its checkpoint says: at size ",
+          snapshot.sizes().end(static_cast<int>(level)), " the next item of ", found[level], " of ",
+          users.size(), " users is among the first ", kRecallAt, ", stored are ", stored[level],
+          "; the file or this program's build is broken"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace nestrec

@@ -1,0 +1,125 @@
+#include "server/security/access_control.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "absl/strings/strip.h"
+#include "base/status_macros.h"
+#include "server/status_details.h"
+
+namespace nestrec {
+namespace {
+
+constexpr absl::string_view kHow = "send the metadata `authorization: Bearer <token>`";
+
+absl::string_view View(const grpc::string_ref& text) { return {text.data(), text.size()}; }
+
+// The token of the metadata; empty: none.
+absl::string_view BearerToken(const grpc::ServerContextBase& context) {
+  const auto entry = context.client_metadata().find("authorization");
+  if (entry == context.client_metadata().end()) return {};
+  absl::string_view value = View(entry->second);
+  constexpr absl::string_view kScheme = "bearer ";
+  if (!absl::StartsWithIgnoreCase(value, kScheme)) return {};
+  value.remove_prefix(kScheme.size());
+  return absl::StripAsciiWhitespace(value);
+}
+
+// "ipv4:10.0.0.7:51234" -> "ipv4:10.0.0.7".
+std::string AddressOf(const grpc::ServerContextBase& context) {
+  const std::string peer = context.peer();
+  return peer.substr(0, peer.rfind(':'));
+}
+
+// By certificate, else by address.
+std::string NameOf(const grpc::ServerContextBase& context) {
+  const auto auth = context.auth_context();
+  if (auth != nullptr && auth->IsPeerAuthenticated()) {
+    const auto names = auth->FindPropertyValues("x509_common_name");
+    if (!names.empty() && !names.front().empty()) return std::string(View(names.front()));
+  }
+  return AddressOf(context);
+}
+
+}  // namespace
+
+AccessControl::AccessControl(Options options, Log log)
+    : options_(std::move(options)), log_(std::move(log)) {
+  if (options_.rate_limit > 0) {
+    const double burst = options_.rate_burst > 0 ? options_.rate_burst : options_.rate_limit;
+    limiter_ = std::make_unique<RateLimiter>(
+        RateLimiter::Options{.rate = options_.rate_limit, .burst = std::max(1.0, burst)});
+  }
+}
+
+absl::StatusOr<std::unique_ptr<AccessControl>> AccessControl::Create(const Options& options,
+                                                                     const Log& log) {
+  std::unique_ptr<AccessControl> access(new AccessControl(options, log));
+  if (!options.token_file.empty()) {
+    NESTREC_ASSIGN_OR_RETURN(TokenTable tokens, TokenTable::Read(options.token_file));
+    log.Info("tokens", {{"path", options.token_file}, {"clients", tokens.size()}});
+    const MutexLock lock(access->mutex_);
+    access->tokens_ = std::make_shared<const TokenTable>(std::move(tokens));
+  }
+  return access;
+}
+
+std::shared_ptr<const TokenTable> AccessControl::tokens() const {
+  const MutexLock lock(mutex_);
+  return tokens_;
+}
+
+absl::StatusOr<TokenTable::Client> AccessControl::Authenticate(
+    const grpc::ServerContextBase& context) const {
+  const std::shared_ptr<const TokenTable> tokens = this->tokens();
+  if (tokens == nullptr) return TokenTable::Client{.name = NameOf(context), .admin = true};
+  const absl::string_view token = BearerToken(context);
+  if (token.empty()) {
+    return absl::UnauthenticatedError(absl::StrCat("this server asks for a token: ", kHow));
+  }
+  const TokenTable::Client* client = tokens->Find(token);
+  if (client == nullptr) {
+    return absl::UnauthenticatedError("the token is not one of this server's");
+  }
+  return *client;
+}
+
+absl::Status AccessControl::Begin(CallInfo& call) {
+  NESTREC_ASSIGN_OR_RETURN(TokenTable::Client client, Authenticate(*call.context));
+  call.client = std::move(client.name);
+  if (limiter_ == nullptr) return absl::OkStatus();
+  const absl::Duration wait = limiter_->Take(call.client, call.arrived);
+  if (wait <= absl::ZeroDuration()) return absl::OkStatus();
+  return WithRetryDelay(
+      absl::ResourceExhaustedError(absl::StrCat("more than ", options_.rate_limit,
+                                                " calls per second; slow down, or ask the operator "
+                                                "for a higher limit")),
+      wait);
+}
+
+absl::Status AccessControl::AdmitOperator(const grpc::ServerContextBase& context) const {
+  NESTREC_ASSIGN_OR_RETURN(const TokenTable::Client client, Authenticate(context));
+  return client.admin
+             ? absl::OkStatus()
+             : absl::PermissionDeniedError(absl::StrCat(
+                   client.name, " is no operator; its line in the token file lacks `admin`"));
+}
+
+void AccessControl::Refresh() {
+  if (options_.token_file.empty()) return;
+  absl::StatusOr<TokenTable> read = TokenTable::Read(options_.token_file);
+  const std::string says(read.status().message());
+  if (says != said_ && !says.empty()) {
+    log_.Warning("tokens_refused", {{"why", says}, {"then", "the old ones are good"}});
+  }
+  said_ = says;
+  if (!read.ok()) return;
+  auto next = std::make_shared<const TokenTable>(*std::move(read));
+  const MutexLock lock(mutex_);
+  tokens_ = std::move(next);
+}
+
+}  // namespace nestrec

@@ -1,0 +1,224 @@
+// Models that change under the real program: while requests run, while it is killed, and when what
+// comes is no good.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <csignal>
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
+#include "base/file.h"
+#include "server/client.h"
+#include "tests/testing/child_process.h"
+#include "tests/testing/random_model.h"
+#include "tests/testing/temp_folder.h"
+
+namespace nestrec {
+namespace {
+
+using ::testing::HasSubstr;
+
+class LifecycleBinary : public ::testing::Test {
+ protected:
+  void SetUp() override { ASSERT_TRUE(MakeDirectories(models_).ok()); }
+
+  std::string PathOf(const std::string& name) const {
+    return models_ + "/" + name + ".safetensors";
+  }
+  void Put(const std::string& name, uint64_t seed, int64_t items = 200) const {
+    ASSERT_TRUE(
+        RandomModel({.sizes = {8, 16}, .items = items, .seed = seed}).Write(PathOf(name)).ok());
+  }
+  // The version that a checkpoint's answers name.
+  std::string VersionOf(const std::string& name) const {
+    const auto checkpoint = Checkpoint::Open(PathOf(name), {});
+    EXPECT_TRUE(checkpoint.ok()) << checkpoint.status();
+    return checkpoint.ok() ? (*checkpoint)->info().version : "";
+  }
+
+  std::unique_ptr<ChildProcess> Serve(const std::string& poll = "20ms") {
+    const std::string port_file = folder_.File("port");
+    auto child = ChildProcess::Start({NESTREC_PROGRAM, "serve", "--model", models_, "--listen",
+                                      "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--threads",
+                                      "1", "--model-poll", poll, "--port-file", port_file});
+    EXPECT_TRUE(child.ok()) << child.status();
+    const auto line = (*child)->WaitForOutput(" serving ");
+    EXPECT_TRUE(line.ok()) << line.status();
+    for (const absl::string_view field : absl::StrSplit(line.value_or(""), ' ')) {
+      if (absl::string_view value = field; absl::ConsumePrefix(&value, "address=")) {
+        client_ = std::make_unique<RecommendClient>(
+            RecommendClient::Options{.server = std::string(value)});
+      } else if (absl::ConsumePrefix(&value, "admin_address=")) {
+        admin_ = std::string(value);
+      }
+    }
+    return *std::move(child);
+  }
+  // The exit code; what it printed is in output_.
+  int Admin(std::vector<std::string> arguments) {
+    arguments.insert(arguments.begin(), {NESTREC_PROGRAM, "admin"});
+    arguments.insert(arguments.end(), {"--server", admin_, "--timeout", "60"});
+    auto child = ChildProcess::Start(arguments);
+    EXPECT_TRUE(child.ok());
+    const int code = (*child)->WaitForExit().value_or(-1);
+    output_ = (*child)->output();
+    return code;
+  }
+  std::string ServedVersion() const {
+    v1::RecommendRequest request;
+    request.add_history_item_ids("item-7");
+    const auto response = client_->Recommend(request);
+    EXPECT_TRUE(response.ok()) << response.status();
+    return response.ok() ? response->served().model_version() : "";
+  }
+  static int64_t ResidentKib(pid_t pid) {
+    std::ifstream status(absl::StrCat("/proc/", pid, "/status"));
+    for (std::string line; std::getline(status, line);) {
+      if (!absl::StartsWith(line, "VmRSS:")) continue;
+      int64_t kib = 0;
+      EXPECT_TRUE(
+          absl::SimpleAtoi(absl::StripSuffix(absl::StripPrefix(line, "VmRSS:"), " kB"), &kib));
+      return kib;
+    }
+    return -1;
+  }
+
+  const TempFolder folder_;
+  const std::string models_ = folder_.File("models");
+  std::unique_ptr<RecommendClient> client_;
+  std::string admin_, output_;
+};
+
+TEST_F(LifecycleBinary, EveryRequestIsAnsweredWhileModelsChange) {
+  Put("v1", 1);
+  const auto server = Serve();
+  std::atomic<bool> done = false;
+  std::atomic<int> answered = 0;
+  std::vector<std::thread> callers;
+  for (int t = 0; t < 2; ++t) {
+    callers.emplace_back([&] {
+      while (!done) {
+        EXPECT_NE(ServedVersion(), "");
+        ++answered;
+      }
+    });
+  }
+  for (int version = 2; version <= 6; ++version) {
+    const std::string name = absl::StrCat("v", version);
+    Put(name, static_cast<uint64_t>(version));
+    ASSERT_EQ(Admin({"reload"}), 0) << output_;
+    EXPECT_EQ(ServedVersion(), VersionOf(name));
+  }
+  done = true;
+  for (std::thread& caller : callers) caller.join();
+  EXPECT_GT(answered, 10);
+}
+
+TEST_F(LifecycleBinary, SeesANewVersionByItself) {
+  Put("v1", 1);
+  const auto server = Serve();
+  EXPECT_EQ(ServedVersion(), VersionOf("v1"));
+  Put("v2", 2);
+  ASSERT_TRUE(server->WaitForOutput(absl::StrCat("models_serving stable=", VersionOf("v2"))).ok());
+  EXPECT_EQ(ServedVersion(), VersionOf("v2"));
+  ASSERT_TRUE(server->WaitForOutput("model_unloaded name=v1").ok());
+}
+
+TEST_F(LifecycleBinary, ATruncatedVersionIsRefusedAndTheOldOneServesOn) {
+  Put("v1", 1);
+  Put("complete", 2);
+  std::filesystem::rename(PathOf("complete"), folder_.File("complete"));
+  const auto server = Serve();
+  const auto size = std::filesystem::file_size(folder_.File("complete"));
+  int number = 2;
+  for (const uintmax_t kept : {uintmax_t{0}, uintmax_t{7}, size / 2, size - 1}) {
+    const std::string part = folder_.File("part");
+    std::filesystem::copy_file(folder_.File("complete"), part);
+    std::filesystem::resize_file(part, kept);
+    const std::string name = absl::StrCat("v", number++);
+    std::filesystem::rename(part, PathOf(name));
+    EXPECT_EQ(Admin({"reload"}), 1);
+    EXPECT_THAT(output_, HasSubstr(name + ".safetensors"));
+    EXPECT_EQ(ServedVersion(), VersionOf("v1"));
+  }
+}
+
+TEST_F(LifecycleBinary, VersionsThatAreWrittenAtOnceAreServedWhole) {
+  Put("v1", 1);
+  const auto server = Serve("10ms");
+  std::vector<std::thread> writers;
+  for (int w = 0; w < 2; ++w) {
+    writers.emplace_back([&, w] {
+      for (int i = 0; i < 20; ++i) {
+        Put("v2", static_cast<uint64_t>(10 + w));  // the same file, by both
+        Put(absl::StrCat("v3-", w), static_cast<uint64_t>(20 + w));
+      }
+    });
+  }
+  for (int i = 0; i < 50; ++i) EXPECT_NE(ServedVersion(), "");
+  for (std::thread& writer : writers) writer.join();
+  ASSERT_EQ(Admin({"reload"}), 0) << output_;
+  EXPECT_EQ(ServedVersion(), VersionOf("v3-1"));
+  EXPECT_THAT(server->output(), ::testing::Not(HasSubstr("model_refused")));
+}
+
+TEST_F(LifecycleBinary, ServesAgainAfterAKillInTheMiddleOfAReload) {
+  Put("v1", 1);
+  for (int round = 0; round < 3; ++round) {
+    const auto server = Serve();
+    const std::string name = absl::StrCat("v", round + 2);
+    // Large enough that loading it takes a while.
+    Put(name, static_cast<uint64_t>(round + 2), 20'000);
+    ASSERT_TRUE(server->WaitForOutput("model_loaded path=" + PathOf(name)).ok());
+    server->Signal(SIGKILL);
+    EXPECT_EQ(server->WaitForExit().value_or(-1), 128 + SIGKILL);
+    const auto again = Serve();
+    EXPECT_EQ(ServedVersion(), VersionOf(name));
+    again->Signal(SIGTERM);
+    EXPECT_EQ(again->WaitForExit().value_or(-1), 0);
+  }
+}
+
+TEST_F(LifecycleBinary, AnOperatorRollsBackAndTriesACanary) {
+  Put("v1", 1);
+  Put("v2", 2);
+  const auto server = Serve();
+  EXPECT_EQ(ServedVersion(), VersionOf("v2"));
+  ASSERT_EQ(Admin({"labels", "--stable", "v1"}), 0) << output_;
+  EXPECT_THAT(output_, HasSubstr("AVAILABLE  stable"));
+  EXPECT_EQ(ServedVersion(), VersionOf("v1"));
+  ASSERT_EQ(Admin({"labels", "--stable", "v1", "--canary", "*", "--canary-share", "1"}), 0);
+  EXPECT_EQ(ServedVersion(), VersionOf("v2"));
+  EXPECT_EQ(Admin({"labels", "--stable", "v9"}), 1);
+  EXPECT_THAT(output_, HasSubstr("there are v1, v2"));
+  ASSERT_EQ(Admin({"status"}), 0);
+  EXPECT_THAT(output_, HasSubstr("canary share 1"));
+}
+
+TEST_F(LifecycleBinary, MemoryDoesNotGrowWithReloads) {
+  Put("v0", 1);
+  const auto server = Serve("1h");
+  const auto reload = [&](int number) {
+    std::filesystem::remove(PathOf(absl::StrCat("v", number - 1)));
+    Put(absl::StrCat("v", number), static_cast<uint64_t>(number));
+    ASSERT_EQ(Admin({"reload"}), 0) << output_;
+    ASSERT_TRUE(server->WaitForOutput(absl::StrCat("model_unloaded name=v", number - 1)).ok());
+    EXPECT_NE(ServedVersion(), "");
+  };
+  for (int i = 1; i <= 15; ++i) reload(i);
+  const int64_t early = ResidentKib(server->pid());
+  for (int i = 16; i <= 40; ++i) reload(i);
+  // A leak of the model alone would be more.
+  EXPECT_LE(ResidentKib(server->pid()), early * 102 / 100 + 512);
+}
+
+}  // namespace
+}  // namespace nestrec
