@@ -1,0 +1,68 @@
+#!/usr/bin/env python3
+"""How much memory `nestrec serve --max-dim D` takes, before there is a server: docs/kubernetes.md has the formula and what it
+was compared with. The Helm chart computes the same.
+
+    tools/serving_memory.py --items 1000000 --dim 256 --sizes 8,16,32,64,128,256,512,1024
+    tools/serving_memory.py --items 1000000 --dim 256 --index nested --min-dim 64 --states-mib 256 --versions 1 --headroom 0
+"""
+import argparse
+
+MIB = 1 << 20
+
+
+def model_bytes(items, dim, sizes, blocks=1, field_bytes=600, index="Flat", min_dim=None):
+    """Bytes of one model as a server holds it at widths up to dim: vectors, indexes, weights, catalogue."""
+    min_dim = min_dim or dim
+    an_item = field_bytes + 4 * dim  # the vectors themselves are mapped from the checkpoint
+    weights = narrower = 0
+    for size in sizes:
+        if size > dim:
+            break
+        an_item += 4 * size  # every size has a flat index, for requests that name their dim
+        if size >= min_dim:
+            an_item += {"Flat": 0, "nested": size + 20}.get(index, 4 * size + 300)
+        weights += 28 * (size - narrower) * size  # seven nested matrices a block, float32
+        narrower = size
+    return an_item * items + weights * blocks
+
+
+def request_mib(model, base_mib=200, versions=2, states_mib=0, headroom=20):
+    """The memory request of a pod, in MiB; everything is rounded up."""
+    total = base_mib + versions * -(-model // MIB) + states_mib
+    return -(-total * (100 + headroom) // 100)
+
+
+def size_list(text):
+    sizes = [int(each) for each in text.split(",")]
+    if sizes != sorted(set(sizes)) or sizes[0] < 2:
+        raise argparse.ArgumentTypeError(f"'{text}': sizes go up, from 2 on, such as 8,16,32")
+    return sizes
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Memory of nestrec serve, by the formula of docs/kubernetes.md")
+    parser.add_argument("--items", type=int, required=True)
+    parser.add_argument("--dim", type=int, required=True, help="--max-dim of the server")
+    parser.add_argument("--min-dim", type=int, help="narrowest width of the tier (default: --dim)")
+    parser.add_argument("--sizes", type=size_list, default=[8, 16, 32, 64, 128, 256, 512, 1024])
+    parser.add_argument("--blocks", type=int, default=1)
+    parser.add_argument("--index", default="Flat", help="the tier's index: Flat, nested or a FAISS factory string")
+    parser.add_argument("--field-bytes", type=int, default=600, help="catalogue fields of an item in memory")
+    parser.add_argument("--base-mib", type=int, default=200, help="the program with its libraries")
+    parser.add_argument("--versions", type=int, default=2, help="models at once")
+    parser.add_argument("--states-mib", type=int, default=0, help="--session-state-bytes")
+    parser.add_argument("--headroom", type=int, default=20, help="percent")
+    flags = parser.parse_args()
+    for name, limit in (("items", 1), ("blocks", 1), ("versions", 1), ("field_bytes", 0), ("headroom", 0)):
+        if getattr(flags, name) < limit:
+            parser.error(f"--{name.replace('_', '-')} {getattr(flags, name)}: at least {limit}")
+    for dim in (flags.dim, flags.min_dim or flags.dim):
+        if dim not in flags.sizes:
+            parser.error(f"dim {dim} is not one of the sizes {flags.sizes}")
+    model = model_bytes(flags.items, flags.dim, flags.sizes, flags.blocks, flags.field_bytes, flags.index, flags.min_dim)
+    print(f"a model    {-(-model // MIB)} MiB")
+    print(f"request    {request_mib(model, flags.base_mib, flags.versions, flags.states_mib, flags.headroom)} MiB")
+
+
+if __name__ == "__main__":
+    main()
