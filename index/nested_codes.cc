@@ -106,8 +106,9 @@ absl::Status NestedCodes::Build(const Options& options) {
     // No codes, but the same checks.
     std::vector<double> direction(static_cast<size_t>(dim()));
     for (int64_t row = 0; row < n; ++row) {
-      NESTREC_RETURN_IF_ERROR(
-          Direction(vectors_, row, /*rounded_up=*/false, direction.data()).status());
+      NESTREC_ASSIGN_OR_RETURN(const double norm,
+                               Direction(vectors_, row, /*rounded_up=*/true, direction.data()));
+      largest_norm_ = std::max(largest_norm_, norm);
     }
     return absl::OkStatus();
   }
@@ -129,6 +130,11 @@ absl::Status NestedCodes::Build(const Options& options) {
     });
   }
   for (const absl::Status& status : statuses) NESTREC_RETURN_IF_ERROR(status);
+  for (const float scale : std::span(scales_.data(), static_cast<size_t>(n))) {
+    largest_norm_ = std::isnan(scale) ? std::numeric_limits<double>::infinity()
+                                      : std::max(largest_norm_, static_cast<double>(scale));
+    if (std::isinf(largest_norm_)) break;
+  }
   SetBounds(measures);
   return absl::OkStatus();
 }

@@ -77,6 +77,8 @@ class NestedCodes {
   const NestedTransform& transform() const { return transform_; }
   const std::vector<Group>& groups() const { return groups_; }
   const float* scales() const { return scales_.data(); }  // [items]
+  // No item's vector has a greater norm; infinity where one is beyond what codes take.
+  double largest_norm() const { return largest_norm_; }
   // Bound rows, byte rows of nested_kernels.h: all groups' norms, all error4, all error8.
   CodeRows bounds() const { return {bounds_.data(), bound_bytes_}; }
 
@@ -106,6 +108,7 @@ class NestedCodes {
   LevelVectors vectors_;
   NestedTransform transform_;
   std::vector<Group> groups_;
+  double largest_norm_ = 0;
   AlignedArray<float> scales_;
   AlignedArray<uint8_t> bounds_;
   int64_t bound_bytes_ = 0;

@@ -9,6 +9,7 @@
 #include <limits>
 
 #include "index/first_exception.h"
+#include "index/float_scan.h"
 #include "index/nested_kernels.h"
 
 namespace nestrec {
@@ -100,6 +101,18 @@ void Funnel::ScoreAll() {
   first.Rethrow();
   for (const TopItems& own : best) best_.OfferAll(own);
   const int64_t scored = n;
+  stats_.scored += scored;
+  stats_.bytes_read += codes_.vector_bytes();
+}
+
+bool Funnel::scores_all_items() const {
+  return read_ == 0 && !(filter_ != nullptr && filter_->few().has_value()) &&
+         FloatScanHolds(codes_, request_.query);
+}
+
+void Funnel::SetScanned(int64_t scored) {
+  scanned_ = true;
+  stats_.plain = true;
   stats_.scored += scored;
   stats_.bytes_read += codes_.vector_bytes();
 }
@@ -373,7 +386,7 @@ SearchResult Funnel::Finish() {
   if (filter_ != nullptr && filter_->few().has_value()) {
     ScoreFew(*filter_->few());
   } else if (read_ == 0) {
-    ScoreAll();
+    if (!scanned_) ScoreAll();
   } else {
     stats_.steps_read = read_;
     stats_.steps = static_cast<int>(query_->steps().size());

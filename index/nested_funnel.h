@@ -39,6 +39,12 @@ class Funnel {
   // `weights` is the query in the codes' coordinates (NestedQuery).
   void Plan(std::span<const double> weights);
   bool reads_all_items() const { return read_ > 0; }
+  // Whether everything is to be scored, and a float scan (index/float_scan.h) may do it for Finish.
+  bool scores_all_items() const;
+  const NestedCodesRequest& request() const { return request_; }
+  TopItems* best() { return &best_; }
+  // `scored` items were offered to best() by a scan of everything.
+  void SetScanned(int64_t scored);
   void ScanBlock(int64_t begin, int64_t count);
   // Steps 3 to 5, or scoring everything.
   SearchResult Finish();
@@ -78,8 +84,9 @@ class Funnel {
   NestedSearchStats& stats_;
   TopItems best_;
   std::optional<NestedQuery> query_;
-  int read_ = 0;  // groups that are read for all items; 0: everything is scored
-  int last_ = 0;  // groups that are read for those that are left
+  int read_ = 0;          // groups that are read for all items; 0: everything is scored
+  bool scanned_ = false;  // everything, by SetScanned's caller
+  int last_ = 0;          // groups that are read for those that are left
   float goal_ = -std::numeric_limits<float>::infinity();
   std::vector<int32_t> scored_;       // rows, ascending
   float seed_bound_ = 0;              // that a few times k items' bounds reach

@@ -97,8 +97,12 @@ class NestedIndex {
   static absl::StatusOr<std::unique_ptr<const ItemIndex>> AtLevels(
       std::shared_ptr<const NestedIndex> index, int levels, const Approximation& approximation);
 
-  // Whether the funnel beat plain scoring at this width when the index was made.
+  // Whether the funnel beat plain scoring at this width when the index was made, for one query and
+  // for one of a batch.
   bool funnel(int levels) const { return funnel_[static_cast<size_t>(levels) - 1]; }
+  bool funnel_in_batches(int levels) const {
+    return funnel_in_batches_[static_cast<size_t>(levels) - 1];
+  }
 
  private:
   NestedIndex(LevelVectors vectors, std::shared_ptr<const void> owner)
@@ -108,6 +112,8 @@ class NestedIndex {
   std::span<const float> Example(int64_t i, int levels) const;
   void KeepExamples(std::span<const float> queries);
   absl::Status Measure();
+  // Seconds for `batch` examples from the given one on.
+  absl::StatusOr<double> TimeOf(int levels, int64_t example, int64_t batch, bool funnel) const;
   std::unique_ptr<NestedScratch> TakeScratch() const;
   void GiveBack(std::unique_ptr<NestedScratch> scratch) const;
 
@@ -115,7 +121,7 @@ class NestedIndex {
   std::shared_ptr<const void> owner_;
   int first_levels_ = 1;
   std::vector<std::unique_ptr<const NestedCodes>> codes_;  // by levels - 1
-  std::vector<bool> funnel_;                               // by levels - 1
+  std::vector<bool> funnel_, funnel_in_batches_;           // by levels - 1
   std::vector<float> examples_;                            // [n, D]
   // Working memory that no search uses at the moment. Taken and given back by exchange, which is
   // all that a pool without an order needs.

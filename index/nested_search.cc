@@ -7,9 +7,31 @@
 #include <memory>
 
 #include "index/first_exception.h"
+#include "index/float_scan.h"
 #include "index/nested_funnel.h"
 
 namespace nestrec {
+
+namespace {
+
+// Scores everything for those that want it, together.
+void ScanPlain(std::span<const std::unique_ptr<Funnel>> funnels) {
+  std::vector<Funnel*> plain;
+  std::vector<const NestedCodesRequest*> requests;
+  std::vector<TopItems*> best;
+  for (const auto& funnel : funnels) {
+    if (!funnel->scores_all_items()) continue;
+    plain.push_back(funnel.get());
+    requests.push_back(&funnel->request());
+    best.push_back(funnel->best());
+  }
+  if (plain.empty()) return;
+  std::vector<int64_t> scored(plain.size());
+  FloatScan(requests, best, scored);
+  for (size_t i = 0; i < plain.size(); ++i) plain[i]->SetScanned(scored[i]);
+}
+
+}  // namespace
 
 std::vector<SearchResult> SearchCodes(std::span<const NestedCodesRequest> requests,
                                       const NestedSearchOptions& options, NestedScratch& scratch,
@@ -18,7 +40,7 @@ std::vector<SearchResult> SearchCodes(std::span<const NestedCodesRequest> reques
   if (scratch.queries.size() < count) scratch.queries.resize(count);
   std::vector<SearchResult> results(count);
   // Blocks of queries share what they read; each thread has a block at a time.
-  constexpr size_t kMostShared = 16;
+  constexpr size_t kMostShared = 32;
   const size_t threads = omp_in_parallel() != 0 ? 1 : static_cast<size_t>(omp_get_max_threads());
   const size_t most = std::clamp<size_t>((count + threads - 1) / threads, 1, kMostShared);
   std::vector<size_t> begins;
@@ -60,6 +82,7 @@ std::vector<SearchResult> SearchCodes(std::span<const NestedCodesRequest> reques
             funnel->ScanBlock(begin, std::min(Funnel::kBlock, n - begin));
         }
       }
+      ScanPlain(funnels);
       for (size_t i = from; i < end; ++i) results[i] = funnels[i - from]->Finish();
     });
   }

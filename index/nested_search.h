@@ -14,6 +14,8 @@
 //   4. Items that cannot beat it are dropped; the next step is read for the rest, and so on.
 //   5. What is left is scored, highest bound first, until the next bound cannot beat the k-th best.
 //
+// Where everything is scored, that is index/float_scan.h.
+//
 // Thread safety: pure functions; a Scratch belongs to one call at a time. A search for one query
 // uses OpenMP's threads where there are many items, a batch gives each thread queries of its own.
 #pragma once

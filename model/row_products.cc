@@ -10,6 +10,7 @@
 #include <hwy/cache_control.h>
 #include <hwy/highway.h>
 
+#include "base/sum_lanes-inl.h"
 #include "model/into.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -34,30 +35,8 @@ constexpr int kRows = 4;
 constexpr int kWeightRowsOfOne = 8;
 constexpr int64_t kPrefetchFloats = 4096;  // 16 KiB: a third of a first-level cache
 
-// The sums of four vectors' lanes. Every dot product ends here, whatever block it was part of.
-template <class D>
-HWY_INLINE void SumLanes(D d, hn::Vec<D> v0, hn::Vec<D> v1, hn::Vec<D> v2, hn::Vec<D> v3,
-                         float* HWY_RESTRICT sums) {
-#if HWY_HAVE_SCALABLE || HWY_TARGET == HWY_SCALAR
-  sums[0] = hn::GetLane(hn::SumOfLanes(d, v0));
-  sums[1] = hn::GetLane(hn::SumOfLanes(d, v1));
-  sums[2] = hn::GetLane(hn::SumOfLanes(d, v2));
-  sums[3] = hn::GetLane(hn::SumOfLanes(d, v3));
-#else
-  if constexpr (hn::MaxLanes(d) > 4) {
-    const hn::Half<D> half;
-    const auto fold = [&](hn::Vec<D> v) {
-      return hn::Add(hn::LowerHalf(half, v), hn::UpperHalf(half, v));
-    };
-    SumLanes(half, fold(v0), fold(v1), fold(v2), fold(v3), sums);
-  } else {
-    const auto v01 = hn::Add(hn::ConcatEven(d, v1, v0), hn::ConcatOdd(d, v1, v0));
-    const auto v23 = hn::Add(hn::ConcatEven(d, v3, v2), hn::ConcatOdd(d, v3, v2));
-    hn::StoreU(hn::Add(hn::ConcatEven(d, v23, v01), hn::ConcatOdd(d, v23, v01)), d, sums);
-  }
-#endif
-}
-
+// Every dot product ends in SumLanes, whatever block it was part of.
+//
 // kWeights x kXs dot products. The same order of additions for every kWeights and kXs.
 template <Into kInto, int kWeights, int kXs>
 HWY_INLINE void Block(const RowProduct& p, int64_t output, int64_t row) {

@@ -95,6 +95,13 @@ absl::StatusOr<std::vector<float>> ExampleQueries(const Encoder& encoder) {
   return queries;
 }
 
+IndexSpec Resolved(const IndexSpec& spec, int dim, int64_t items) {
+  if (spec.factory != IndexSpec().factory) return spec;
+  IndexSpec resolved = spec;
+  resolved.factory = dim >= kNestedDim && items >= kNestedItems ? kNestedFactory : "Flat";
+  return resolved;
+}
+
 absl::StatusOr<std::unique_ptr<const ItemIndex>> MakeIndex(const IndexSource& source, int dim,
                                                            const IndexSpec& spec, const Log& log) {
   IndexLog lines(log, dim, spec);

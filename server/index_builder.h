@@ -34,6 +34,13 @@ struct IndexSource {
 // row-major: near enough to real queries to order columns by.
 absl::StatusOr<std::vector<float>> ExampleQueries(const Encoder& encoder);
 
+// What "auto" stands for at a width: the nested index where it has codes to search by and was
+// measured to be at least as fast as FAISS's flat scan (docs/nested_index.md), which is from 64
+// columns and kNestedItems items on; else "Flat". Both are exact. Other specs are themselves.
+inline constexpr int kNestedDim = 64;
+inline constexpr int64_t kNestedItems = 4096;
+IndexSpec Resolved(const IndexSpec& spec, int dim, int64_t items);
+
 // Log events: index_loaded; index_building, again about every ten seconds with the percentage, and
 // index_built; index_not_loaded and index_not_saved, which are warnings, with the reason. An index
 // that cannot be kept serves from memory.
@@ -41,7 +48,7 @@ absl::StatusOr<std::vector<float>> ExampleQueries(const Encoder& encoder);
 // The factory "nested" makes the nested index, with the parameters of index/nested_builder.h; it is
 // quicker built than read, and not kept.
 //
-// Errors of BuildFaissIndex and BuildNestedIndex.
+// Errors of BuildFaissIndex and BuildNestedIndex. REQUIRES: the spec is resolved.
 absl::StatusOr<std::unique_ptr<const ItemIndex>> MakeIndex(const IndexSource& source, int dim,
                                                            const IndexSpec& spec, const Log& log);
 

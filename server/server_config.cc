@@ -122,6 +122,10 @@ absl::StatusOr<TierSettings> ParseServerConfig(absl::string_view text,
     if (const std::string wrong = ReadLimits(tier, read); !wrong.empty()) {
       return error("tier \"", tier.name(), "\" has ", wrong);
     }
+    if (tier.index().empty() && !tier.index_parameters().empty()) {
+      return error("tier \"", tier.name(), "\" has index_parameters \"",
+                   Printable(tier.index_parameters()), "\" but no index; name the index as well");
+    }
     IndexSpec index{.factory = tier.index().empty() ? IndexSpec().factory : tier.index(),
                     .parameters = tier.index_parameters()};
     if (tier.index_candidates() > kMaxCandidates) {

@@ -118,12 +118,12 @@ LevelVectors Snapshot::item_vectors() const {
 
 absl::Status Snapshot::BuildIndexes(const Options& options, const Log& log) {
   for (const int dim : sizes().values()) {
-    indexes_.emplace(IndexKey(dim, IndexSpec{}), nullptr);
+    indexes_.emplace(KeyOf(dim, IndexSpec{}), nullptr);
   }
   for (const Tier& tier : tiers_.tiers()) {
     for (const int dim : sizes().values()) {
       if (dim >= tier.narrowest() && dim <= tier.dim) {
-        indexes_.emplace(IndexKey(dim, tier.index), nullptr);
+        indexes_.emplace(KeyOf(dim, tier.index), nullptr);
       }
     }
   }
@@ -155,7 +155,7 @@ absl::Status Snapshot::BuildIndexes(const Options& options, const Log& log) {
       const auto& [dim, spec] = slots[i]->first;
       absl::StatusOr<std::unique_ptr<const ItemIndex>> index = MakeIndex(source, dim, spec, log);
       statuses[i] = index.status();
-      if (!index.ok() && spec != IndexSpec{} && !options.tiers.source.empty()) {
+      if (!index.ok() && !options.tiers.source.empty()) {
         statuses[i] = absl::Status(index.status().code(), absl::StrCat(options.tiers.source, ": ",
                                                                        index.status().message()));
       }
@@ -177,7 +177,11 @@ absl::Status Snapshot::BuildIndexes(const Options& options, const Log& log) {
 }
 
 const ItemIndex& Snapshot::index(int dim, const IndexSpec& spec) const {
-  return *indexes_.at(IndexKey(dim, spec));
+  return *indexes_.at(KeyOf(dim, spec));
+}
+
+Snapshot::IndexKey Snapshot::KeyOf(int dim, const IndexSpec& spec) const {
+  return {dim, Resolved(spec, dim, catalogue().size())};
 }
 
 void Snapshot::ReadQuality() {

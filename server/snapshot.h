@@ -42,7 +42,7 @@ class Snapshot {
     Clock clock = SteadyClock();  // of costs()
   };
 
-  // Opens and verifies the checkpoint, reads its catalogue's fields, and builds a "Flat" index for
+  // Opens and verifies the checkpoint, reads its catalogue's fields, and builds an index for
   // every size and the tiers' own ones beside them, logging each
   // (server/index_builder.h). Errors of Checkpoint::Open, TierTable::Create and MakeIndex, with the
   // path.
@@ -63,8 +63,8 @@ class Snapshot {
   // [sizes]: Recall@10 as a share of the model's widest size's, of the metrics that the checkpoint
   // holds (test, else validation); empty where it holds none.
   const std::vector<double>& quality() const { return quality_; }
-  // REQUIRES: dim is one of sizes(), and spec is "Flat" without parameters or that of a tier whose
-  // range holds dim.
+  // REQUIRES: dim is one of sizes(), and spec is IndexSpec() or that of a tier whose range holds
+  // dim.
   const ItemIndex& index(int dim, const IndexSpec& spec) const;
   // What this model's widths cost on this machine, learned while it serves.
   CostModel& costs() const { return *costs_; }
@@ -72,10 +72,11 @@ class Snapshot {
   int64_t index_bytes(int dim) const;
 
  private:
-  using IndexKey = std::pair<int, IndexSpec>;  // dim, what to build
+  using IndexKey = std::pair<int, IndexSpec>;  // dim, what to build, resolved
 
   Snapshot(std::shared_ptr<const Checkpoint> checkpoint, TierTable tiers)
       : checkpoint_(std::move(checkpoint)), tiers_(std::move(tiers)) {}
+  IndexKey KeyOf(int dim, const IndexSpec& spec) const;
   absl::Status ReadCatalogue(const Options& options, const Log& log);
   absl::Status BuildIndexes(const Options& options, const Log& log);
   void ReadQuality();

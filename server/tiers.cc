@@ -1,6 +1,7 @@
 #include "server/tiers.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -21,20 +22,22 @@ int WidestUpTo(int at_most, const NestedSizes& sizes) {
   return dim;
 }
 
-Tier DefaultTier(const char* name, int dim, const NestedSizes& sizes) {
-  return {.name = name, .dim = dim, .index = {}, .min_dim = WidestUpTo(dim / 4, sizes)};
+Tier DefaultTier(const char* name, int dim, const NestedSizes& sizes, IndexSpec index = {}) {
+  return {
+      .name = name, .dim = dim, .index = std::move(index), .min_dim = WidestUpTo(dim / 4, sizes)};
 }
 
 std::vector<Tier> DefaultTiers(const NestedSizes& sizes) {
   std::vector<Tier> tiers = {DefaultTier(kWidestTier, sizes.max_dim(), sizes)};
-  const auto add = [&](const char* name, int at_most) {
+  const auto add = [&](const char* name, int at_most, const IndexSpec& index) {
     const int dim = WidestUpTo(at_most, sizes);
     if (dim > 0 && dim < tiers.back().dim) {
-      tiers.push_back(DefaultTier(name, dim, sizes));
+      tiers.push_back(DefaultTier(name, dim, sizes, index));
     }
   };
-  add("silver", sizes.max_dim() / 4);
-  add("bronze", sizes.max_dim() / 16);
+  add("silver", sizes.max_dim() / 4, {});
+  // So narrow that FAISS's flat scan is as fast.
+  add("bronze", sizes.max_dim() / 16, {.factory = "Flat"});
   return tiers;
 }
 

@@ -17,9 +17,10 @@ namespace nestrec {
 
 // Which index a tier searches.
 struct IndexSpec {
-  std::string factory = "Flat";  // a FAISS factory string
-  std::string parameters;        // FAISS search settings; empty: its defaults
-  int candidates = 32;           // ranked again beyond k, of an approximate index
+  // "auto" (server/index_builder.h), "nested", or a FAISS factory string.
+  std::string factory = "auto";
+  std::string parameters;  // FAISS search settings; empty: its defaults
+  int candidates = 32;     // ranked again beyond k, of an approximate index
 
   friend auto operator<=>(const IndexSpec&, const IndexSpec&) = default;
 };
@@ -53,8 +54,8 @@ class TierTable {
   // kInvalidArgument, naming the source, the tier and the sizes, for a dim or min_dim that is not
   // one of `sizes`, a min_dim above the dim, and a default tier that is not in the table. With no
   // tiers in the settings: gold at D, silver at the widest size up to D/4, bronze at the widest up
-  // to D/16, as far as there are such sizes and they differ; each down to the widest size up to a
-  // quarter of its own, where there is one.
+  // to D/16, with "Flat" as its index, as far as there are such sizes and they differ; each down to
+  // the widest size up to a quarter of its own, where there is one.
   static absl::StatusOr<TierTable> Create(const TierSettings& settings, const NestedSizes& sizes);
 
   const std::vector<Tier>& tiers() const { return tiers_; }

@@ -136,6 +136,38 @@ TEST_P(NestedKernels, CanonicalDotsEqualTheScoresOwnDotBitForBit) {
   }
 }
 
+TEST_P(NestedKernels, FloatDotsAreWithinTheBoundOfASumInFloat) {
+  Random random(5);
+  const std::vector<std::vector<int64_t>> shapes = {
+      {8}, {1, 2, 5}, {8, 8, 16, 32}, {24, 16, 100}, {8, 8, 16, 32, 64, 128, 256, 512}};
+  for (const std::vector<int64_t>& widths : shapes) {
+    for (const int64_t count : {1, 3, 4, 21}) {
+      std::vector<std::vector<float>> queries, rows;
+      std::vector<LevelRows> levels;
+      for (const int64_t width : widths) {
+        queries.push_back(GaussianVector(static_cast<size_t>(width), random));
+        rows.push_back(GaussianVector(static_cast<size_t>(width * count), random));
+        levels.push_back({queries.back().data(), rows.back().data(), width});
+      }
+      std::vector<float> sums(static_cast<size_t>(count), 7.0f);
+      FloatDots(levels, count, sums.data());
+      for (int64_t row = 0; row < count; ++row) {
+        double exact = 0, size = 0, terms = 0;
+        for (const LevelRows& level : levels) {
+          for (int64_t c = 0; c < level.width; ++c) {
+            const double product = static_cast<double>(level.query[c]) *
+                                   static_cast<double>(level.rows[row * level.width + c]);
+            exact += product;
+            size += std::abs(product);
+            ++terms;
+          }
+        }
+        EXPECT_NEAR(sums[static_cast<size_t>(row)], exact, terms * 0x1p-24 * size);
+      }
+    }
+  }
+}
+
 TEST_P(NestedKernels, SelectNotBelowKeepsEqualValuesAndNaN) {
   Random random(4);
   for (const int64_t count : {0, 1, 15, 64, 100}) {
