@@ -41,13 +41,15 @@ struct LoadOptions {
 
 class LoadGenerator {
  public:
-  // Connects with the first call. REQUIRES: !requests.empty().
+  // Connects with the first run. REQUIRES: !requests.empty().
   LoadGenerator(const LoadTarget& target, const std::vector<LoadRequest>& requests);
   ~LoadGenerator();
   LoadGenerator(const LoadGenerator&) = delete;
   LoadGenerator& operator=(const LoadGenerator&) = delete;
 
-  // Sends the requests in turn, beginning where the last run ended. Returns when every call has
+  // Begins when the server has answered a GetModelInfo on each connection, in at most 30 s: then it
+  // has done what an earlier run left behind. Sends the requests in turn, from where the last run
+  // ended. Returns when every call has
   // been answered or has passed its deadline.
   LoadReport Run(const LoadOptions& options);
 
