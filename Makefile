@@ -28,7 +28,7 @@ $(call build,$(1))
 @ctest --preset $(2) -j $(JOBS) --output-on-failure
 endef
 
-.PHONY: help setup setup-lint build demo test test-fast bench format tidy asan tsan clean distclean
+.PHONY: help setup setup-lint build demo test test-fast bench format tidy asan fuzz tsan clean distclean
 
 help:  ## list these targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -62,6 +62,9 @@ tidy: setup-lint  ## compile under clang-tidy
 
 asan: setup  ## run the tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	$(call test,asan,asan)
+
+fuzz: setup-lint  ## run the fuzzers for a few seconds each (Clang)
+	$(call test,fuzz,fuzz)
 
 tsan: setup  ## run the tests under ThreadSanitizer
 	$(call test,tsan,tsan)

@@ -278,11 +278,9 @@ absl::Status RunBenchIndex(const BenchIndexFlags& flags) {
 
 }  // namespace
 
-void AddBenchCommand(CLI::App& app, Command* selected) {
-  CLI::App* bench = app.add_subcommand("bench", "Measure on this machine");
-  bench->require_subcommand(1);
+void AddBenchIndexCommand(CLI::App& bench, Command* selected) {
   auto flags = std::make_shared<BenchIndexFlags>();
-  CLI::App* command = bench->add_subcommand(
+  CLI::App* command = bench.add_subcommand(
       "index", "Find the cheapest index and search settings that reach a recall");
   command->add_option("--model", flags->model, "Checkpoint")->required();
   command->add_option("--data", flags->data,

@@ -15,6 +15,9 @@ using Command = std::function<absl::Status()>;
 
 void AddAdminCommand(CLI::App& app, Command* selected);
 void AddBenchCommand(CLI::App& app, Command* selected);
+// Subcommands of `nestrec bench`.
+void AddBenchIndexCommand(CLI::App& bench, Command* selected);
+void AddBenchLoadCommand(CLI::App& bench, Command* selected);
 void AddEvaluateCommand(CLI::App& app, Command* selected);
 void AddExperimentCommand(CLI::App& app, Command* selected);
 void AddExportCommand(CLI::App& app, Command* selected);

@@ -59,6 +59,18 @@ CLI::Validator WholeNumber(int64_t low, uint64_t high) {
       "");
 }
 
+absl::StatusOr<absl::Duration> DurationFlag(absl::string_view flag, const std::string& text,
+                                            absl::Duration least, absl::Duration most,
+                                            absl::string_view example) {
+  absl::Duration duration;
+  if (!absl::ParseDuration(text, &duration) || duration < least || duration > most) {
+    return UsageError(absl::InvalidArgumentError(
+        absl::StrCat(flag, ": '", text, "' is not a duration from ", absl::FormatDuration(least),
+                     " to ", absl::FormatDuration(most), ", such as ", example)));
+  }
+  return duration;
+}
+
 absl::Status CheckNoneEmpty(const CLI::App& command) {
   for (const CLI::Option* option : command.get_options()) {
     if (option->check_lname("history") || option->check_lname("exclude")) continue;

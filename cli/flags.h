@@ -9,7 +9,9 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/time/time.h"
 
 namespace nestrec {
 
@@ -21,6 +23,12 @@ bool IsUsageError(const absl::Status& status);
 // A check for add_option: a whole number from `low` to `high`. CLI11 itself would take "-1" for an
 // unsigned number, and "" for 0.
 CLI::Validator WholeNumber(int64_t low, uint64_t high);
+
+// The duration that a flag's text says. A usage error, naming the limits and an example, for what
+// is none or is outside [least, most].
+absl::StatusOr<absl::Duration> DurationFlag(absl::string_view flag, const std::string& text,
+                                            absl::Duration least, absl::Duration most,
+                                            absl::string_view example);
 
 // kInvalidArgument, naming it, for a flag of `command`, or of its chosen subcommand, that was given
 // an empty value, as a script does whose variable is not set. Only the item ids of `recommend` may

@@ -15,18 +15,6 @@ namespace {
 constexpr absl::Duration kLongestTtl = absl::Hours(24 * 3650);
 constexpr absl::Duration kLongestTimeout = absl::Seconds(60);
 
-absl::StatusOr<absl::Duration> ParseDuration(absl::string_view flag, const std::string& text,
-                                             absl::Duration least, absl::Duration most,
-                                             absl::string_view example) {
-  absl::Duration duration;
-  if (!absl::ParseDuration(text, &duration) || duration < least || duration > most) {
-    return UsageError(absl::InvalidArgumentError(
-        absl::StrCat(flag, ": '", text, "' is not a duration from ", absl::FormatDuration(least),
-                     " to ", absl::FormatDuration(most), ", such as ", example)));
-  }
-  return duration;
-}
-
 }  // namespace
 
 void AddSessionFlags(CLI::App& command, SessionFlags& flags) {
@@ -68,10 +56,10 @@ void AddSessionFlags(CLI::App& command, SessionFlags& flags) {
 
 absl::StatusOr<SessionOptions> SessionOptionsOf(const SessionFlags& flags) {
   SessionOptions options = flags.options;
-  NESTREC_ASSIGN_OR_RETURN(options.ttl, ParseDuration("--session-ttl", flags.ttl,
+  NESTREC_ASSIGN_OR_RETURN(options.ttl, DurationFlag("--session-ttl", flags.ttl,
                                                       absl::ZeroDuration(), kLongestTtl, "720h"));
   NESTREC_ASSIGN_OR_RETURN(options.redis_timeout,
-                           ParseDuration("--redis-timeout", flags.redis_timeout,
+                           DurationFlag("--redis-timeout", flags.redis_timeout,
                                          absl::Milliseconds(1), kLongestTimeout, "250ms"));
   options.sync =
       flags.sync == "disk" ? EmbeddedSessionLog::Sync::kDisk : EmbeddedSessionLog::Sync::kProcess;

@@ -40,6 +40,14 @@ absl::Status CheckListens(const grpc::Server* server, int port, ListenAddress& a
   return absl::OkStatus();
 }
 
+// Calls beyond this wait in the client, which gives them up by itself. Without a limit, one that
+// sends faster than the server answers, or reads no answers, has its calls kept here, up to 250 KB
+// each.
+constexpr int kCallsPerConnection = 1000;
+// At the end, new calls are refused until none has come for so long, and at most for so long.
+constexpr absl::Duration kQuiet = absl::Milliseconds(100);
+constexpr std::chrono::seconds kLongestRefusing{1};
+
 }  // namespace
 
 class Server::Impl {
@@ -78,6 +86,7 @@ class Server::Impl {
     }
     grpc::ServerBuilder builder;
     builder.SetMaxReceiveMessageSize(options_.max_message_bytes);
+    builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kCallsPerConnection);
     Listen(builder, address, *security_, &port_);
     builder.RegisterService(&service_);
     server_ = builder.BuildAndStart();
@@ -96,7 +105,12 @@ class Server::Impl {
       snapshots_->StopUpdates();
       if (server_ != nullptr) {
         SetHealth(false);
-        calls_.Drain(SteadyClock()() + absl::ToChronoNanoseconds(std::min(grace, kLongestGrace)));
+        const Instant end =
+            SteadyClock()() + absl::ToChronoNanoseconds(std::min(grace, kLongestGrace));
+        calls_.Drain(end);
+        // Who still calls is told UNAVAILABLE, which may be sent again elsewhere; what comes when
+        // gRPC shuts down is CANCELLED.
+        calls_.WaitUntilQuiet(kQuiet, std::min(end, SteadyClock()() + kLongestRefusing));
         // Ends what is left: calls beyond the grace, watches of health, connections.
         server_->Shutdown(std::chrono::system_clock::now());
       }
