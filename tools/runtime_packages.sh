@@ -12,34 +12,29 @@ sizes=""
 if [[ "${1:-}" == --sizes ]]; then sizes=yes; shift; fi
 [[ $# -gt 0 && "$1" != -* ]] || usage
 
-# The package of a file. With /lib merged into /usr/lib, packages of old list either path.
-owner() {
-  local path="$1" found
-  for path in "$1" "${1#/usr}" "/usr$1"; do
-    if found="$(dpkg-query --search "$path" 2>/dev/null)"; then
-      found="${found%%: *}"
-      echo "${found%%:*}"
-      return
-    fi
-  done
-  echo "runtime_packages: $1 belongs to no package; build against the distribution's libraries" >&2
-  return 1
+libraries() {
+  local program loaded
+  for program in "$@"; do
+    [[ -f "$program" ]] || { echo "runtime_packages: $program is not there" >&2; return 1; }
+    loaded="$(ldd "$program")" || { echo "runtime_packages: ldd cannot read $program" >&2; return 1; }
+    if grep 'not found' <<<"$loaded" >&2; then return 1; fi
+    awk '$2 == "=>" { print $3 } $1 ~ /^\// { print $1 }' <<<"$loaded"
+  done | sort -u | xargs -r readlink -f | sort -u
 }
 
-for program in "$@"; do
-  [[ -f "$program" ]] || { echo "runtime_packages: $program is not there" >&2; exit 1; }
-  loaded="$(ldd "$program")" || { echo "runtime_packages: ldd cannot read $program" >&2; exit 1; }
-  if grep -q 'not found' <<<"$loaded"; then
-    grep 'not found' <<<"$loaded" >&2
-    exit 1
-  fi
-  awk '$2 == "=>" { print $3 } $1 ~ /^\// { print $1 }' <<<"$loaded"
-done | sort -u | while read -r library; do
-  file="$(readlink -f "$library")"
-  package="$(owner "$file")" || exit 1
-  echo "$package $(stat -c %s "$file")"
-done | if [[ -n "$sizes" ]]; then
-  awk '{ bytes[$1] += $2 } END { for (package in bytes) print bytes[package], package }' | sort -k1,1nr -k2,2
-else
-  cut -d' ' -f1 | sort -u
-fi
+files="$(libraries "$@")"
+# With /lib merged into /usr/lib, packages of old list either path: ask for both, in one call.
+owners="$(sed 'p; s|^/usr||' <<<"$files" | xargs -r dpkg-query --search 2>/dev/null || true)"
+awk -v sizes="$sizes" '
+  NR == FNR { colon = index($0, ": "); package = substr($0, 1, colon - 1); sub(/[:,].*/, "", package)
+              path = substr($0, colon + 2); sub(/^\/usr/, "", path); owner[path] = package; next }
+  { path = $2; sub(/^\/usr/, "", path)
+    if (!(path in owner)) {
+      print "runtime_packages: " $2 " belongs to no package; build against the distribution'"'"'s libraries" >"/dev/stderr"
+      failed = 1
+    }
+    bytes[owner[path]] += $1 }
+  END { if (failed) exit 1
+        for (package in bytes) print sizes ? bytes[package] " " package : package }' \
+  <(printf '%s\n' "$owners") <(xargs -r stat -L -c '%s %n' <<<"$files") |
+  if [[ -n "$sizes" ]]; then sort -k1,1nr -k2,2; else sort; fi
