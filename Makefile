@@ -28,7 +28,7 @@ $(call build,$(1))
 @ctest --preset $(2) -j $(JOBS) --output-on-failure
 endef
 
-.PHONY: help setup setup-lint build demo test test-fast bench format tidy asan fuzz tsan clean distclean
+.PHONY: help setup setup-lint build demo test test-fast test-deploy bench images package format tidy asan fuzz tsan clean distclean
 
 help:  ## list these targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -50,6 +50,20 @@ test-fast: setup  ## build and run the tests that are not slow
 
 bench: build  ## measure speed, print the tables
 	@if [[ -x tools/bench.sh ]]; then tools/bench.sh; else echo "make: tools/bench.sh is not there" >&2; exit 1; fi
+
+# BuildKit's caches make the second build of a changed file a matter of seconds. IMAGE_ARGS: more arguments of docker build.
+IMAGE_ARGS ?=
+images:  ## Docker images nestrec/serve, nestrec/train and nestrec/dev (docs/docker.md)
+	@version="$$(sed -nE 's/^project\(nestrec VERSION ([0-9.]+).*/\1/p' CMakeLists.txt)" && \
+	for target in dev train serve; do \
+	  DOCKER_BUILDKIT=1 docker build $(IMAGE_ARGS) -f docker/Dockerfile --target $$target -t nestrec/$$target:latest -t nestrec/$$target:$$version \
+	    --build-arg VERSION=$$version --build-arg REVISION=$$(git rev-parse HEAD) . || exit 1; done
+
+package: build  ## a .deb and a tarball in build/release (docs/packages.md)
+	@cd build/release && cpack -G 'DEB;TGZ' && tools=../../tools && $$tools/sbom.sh cli/nestrec >nestrec.cdx.json && ls -l *.deb *.tar.gz *.cdx.json
+
+test-deploy:  ## the chart on the cluster that kubectl points at: serve, kill, roll, evict, count failures
+	@tests/deploy/cluster_proof.sh
 
 setup-lint:
 	@tools/setup.sh lint

@@ -28,4 +28,7 @@ void AddRecommendCommand(CLI::App& app, Command* selected);
 void AddServeCommand(CLI::App& app, Command* selected);
 void AddTrainCommand(CLI::App& app, Command* selected);
 
+// train and experiment; in nestrec-serve, which has no libtorch, commands that say so.
+void AddTrainingCommands(CLI::App& app, Command* selected);
+
 }  // namespace nestrec

@@ -57,9 +57,8 @@ int main(int argc, char** argv) {
   app.get_formatter()->column_width(36);
   nestrec::Command selected;
   nestrec::AddPrepareCommand(app, &selected);
-  nestrec::AddTrainCommand(app, &selected);
+  nestrec::AddTrainingCommands(app, &selected);
   nestrec::AddEvaluateCommand(app, &selected);
-  nestrec::AddExperimentCommand(app, &selected);
   nestrec::AddExportCommand(app, &selected);
   nestrec::AddInspectCommand(app, &selected);
   nestrec::AddServeCommand(app, &selected);

@@ -176,7 +176,7 @@ class Chart(unittest.TestCase):
                           "tiers": [{"name": "a", "minDim": least, "maxDim": dim, "index": index}]}
                 resources = server_of(deployments(values)["a"])["resources"]
                 model = formula.model_bytes(items, dim, sizes, blocks, 333, index, least)
-                expected = f"{formula.request_mib(model, states_mib=states)}Mi"
+                expected = f"{formula.request_mib(model, states_mib=states, index=index)}Mi"
                 self.assertEqual(resources["requests"]["memory"], expected)
                 self.assertEqual(resources["limits"]["memory"], expected)
 

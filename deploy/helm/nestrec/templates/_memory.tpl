@@ -7,6 +7,7 @@ computes the same outside of a cluster, and tests/deploy compares the two.
                      + tier's own index, per size of the tier: nested s + 20; other than Flat 4 s + 300
                      + field bytes)
             + blocks x 28 x sum over levels j of w_j s_j  weights
+  and 80 MiB more for building nested indexes
 */}}
 {{- define "nestrec.memoryMiB" -}}
 {{- $root := index . 0 -}}
@@ -34,6 +35,7 @@ computes the same outside of a cluster, and tests/deploy compares the two.
 {{- $states := 0 -}}
 {{- if ne $root.Values.sessions.store "none" }}{{ $states = int64 $root.Values.sessions.stateMiB }}{{ end -}}
 {{- $sum := add (int64 $root.Values.memory.baseMiB) (mul (int64 $root.Values.memory.versions) $modelMiB) $states -}}
+{{- if eq $index "nested" }}{{ $sum = add $sum 80 }}{{ end -}}
 {{- div (add (mul $sum (add 100 (int64 $root.Values.memory.headroomPercent))) 99) 100 -}}
 {{- end }}
 
