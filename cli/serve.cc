@@ -14,6 +14,7 @@
 #include "base/status_macros.h"
 #include "cli/commands.h"
 #include "cli/flags.h"
+#include "cli/operator_flags.h"
 #include "cli/session_flags.h"
 #include "index/cpu_check.h"
 #include "server/lifecycle/model_manager.h"
@@ -41,6 +42,7 @@ struct ServeFlags {
   std::string model_poll = "5s";
   ServerOptions server = {.threads = 0};
   SessionFlags sessions;
+  OperatorFlags operators;
 };
 
 absl::StatusOr<absl::Duration> ParseTime(absl::string_view flag, const std::string& text,
@@ -120,6 +122,7 @@ absl::Status RunServe(const ServeFlags& flags) {
   if (!flags.port_file.empty()) {
     NESTREC_RETURN_IF_ERROR(CheckWritable(flags.port_file));
   }
+  NESTREC_RETURN_IF_ERROR(CheckOperatorFlags(flags.operators));
   if (options.threads == 0) {
     options.threads = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
   }
@@ -136,6 +139,10 @@ absl::Status RunServe(const ServeFlags& flags) {
   std::signal(SIGXFSZ, SIG_IGN);
   const Log log = StderrLog();
   options.log = log;
+  NESTREC_ASSIGN_OR_RETURN(const std::unique_ptr<OperatorView> view,
+                           OperatorView::Start(flags.operators));
+  if (view->http() != nullptr) log.Info("http", {{"address", view->http()->address()}});
+  options.observe.metrics = view->http() == nullptr ? nullptr : &view->metrics();
   if (KeepsSessions(session_options)) {
     NESTREC_ASSIGN_OR_RETURN(options.sessions, OpenSessions(session_options, log));
   }
@@ -160,9 +167,11 @@ absl::Status RunServe(const ServeFlags& flags) {
     NESTREC_RETURN_IF_ERROR(
         WriteFileAtomically(flags.port_file, absl::StrCat(server->port(), "\n")));
   }
+  view->readiness().SetReady();
   LogServing(*server, models->Stable()->tiers(), options.threads, log);
 
   const std::string signal = termination->Wait();
+  view->readiness().SetNotReady("the server is draining");
   log.Info("draining", {{"signal", signal}, {"grace", absl::FormatDuration(grace)}});
   server->Shutdown(grace);
   log.Info("stopped");
@@ -251,6 +260,7 @@ void AddServeCommand(CLI::App& app, Command* selected) {
   command->add_option("--grace", flags->grace, "How long running requests may take after SIGTERM")
       ->capture_default_str();
   AddSessionFlags(*command, flags->sessions);
+  AddOperatorFlags(*command, flags->operators);
   command->callback([flags, selected] { *selected = [flags] { return RunServe(*flags); }; });
 }
 

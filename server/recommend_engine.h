@@ -56,6 +56,24 @@ class RecommendCall : public BatchItem {
   Instant deadline = Instant::max();  // the call's
 };
 
+// Listens to an engine. Called from workers' threads, which wait for it: it must be quick and throw
+// nothing.
+class EngineObserver {
+ public:
+  struct Batch {
+    size_t requests = 0;
+    int64_t rows = 0;         // items of their histories that were encoded, at least one each
+    absl::Duration encode;    // of all of them
+    absl::Duration took;      // from the first to the last of it
+    absl::Duration expected;  // that it would hardly take longer; 0: nothing was known
+  };
+
+  virtual ~EngineObserver() = default;
+  // Before the answer leaves.
+  virtual void Served(const RecommendCall& /*call*/, const RecommendCall::Answered& /*answered*/) {}
+  virtual void Ran(const Batch& /*batch*/) {}
+};
+
 class RecommendEngine {
  public:
   struct Options {
@@ -65,7 +83,8 @@ class RecommendEngine {
     absl::Duration batch_delay = absl::ZeroDuration();
     // The wait that a standing queue may have before requests are narrowed.
     absl::Duration overload_target = absl::Milliseconds(5);
-    SessionManager* sessions = nullptr;  // outlives the engine; null: no request has a user
+    SessionManager* sessions = nullptr;      // outlives the engine; null: no request has a user
+    std::vector<EngineObserver*> observers;  // outlive the engine
     Clock clock = SteadyClock();
   };
 
@@ -89,6 +108,8 @@ class RecommendEngine {
 
   // Widths that the load takes at present.
   int narrowing() { return overload_.steps(); }
+  // By tier, in the tiers' order.
+  std::vector<LaneStats> queue_stats() { return batcher_.stats(); }
 
  private:
   // A call of a batch, on its way through it.

@@ -21,6 +21,15 @@ class Call final : public RecommendCall {
 
   bool Cancelled() const override { return call_->Cancelled(); }
   void Answer(const Answered& answered) override {
+    CallDetails& details = call_->details();
+    details.dim = answered.width.dim;
+    details.tier = answered.width.tier;
+    details.why = WidthReasonName(answered.width.why);
+    details.history = static_cast<int64_t>(
+        query.history.size() + (query.session.has_value() ? query.session->items.size() : 0));
+    details.queued = answered.queued;
+    details.encode = answered.recommendation.encode;
+    details.search = answered.recommendation.search;
     call_->End(Guard("answering", [&] {
       FillResponse(*snapshot, query, answered.width, answered.recommendation, answered.queued,
                    *response_);
@@ -67,6 +76,8 @@ absl::Status RecommendServiceImpl::Start(UnaryCall* rpc, const v1::RecommendRequ
   NESTREC_ASSIGN_OR_RETURN(call->query,
                            ValidateRecommend(request, limits_, call->snapshot->catalogue(),
                                              call->snapshot->attributes()));
+  rpc->details().k = call->query.k;
+  rpc->details().history = static_cast<int64_t>(call->query.history.size());
   if (!call->query.user_id.empty() && sessions_.manager == nullptr) {
     return NoSessionsError();
   }
