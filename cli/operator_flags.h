@@ -8,14 +8,24 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "server/http_server.h"
+#include "server/log.h"
 #include "server/metrics.h"
+#include "server/observability_options.h"
 #include "server/readiness.h"
+#include "server/request_recorder.h"
 
 namespace nestrec {
 
 struct OperatorFlags {
   std::string http_listen;
   std::string http_port_file;
+  std::string log_format = "text";
+  std::string log_level = "info";
+  std::string slow_request = "0s";
+  std::string request_log;
+  double request_log_share = 0.01;
+  int64_t request_log_bytes = int64_t{100} << 20;
+  int request_log_files = 5;
 };
 
 void AddOperatorFlags(CLI::App& command, OperatorFlags& flags);
@@ -27,17 +37,20 @@ absl::Status CheckOperatorFlags(const OperatorFlags& flags);
 // What shows a server to its operators from its first moment to its last; the server lives between.
 class OperatorView {
  public:
-  // Errors of HttpServer::Start and WriteFileAtomically.
+  // Errors of HttpServer::Start, RequestRecorder::Open and WriteFileAtomically.
   static absl::StatusOr<std::unique_ptr<OperatorView>> Start(const OperatorFlags& flags);
 
-  Metrics& metrics() { return metrics_; }
+  const Log& log() const { return log_; }
   Readiness& readiness() { return readiness_; }
-  // Null: none.
-  const HttpServer* http() const { return http_.get(); }
+  // For the server, which must not outlive this object.
+  const ObservabilityOptions& options() const { return options_; }
 
  private:
-  OperatorView() = default;
+  explicit OperatorView(Log log) : log_(std::move(log)) {}
 
+  const Log log_;
+  ObservabilityOptions options_;
+  std::unique_ptr<RequestRecorder> recorder_;
   Metrics metrics_;
   Readiness readiness_{"the model is being loaded"};
   std::unique_ptr<Metrics::Registration> process_;

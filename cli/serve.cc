@@ -137,12 +137,11 @@ absl::Status RunServe(const ServeFlags& flags) {
   // A peer that goes away and a file at its limit are errors of a call, not the end of the program.
   std::signal(SIGPIPE, SIG_IGN);
   std::signal(SIGXFSZ, SIG_IGN);
-  const Log log = StderrLog();
-  options.log = log;
   NESTREC_ASSIGN_OR_RETURN(const std::unique_ptr<OperatorView> view,
                            OperatorView::Start(flags.operators));
-  if (view->http() != nullptr) log.Info("http", {{"address", view->http()->address()}});
-  options.observe.metrics = view->http() == nullptr ? nullptr : &view->metrics();
+  const Log& log = view->log();
+  options.log = log;
+  options.observe = view->options();
   if (KeepsSessions(session_options)) {
     NESTREC_ASSIGN_OR_RETURN(options.sessions, OpenSessions(session_options, log));
   }

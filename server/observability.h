@@ -7,6 +7,7 @@
 #include <memory>
 #include <vector>
 
+#include "server/call_log.h"
 #include "server/metrics.h"
 #include "server/observability_options.h"
 #include "server/recommend_engine.h"
@@ -18,7 +19,7 @@ namespace nestrec {
 
 class Observability {
  public:
-  explicit Observability(const ObservabilityOptions& options);
+  Observability(const ObservabilityOptions& options, const Clock& clock);
 
   // In the order in which calls are to pass them.
   const std::vector<CallHook*>& hooks() const { return hooks_; }
@@ -31,9 +32,10 @@ class Observability {
  private:
   const ObservabilityOptions options_;
   std::unique_ptr<ServingMetrics> metrics_;
+  CallLog call_log_;
   std::vector<CallHook*> hooks_;
   std::vector<EngineObserver*> observers_;
-  std::unique_ptr<Metrics::Registration> collected_;
+  std::vector<std::unique_ptr<Metrics::Registration>> collected_;
 };
 
 }  // namespace nestrec

@@ -1,13 +1,20 @@
 // What a server is to show of itself. Values.
 #pragma once
 
+#include "absl/time/time.h"
+
 namespace nestrec {
 
+class Log;
 class Metrics;
+class RequestRecorder;
 
 // All that is pointed to outlives the server.
 struct ObservabilityOptions {
-  Metrics* metrics = nullptr;  // null: nothing is counted
+  Metrics* metrics = nullptr;                              // null: nothing is counted
+  const Log* log = nullptr;                                // of calls; null: none
+  absl::Duration slow_request = absl::InfiniteDuration();  // from which on a call is logged
+  RequestRecorder* recorder = nullptr;                     // null: none
 };
 
 }  // namespace nestrec

@@ -19,6 +19,7 @@
 
 #include <memory>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -54,6 +55,7 @@ class RecommendCall : public BatchItem {
   std::shared_ptr<const Snapshot> snapshot;
   Instant arrived;
   Instant deadline = Instant::max();  // the call's
+  std::string request_id;             // for logs; may be empty
 };
 
 // Listens to an engine. Called from workers' threads, which wait for it: it must be quick and throw

@@ -50,7 +50,7 @@ class Server::Impl {
   Impl(ServerOptions options, std::shared_ptr<SnapshotSource> snapshots, ModelManager* models,
        std::unique_ptr<Security> security)
       : options_(std::move(options)),
-        observability_(options_.observe),
+        observability_(options_.observe, options_.clock),
         security_(std::move(security)),
         snapshots_(std::move(snapshots)),
         models_(models),
@@ -66,7 +66,10 @@ class Server::Impl {
         session_workers_(options_.sessions == nullptr ? nullptr : MakeSessionWorkers(options_)),
         service_(snapshots_.get(), options_.limits,
                  {.tracker = &calls_, .hooks = Hooks(), .clock = options_.clock},
-                 &engine_, {.manager = options_.sessions.get(), .workers = session_workers_.get()}),
+                 &engine_,
+                 {.manager = options_.sessions.get(),
+                  .workers = session_workers_.get(),
+                  .recorder = options_.observe.recorder}),
         admin_(models_, &security_->access(), &options_.log) {
     observability_.Watch({.engine = &engine_,
                           .snapshots = snapshots_.get(),

@@ -56,7 +56,9 @@ void Use(const ServeProgram& program) {
 }
 
 TEST(MetricsBinary, EveryDocumentedMetricIsThereAndEveryOneThatIsThereIsDocumented) {
-  ServeProgram program({.program = NESTREC_PROGRAM});
+  const TempFolder folder;
+  ServeProgram program(
+      {.program = NESTREC_PROGRAM, .more = {"--request-log", folder.File("requests.jsonl")}});
   ASSERT_TRUE(program.Start().ok());
   Use(program);
   const std::map<std::string, std::string> documented = DocumentedKinds();
