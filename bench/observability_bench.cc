@@ -1,5 +1,5 @@
 // What watching a request costs it: the same requests to a server that counts nothing and to one
-// with metrics, request ids and a scraper, in turn, in one process.
+// with metrics, request ids, an eye on slow requests and a scraper, in turn, in one process.
 //
 //   build/release/bench/observability_bench --calls 20000
 //
@@ -43,7 +43,8 @@ int Run(int calls, int dim, int items) {
   Metrics metrics;
   const auto plain = Server::Start({.listen = "127.0.0.1:0"}, *snapshot);
   ServerOptions watched_options{.listen = "127.0.0.1:0"};
-  watched_options.observe.metrics = &metrics;
+  const Log log([](absl::string_view) {});
+  watched_options.observe = {.metrics = &metrics, .log = &log, .slow_request = absl::Seconds(10)};
   const auto watched = Server::Start(watched_options, *snapshot);
   if (!plain.ok() || !watched.ok()) {
     std::fprintf(stderr, "error: %s %s\n", plain.status().ToString().c_str(),

@@ -7,6 +7,8 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "server/channelz_listener.h"
+#include "server/health_listener.h"
 #include "server/http_server.h"
 #include "server/log.h"
 #include "server/metrics.h"
@@ -19,9 +21,14 @@ namespace nestrec {
 struct OperatorFlags {
   std::string http_listen;
   std::string http_port_file;
+  std::string health_listen;
+  std::string health_port_file;
+  std::string channelz_listen;
+  std::string channelz_port_file;
   std::string log_format = "text";
   std::string log_level = "info";
   std::string slow_request = "0s";
+  double quality_share = 0;
   std::string request_log;
   double request_log_share = 0.01;
   int64_t request_log_bytes = int64_t{100} << 20;
@@ -37,8 +44,12 @@ absl::Status CheckOperatorFlags(const OperatorFlags& flags);
 // What shows a server to its operators from its first moment to its last; the server lives between.
 class OperatorView {
  public:
-  // Errors of HttpServer::Start, RequestRecorder::Open and WriteFileAtomically.
+  // Before the model is loaded and before any server. Errors of RequestRecorder::Open, of the
+  // listeners and of WriteFileAtomically.
   static absl::StatusOr<std::unique_ptr<OperatorView>> Start(const OperatorFlags& flags);
+
+  // What is to be started when all servers are.
+  absl::Status ServersStarted(const OperatorFlags& flags);
 
   const Log& log() const { return log_; }
   Readiness& readiness() { return readiness_; }
@@ -53,8 +64,10 @@ class OperatorView {
   std::unique_ptr<RequestRecorder> recorder_;
   Metrics metrics_;
   Readiness readiness_{"the model is being loaded"};
-  std::unique_ptr<Metrics::Registration> process_;
-  std::unique_ptr<HttpServer> http_;  // last: its pages show the others
+  std::unique_ptr<Metrics::Registration> process_, ready_;
+  std::unique_ptr<HttpServer> http_;  // its pages show the others
+  std::unique_ptr<HealthListener> health_;
+  std::unique_ptr<ChannelzListener> channelz_;
 };
 
 }  // namespace nestrec

@@ -5,6 +5,7 @@
 #include <string>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
@@ -13,6 +14,7 @@
 #include "base/nested_sizes.h"
 #include "base/status_macros.h"
 #include "cli/commands.h"
+#include "cli/configuration.h"
 #include "cli/flags.h"
 #include "cli/operator_flags.h"
 #include "cli/session_flags.h"
@@ -98,7 +100,7 @@ void LogServing(const Server& server, const TierTable& tiers, int threads, const
                        {"threads", threads}});
 }
 
-absl::Status RunServe(const ServeFlags& flags) {
+absl::Status RunServe(const ServeFlags& flags, const std::vector<LogField>& configuration) {
   NESTREC_RETURN_IF_ERROR(CheckCpu());
   NESTREC_ASSIGN_OR_RETURN(
       const absl::Duration grace,
@@ -140,6 +142,7 @@ absl::Status RunServe(const ServeFlags& flags) {
   NESTREC_ASSIGN_OR_RETURN(const std::unique_ptr<OperatorView> view,
                            OperatorView::Start(flags.operators));
   const Log& log = view->log();
+  log.Info("configuration", configuration);
   options.log = log;
   options.observe = view->options();
   if (KeepsSessions(session_options)) {
@@ -166,6 +169,7 @@ absl::Status RunServe(const ServeFlags& flags) {
     NESTREC_RETURN_IF_ERROR(
         WriteFileAtomically(flags.port_file, absl::StrCat(server->port(), "\n")));
   }
+  NESTREC_RETURN_IF_ERROR(view->ServersStarted(flags.operators));
   view->readiness().SetReady();
   LogServing(*server, models->Stable()->tiers(), options.threads, log);
 
@@ -260,7 +264,9 @@ void AddServeCommand(CLI::App& app, Command* selected) {
       ->capture_default_str();
   AddSessionFlags(*command, flags->sessions);
   AddOperatorFlags(*command, flags->operators);
-  command->callback([flags, selected] { *selected = [flags] { return RunServe(*flags); }; });
+  command->callback([flags, command, selected] {
+    *selected = [flags, command] { return RunServe(*flags, ConfigurationOf(*command)); };
+  });
 }
 
 }  // namespace nestrec

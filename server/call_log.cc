@@ -44,12 +44,11 @@ void CallLog::Arrived(CallInfo& call) {
 }
 
 void CallLog::End(const CallInfo& call, const absl::Status& status, absl::Duration took) {
-  if (log_ == nullptr) return;
   if (IsOurFault(status)) {
     Write(LogLevel::kError, "call_failed", failed_, call, status, took);
   } else if (took >= options_.slow) {
     Write(LogLevel::kWarning, "slow_request", slow_, call, status, took);
-  } else if (log_->Writes(LogLevel::kDebug)) {
+  } else if (log_.Writes(LogLevel::kDebug)) {
     Write(LogLevel::kDebug, "call", all_, call, status, took);
   }
 }
@@ -79,7 +78,7 @@ void CallLog::Write(LogLevel level, absl::string_view event, LogLimiter& limiter
   // Messages about a client's mistakes may quote what it sent; those about ours do not.
   if (IsOurFault(status)) fields.emplace_back("error", status.message());
   if (*left_out > 0) fields.emplace_back("left_out", *left_out);
-  log_->Write(level, event, fields);
+  log_.Write(level, event, fields);
 }
 
 }  // namespace nestrec

@@ -32,8 +32,8 @@ class CallLog final : public CallHook {
     Clock clock = SteadyClock();
   };
 
-  // `log` outlives this object; null: ids alone.
-  CallLog(const Log* log, Options options) : log_(log), options_(std::move(options)) {}
+  // `log` outlives this object.
+  CallLog(const Log& log, Options options) : log_(log), options_(std::move(options)) {}
 
   void Arrived(CallInfo& call) override;
   void End(const CallInfo& call, const absl::Status& status, absl::Duration took) override;
@@ -43,7 +43,7 @@ class CallLog final : public CallHook {
   void Write(LogLevel level, absl::string_view event, LogLimiter& limiter, const CallInfo& call,
              const absl::Status& status, absl::Duration took);
 
-  const Log* const log_;
+  const Log& log_;
   const Options options_;
   LogLimiter slow_{kBurst, kPerSecond};
   LogLimiter failed_{kBurst, kPerSecond};

@@ -12,9 +12,10 @@ class RequestRecorder;
 // All that is pointed to outlives the server.
 struct ObservabilityOptions {
   Metrics* metrics = nullptr;                              // null: nothing is counted
-  const Log* log = nullptr;                                // of calls; null: none
+  const Log* log = nullptr;                                // of calls; null: they get no ids either
   absl::Duration slow_request = absl::InfiniteDuration();  // from which on a call is logged
-  RequestRecorder* recorder = nullptr;                     // null: none
+  double quality_share = 0;  // of the answers that are compared with the widest; needs metrics
+  RequestRecorder* recorder = nullptr;  // null: none
 };
 
 }  // namespace nestrec

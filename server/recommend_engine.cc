@@ -151,6 +151,13 @@ absl::Status RecommendEngine::Submit(std::unique_ptr<RecommendCall> call) {
                          {.item = std::move(call), .accepted = arrived, .deadline = deadline});
 }
 
+bool RecommendEngine::overloaded() {
+  if (overload_.steps() > 0) return true;
+  size_t waiting = 0;
+  for (const LaneStats& lane : batcher_.stats()) waiting += lane.waiting;
+  return waiting > static_cast<size_t>(options_.workers) * static_cast<size_t>(options_.max_batch);
+}
+
 void RecommendEngine::Run(Batcher::Batch batch) {
   const int narrowing = overload_.steps();
   overload_.Began();

@@ -110,6 +110,9 @@ class RecommendEngine {
 
   // Widths that the load takes at present.
   int narrowing() { return overload_.steps(); }
+  // Whether there is more work than time: the load takes widths, or more requests wait than all
+  // workers take at once.
+  bool overloaded();
   // By tier, in the tiers' order.
   std::vector<LaneStats> queue_stats() { return batcher_.stats(); }
 

@@ -58,7 +58,8 @@ void Use(const ServeProgram& program) {
 TEST(MetricsBinary, EveryDocumentedMetricIsThereAndEveryOneThatIsThereIsDocumented) {
   const TempFolder folder;
   ServeProgram program(
-      {.program = NESTREC_PROGRAM, .more = {"--request-log", folder.File("requests.jsonl")}});
+      {.program = NESTREC_PROGRAM,
+       .more = {"--request-log", folder.File("requests.jsonl"), "--quality-share", "1"}});
   ASSERT_TRUE(program.Start().ok());
   Use(program);
   const std::map<std::string, std::string> documented = DocumentedKinds();
@@ -166,6 +167,9 @@ TEST(MetricsBinary, RefusesBadFlags) {
   };
   EXPECT_THAT(run({"--http-listen", "nowhere"}),
               HasSubstr("--http-listen: \"nowhere\" is not an address"));
+  EXPECT_THAT(run({"--quality-share", "0.5"}), HasSubstr("without --http-listen"));
+  EXPECT_THAT(run({"--slow-request", "soon"}),
+              HasSubstr("--slow-request: 'soon' is not a duration from 0s (none) to 1h"));
   EXPECT_THAT(run({"--http-port-file", "x"}),
               HasSubstr("--http-port-file: there is no port without --http-listen"));
 }

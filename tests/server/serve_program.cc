@@ -25,6 +25,8 @@ absl::Status ServeProgram::Start() {
       options_.program,   "serve",  "--model",     model, "--listen",      "127.0.0.1:0",
       "--threads",        "1",      "--port-file", port,  "--http-listen", "127.0.0.1:0",
       "--http-port-file", http_port};
+  arguments.insert(arguments.end(), {"--health-listen", "127.0.0.1:0", "--health-port-file",
+                                     folder_.File("health_port")});
   if (options_.sessions) {
     arguments.insert(arguments.end(), {"--sessions", folder_.File("sessions")});
   }
@@ -32,11 +34,15 @@ absl::Status ServeProgram::Start() {
   NESTREC_ASSIGN_OR_RETURN(child_, ChildProcess::Start(arguments));
   // As text or as JSON.
   NESTREC_ASSIGN_OR_RETURN(const std::string line, child_->WaitForOutput("default_tier"));
-  NESTREC_ASSIGN_OR_RETURN(const std::string grpc, ReadFile(port));
-  NESTREC_ASSIGN_OR_RETURN(const std::string http, ReadFile(http_port));
-  address_ = absl::StrCat("127.0.0.1:", absl::StripSuffix(grpc, "\n"));
-  http_address_ = absl::StrCat("127.0.0.1:", absl::StripSuffix(http, "\n"));
+  address_ = AddressIn("port");
+  http_address_ = AddressIn("http_port");
+  health_address_ = AddressIn("health_port");
   return absl::OkStatus();
+}
+
+std::string ServeProgram::AddressIn(const std::string& name) const {
+  return absl::StrCat("127.0.0.1:",
+                      absl::StripSuffix(ReadFile(folder_.File(name)).value_or("none"), "\n"));
 }
 
 ServeProgram::Page ServeProgram::Get(const std::string& path) const {

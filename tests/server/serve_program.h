@@ -44,6 +44,9 @@ class ServeProgram {
 
   const std::string& address() const { return address_; }
   const std::string& http_address() const { return http_address_; }
+  const std::string& health_address() const { return health_address_; }
+  // Of a listener whose port file is folder().File(name).
+  std::string AddressIn(const std::string& name) const;
   RecommendClient Client() const;
   ChildProcess& child() { return *child_; }
   const TempFolder& folder() const { return folder_; }
@@ -51,7 +54,7 @@ class ServeProgram {
  private:
   const Options options_;
   TempFolder folder_;
-  std::string address_, http_address_;
+  std::string address_, http_address_, health_address_;
   std::unique_ptr<ChildProcess> child_;
 };
 
