@@ -21,6 +21,7 @@ void AddBenchLoadCommand(CLI::App& bench, Command* selected);
 void AddEvaluateCommand(CLI::App& app, Command* selected);
 void AddExperimentCommand(CLI::App& app, Command* selected);
 void AddExportCommand(CLI::App& app, Command* selected);
+void AddHealthCommand(CLI::App& app, Command* selected);
 void AddInspectCommand(CLI::App& app, Command* selected);
 void AddMakeShopCommand(CLI::App& app, Command* selected);
 void AddPrepareCommand(CLI::App& app, Command* selected);

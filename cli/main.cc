@@ -63,6 +63,7 @@ int main(int argc, char** argv) {
   nestrec::AddInspectCommand(app, &selected);
   nestrec::AddServeCommand(app, &selected);
   nestrec::AddRecommendCommand(app, &selected);
+  nestrec::AddHealthCommand(app, &selected);
   nestrec::AddBenchCommand(app, &selected);
   nestrec::AddAdminCommand(app, &selected);
   nestrec::AddMakeShopCommand(app, &selected);

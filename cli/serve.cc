@@ -5,6 +5,7 @@
 #include <string>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
@@ -13,7 +14,9 @@
 #include "base/nested_sizes.h"
 #include "base/status_macros.h"
 #include "cli/commands.h"
+#include "cli/configuration.h"
 #include "cli/flags.h"
+#include "cli/operator_flags.h"
 #include "cli/session_flags.h"
 #include "index/cpu_check.h"
 #include "server/lifecycle/model_manager.h"
@@ -41,6 +44,7 @@ struct ServeFlags {
   std::string model_poll = "5s";
   ServerOptions server = {.threads = 0};
   SessionFlags sessions;
+  OperatorFlags operators;
 };
 
 absl::StatusOr<absl::Duration> ParseTime(absl::string_view flag, const std::string& text,
@@ -96,7 +100,7 @@ void LogServing(const Server& server, const TierTable& tiers, int threads, const
                        {"threads", threads}});
 }
 
-absl::Status RunServe(const ServeFlags& flags) {
+absl::Status RunServe(const ServeFlags& flags, const std::vector<LogField>& configuration) {
   NESTREC_RETURN_IF_ERROR(CheckCpu());
   NESTREC_ASSIGN_OR_RETURN(
       const absl::Duration grace,
@@ -120,6 +124,7 @@ absl::Status RunServe(const ServeFlags& flags) {
   if (!flags.port_file.empty()) {
     NESTREC_RETURN_IF_ERROR(CheckWritable(flags.port_file));
   }
+  NESTREC_RETURN_IF_ERROR(CheckOperatorFlags(flags.operators));
   if (options.threads == 0) {
     options.threads = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
   }
@@ -134,8 +139,12 @@ absl::Status RunServe(const ServeFlags& flags) {
   // A peer that goes away and a file at its limit are errors of a call, not the end of the program.
   std::signal(SIGPIPE, SIG_IGN);
   std::signal(SIGXFSZ, SIG_IGN);
-  const Log log = StderrLog();
+  NESTREC_ASSIGN_OR_RETURN(const std::unique_ptr<OperatorView> view,
+                           OperatorView::Start(flags.operators));
+  const Log& log = view->log();
+  log.Info("configuration", configuration);
   options.log = log;
+  options.observe = view->options();
   if (KeepsSessions(session_options)) {
     NESTREC_ASSIGN_OR_RETURN(options.sessions, OpenSessions(session_options, log));
   }
@@ -160,9 +169,12 @@ absl::Status RunServe(const ServeFlags& flags) {
     NESTREC_RETURN_IF_ERROR(
         WriteFileAtomically(flags.port_file, absl::StrCat(server->port(), "\n")));
   }
+  NESTREC_RETURN_IF_ERROR(view->ServersStarted(flags.operators));
+  view->readiness().SetReady();
   LogServing(*server, models->Stable()->tiers(), options.threads, log);
 
   const std::string signal = termination->Wait();
+  view->readiness().SetNotReady("the server is draining");
   log.Info("draining", {{"signal", signal}, {"grace", absl::FormatDuration(grace)}});
   server->Shutdown(grace);
   log.Info("stopped");
@@ -251,7 +263,10 @@ void AddServeCommand(CLI::App& app, Command* selected) {
   command->add_option("--grace", flags->grace, "How long running requests may take after SIGTERM")
       ->capture_default_str();
   AddSessionFlags(*command, flags->sessions);
-  command->callback([flags, selected] { *selected = [flags] { return RunServe(*flags); }; });
+  AddOperatorFlags(*command, flags->operators);
+  command->callback([flags, command, selected] {
+    *selected = [flags, command] { return RunServe(*flags, ConfigurationOf(*command)); };
+  });
 }
 
 }  // namespace nestrec

@@ -33,6 +33,7 @@ absl::Status BatchQueue::Push(size_t lane, QueuedItem item) {
   const absl::Duration retry = std::clamp(wait / 2, kShortestRetry, kLongestRetry);
   const std::string of = options.name.empty() ? "" : absl::StrCat(" of tier ", options.name);
   if (waiting.items.size() >= options.capacity) {
+    ++waiting.stats.refused_full;
     return WithRetryDelay(
         absl::ResourceExhaustedError(absl::StrCat("the queue", of, " is full (", options.capacity,
                                                   " requests wait); try again later")),
@@ -43,6 +44,7 @@ absl::Status BatchQueue::Push(size_t lane, QueuedItem item) {
                                   : Between(item.accepted, item.deadline);
   // Whoever is next is let in whatever the estimate says, or a wrong one would never be mended.
   if (wait > absl::ZeroDuration() && wait > kWaitingShare * time) {
+    ++waiting.stats.refused_late;
     return WithRetryDelay(
         absl::ResourceExhaustedError(absl::StrCat("the queue", of, " takes about ", Rounded(wait),
                                                   " now, too long for a request that has ",
@@ -51,7 +53,9 @@ absl::Status BatchQueue::Push(size_t lane, QueuedItem item) {
         retry);
   }
   if (waiting.items.empty()) waiting.turn = std::max(waiting.turn, newest_turn_);
+  item.lane = lane;
   waiting.items.push_back(std::move(item));
+  ++waiting.stats.accepted;
   ++size_;
   return absl::OkStatus();
 }
@@ -91,6 +95,7 @@ BatchQueue::Taken BatchQueue::Take(Instant now) {
     waiting.items.pop_front();
     --size_;
     if (now >= item.deadline) {
+      ++waiting.stats.expired;
       taken.expired.push_back(std::move(item));
       continue;
     }
@@ -99,6 +104,16 @@ BatchQueue::Taken BatchQueue::Take(Instant now) {
     taken.batch.push_back(std::move(item));
   }
   return taken;
+}
+
+std::vector<LaneStats> BatchQueue::stats() const {
+  std::vector<LaneStats> stats;
+  for (size_t i = 0; i < lanes_.size(); ++i) {
+    stats.push_back(lanes_[i].stats);
+    stats.back().name = options_.lanes[i].name;
+    stats.back().waiting = lanes_[i].items.size();
+  }
+  return stats;
 }
 
 void BatchQueue::Served(size_t items, absl::Duration busy) {

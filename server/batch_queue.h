@@ -13,6 +13,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <deque>
 #include <memory>
 #include <optional>
@@ -40,6 +41,18 @@ struct QueuedItem {
   std::unique_ptr<BatchItem> item;
   Instant accepted;
   Instant deadline = Instant::max();  // when it is too late to begin
+  size_t lane = 0;                    // set by Push
+};
+
+// What became of a lane's items so far.
+struct LaneStats {
+  std::string name;
+  size_t waiting = 0;  // now
+  int64_t accepted = 0;
+  int64_t refused_full = 0;  // no place
+  int64_t refused_late = 0;  // the wait would have been too long for them
+  int64_t expired = 0;       // while they waited
+  int64_t cancelled = 0;     // the same
 };
 
 class BatchQueue {
@@ -79,6 +92,9 @@ class BatchQueue {
 
   // What a worker's batch took; keeps the estimate of waits.
   void Served(size_t items, absl::Duration busy);
+  // Of an item that was taken, and that nobody waits for any more.
+  void Cancelled(size_t lane) { ++lanes_[lane].stats.cancelled; }
+  std::vector<LaneStats> stats() const;  // [lanes]
   // Of an item that is pushed to the lane now.
   absl::Duration ExpectedWait(size_t lane) const;
 
@@ -88,6 +104,7 @@ class BatchQueue {
   struct Waiting {
     std::deque<QueuedItem> items;
     double turn = 0;  // the places that it has had, by share
+    LaneStats stats;  // but for name and waiting
   };
 
   size_t NextLane() const;

@@ -27,6 +27,11 @@ absl::Status Batcher::Submit(size_t lane, QueuedItem item) {
   return absl::OkStatus();
 }
 
+std::vector<LaneStats> Batcher::stats() {
+  const MutexLock lock(mutex_);
+  return queue_.stats();
+}
+
 void Batcher::Shutdown() {
   {
     const MutexLock lock(mutex_);
@@ -67,6 +72,10 @@ void Batcher::Work() {
     Batch batch;
     for (QueuedItem& item : taken.batch) {
       if (item.item->Cancelled()) {
+        {
+          const MutexLock lock(mutex_);
+          queue_.Cancelled(item.lane);
+        }
         item.item->Drop(absl::CancelledError("the client cancelled the call"));
       } else {
         batch.items.push_back(std::move(item));

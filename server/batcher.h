@@ -51,6 +51,8 @@ class Batcher {
   // completed.
   absl::Status Submit(size_t lane, QueuedItem item);
 
+  std::vector<LaneStats> stats();  // [lanes]
+
   // Refuses new items, runs the queued ones and returns when the last batch has ended. May be
   // called again.
   void Shutdown();

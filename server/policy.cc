@@ -41,6 +41,26 @@ absl::StatusOr<WidthDecision> Explicit(const WidthRequest& request, const Nested
 
 }  // namespace
 
+absl::string_view WidthReasonName(WidthReason reason) {
+  switch (reason) {
+    case WidthReason::kExplicit:
+      return "explicit";
+    case WidthReason::kTier:
+      return "tier";
+    case WidthReason::kDefault:
+      return "default";
+    case WidthReason::kQuality:
+      return "quality";
+    case WidthReason::kLoad:
+      return "load";
+    case WidthReason::kBudget:
+      return "budget";
+    case WidthReason::kDeadline:
+      return "deadline";
+  }
+  return "unknown";
+}
+
 absl::StatusOr<WidthDecision> ChooseWidth(const WidthRequest& request, const TierTable& tiers,
                                           const ServedWidths& served,
                                           const WidthConditions& conditions) {

@@ -17,6 +17,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "base/nested_sizes.h"
 #include "server/tiers.h"
@@ -41,6 +42,9 @@ enum class WidthReason {
   kBudget,    // the widest that fits into the request's latency budget
   kDeadline,  // the widest that fits into the call's deadline
 };
+
+// "explicit", "tier", ...: for metrics and logs. Static.
+absl::string_view WidthReasonName(WidthReason reason);
 
 struct WidthDecision {
   int dim = 0;

@@ -151,6 +151,13 @@ absl::Status RecommendEngine::Submit(std::unique_ptr<RecommendCall> call) {
                          {.item = std::move(call), .accepted = arrived, .deadline = deadline});
 }
 
+bool RecommendEngine::overloaded() {
+  if (overload_.steps() > 0) return true;
+  size_t waiting = 0;
+  for (const LaneStats& lane : batcher_.stats()) waiting += lane.waiting;
+  return waiting > static_cast<size_t>(options_.workers) * static_cast<size_t>(options_.max_batch);
+}
+
 void RecommendEngine::Run(Batcher::Batch batch) {
   const int narrowing = overload_.steps();
   overload_.Began();
@@ -233,6 +240,16 @@ double RecommendEngine::RunOn(const Snapshot& snapshot, std::span<Place> places,
     recent_.Add(place.has_session() ? query.session->items : query.history,
                 snapshot.encoder().max_len(), place.width.dim, snapshot.catalogue(), started);
     Complete(snapshot, place, started, encode);
+  }
+  if (!options_.observers.empty()) {
+    const EngineObserver::Batch batch{
+        .requests = places.size(),
+        .rows = rows,
+        .encode = encode,
+        .took = Between(started, options_.clock()),
+        .expected = estimates.total.empty() ? absl::ZeroDuration()
+                                            : estimates.total[static_cast<size_t>(widest) - 1]};
+    for (EngineObserver* observer : options_.observers) observer->Ran(batch);
   }
   return cost > 0 ? cost_if_wider / cost : 1;
 }
@@ -334,9 +351,12 @@ void RecommendEngine::Complete(const Snapshot& snapshot, Place& place, Instant s
   const absl::Duration search = Between(begun, options_.clock());
   if (!result.ok()) return place.Fail(result.status());
   snapshot.costs().Record(Stage::kSearch, levels, 1, search);
-  call.Answer({.width = place.width,
-               .recommendation = {.result = *std::move(result), .encode = encode, .search = search},
-               .queued = Between(call.arrived, started)});
+  const RecommendCall::Answered answered{
+      .width = place.width,
+      .recommendation = {.result = *std::move(result), .encode = encode, .search = search},
+      .queued = Between(call.arrived, started)};
+  for (EngineObserver* observer : options_.observers) observer->Served(call, answered);
+  call.Answer(answered);
   snapshot.costs().Record(Stage::kOther, levels, 1, Between(begun, options_.clock()) - search);
 }
 

@@ -19,6 +19,7 @@
 
 #include <memory>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -54,6 +55,25 @@ class RecommendCall : public BatchItem {
   std::shared_ptr<const Snapshot> snapshot;
   Instant arrived;
   Instant deadline = Instant::max();  // the call's
+  std::string request_id;             // for logs; may be empty
+};
+
+// Listens to an engine. Called from workers' threads, which wait for it: it must be quick and throw
+// nothing.
+class EngineObserver {
+ public:
+  struct Batch {
+    size_t requests = 0;
+    int64_t rows = 0;         // items of their histories that were encoded, at least one each
+    absl::Duration encode;    // of all of them
+    absl::Duration took;      // from the first to the last of it
+    absl::Duration expected;  // that it would hardly take longer; 0: nothing was known
+  };
+
+  virtual ~EngineObserver() = default;
+  // Before the answer leaves.
+  virtual void Served(const RecommendCall& /*call*/, const RecommendCall::Answered& /*answered*/) {}
+  virtual void Ran(const Batch& /*batch*/) {}
 };
 
 class RecommendEngine {
@@ -65,7 +85,8 @@ class RecommendEngine {
     absl::Duration batch_delay = absl::ZeroDuration();
     // The wait that a standing queue may have before requests are narrowed.
     absl::Duration overload_target = absl::Milliseconds(5);
-    SessionManager* sessions = nullptr;  // outlives the engine; null: no request has a user
+    SessionManager* sessions = nullptr;      // outlives the engine; null: no request has a user
+    std::vector<EngineObserver*> observers;  // outlive the engine
     Clock clock = SteadyClock();
   };
 
@@ -89,6 +110,11 @@ class RecommendEngine {
 
   // Widths that the load takes at present.
   int narrowing() { return overload_.steps(); }
+  // Whether there is more work than time: the load takes widths, or more requests wait than all
+  // workers take at once.
+  bool overloaded();
+  // By tier, in the tiers' order.
+  std::vector<LaneStats> queue_stats() { return batcher_.stats(); }
 
  private:
   // A call of a batch, on its way through it.

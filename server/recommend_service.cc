@@ -7,6 +7,7 @@
 #include "base/status_macros.h"
 #include "server/proto_time.h"
 #include "server/recommend_engine.h"
+#include "server/request_recorder.h"
 #include "server/responses.h"
 #include "server/session_requests.h"
 
@@ -21,6 +22,15 @@ class Call final : public RecommendCall {
 
   bool Cancelled() const override { return call_->Cancelled(); }
   void Answer(const Answered& answered) override {
+    CallDetails& details = call_->details();
+    details.dim = answered.width.dim;
+    details.tier = answered.width.tier;
+    details.why = WidthReasonName(answered.width.why);
+    details.history = static_cast<int64_t>(
+        query.history.size() + (query.session.has_value() ? query.session->items.size() : 0));
+    details.queued = answered.queued;
+    details.encode = answered.recommendation.encode;
+    details.search = answered.recommendation.search;
     call_->End(Guard("answering", [&] {
       FillResponse(*snapshot, query, answered.width, answered.recommendation, answered.queued,
                    *response_);
@@ -64,9 +74,12 @@ absl::Status RecommendServiceImpl::Start(UnaryCall* rpc, const v1::RecommendRequ
   call->arrived = rpc->info().arrived;
   call->snapshot = snapshots_->For(request.user_id());
   call->deadline = rpc->info().deadline;
+  call->request_id = rpc->info().request_id;
   NESTREC_ASSIGN_OR_RETURN(call->query,
                            ValidateRecommend(request, limits_, call->snapshot->catalogue(),
                                              call->snapshot->attributes()));
+  rpc->details().k = call->query.k;
+  rpc->details().history = static_cast<int64_t>(call->query.history.size());
   if (!call->query.user_id.empty() && sessions_.manager == nullptr) {
     return NoSessionsError();
   }
@@ -112,8 +125,12 @@ grpc::ServerUnaryReactor* RecommendServiceImpl::RecordEvents(grpc::CallbackServe
     NESTREC_ASSIGN_OR_RETURN(
         RecordQuery query,
         ValidateRecordEvents(*request, limits_, snapshot->catalogue(), absl::Now()));
-    return StartSessionWork(call, [this, query = std::move(query), response] {
-      return nestrec::RecordEvents(*sessions_.manager, query, *response);
+    return StartSessionWork(call, [this, query = std::move(query), response]() -> absl::Status {
+      NESTREC_RETURN_IF_ERROR(nestrec::RecordEvents(*sessions_.manager, query, *response));
+      if (sessions_.recorder != nullptr && !response->duplicate()) {
+        sessions_.recorder->Recorded(query);
+      }
+      return absl::OkStatus();
     });
   });
 }
@@ -126,8 +143,10 @@ grpc::ServerUnaryReactor* RecommendServiceImpl::ForgetUser(grpc::CallbackServerC
       return NoSessionsError();
     }
     NESTREC_RETURN_IF_ERROR(ValidateForgetUser(*request, limits_));
-    return StartSessionWork(call, [this, user = request->user_id(), response] {
-      return nestrec::ForgetUser(*sessions_.manager, user, *response);
+    return StartSessionWork(call, [this, user = request->user_id(), response]() -> absl::Status {
+      NESTREC_RETURN_IF_ERROR(nestrec::ForgetUser(*sessions_.manager, user, *response));
+      if (sessions_.recorder != nullptr) sessions_.recorder->Forgotten(user);
+      return absl::OkStatus();
     });
   });
 }

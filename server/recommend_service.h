@@ -20,10 +20,13 @@
 
 namespace nestrec {
 
-// What the service needs to keep sessions; both null: it keeps none.
+class RequestRecorder;
+
+// What the service needs to keep sessions; manager and workers null: it keeps none.
 struct SessionParts {
   SessionManager* manager = nullptr;
-  WorkerPool* workers = nullptr;  // that wait for the log
+  WorkerPool* workers = nullptr;        // that wait for the log
+  RequestRecorder* recorder = nullptr;  // null: nothing is sampled
 };
 
 class RecommendServiceImpl final : public v1::RecommendService::CallbackService {

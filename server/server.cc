@@ -8,6 +8,7 @@
 #include <chrono>
 #include <mutex>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "base/guard.h"
@@ -16,6 +17,7 @@
 #include "server/admin_service.h"
 #include "server/call_tracker.h"
 #include "server/listen_address.h"
+#include "server/observability.h"
 #include "server/recommend_engine.h"
 #include "server/recommend_service.h"
 #include "server/worker_pool.h"
@@ -56,6 +58,7 @@ class Server::Impl {
   Impl(ServerOptions options, std::shared_ptr<SnapshotSource> snapshots, ModelManager* models,
        std::unique_ptr<Security> security)
       : options_(std::move(options)),
+        observability_(options_.observe, options_.clock),
         security_(std::move(security)),
         snapshots_(std::move(snapshots)),
         models_(models),
@@ -66,12 +69,21 @@ class Server::Impl {
                           .batch_delay = options_.batch_delay,
                           .overload_target = options_.overload_target,
                           .sessions = options_.sessions.get(),
+                          .observers = observability_.observers(),
                           .clock = options_.clock}),
         session_workers_(options_.sessions == nullptr ? nullptr : MakeSessionWorkers(options_)),
         service_(snapshots_.get(), options_.limits,
-                 {.tracker = &calls_, .hooks = {&security_->access()}, .clock = options_.clock},
-                 &engine_, {.manager = options_.sessions.get(), .workers = session_workers_.get()}),
-        admin_(models_, &security_->access(), &options_.log) {}
+                 {.tracker = &calls_, .hooks = Hooks(), .clock = options_.clock},
+                 &engine_,
+                 {.manager = options_.sessions.get(),
+                  .workers = session_workers_.get(),
+                  .recorder = options_.observe.recorder}),
+        admin_(models_, &security_->access(), &options_.log) {
+    observability_.Watch({.engine = &engine_,
+                          .snapshots = snapshots_.get(),
+                          .session_workers = session_workers_.get(),
+                          .sessions = options_.sessions.get()});
+  }
 
   absl::Status Start(ListenAddress address, ListenAddress admin_address) {
     NESTREC_RETURN_IF_ERROR(engine_.WarmUp(*first_));
@@ -120,6 +132,7 @@ class Server::Impl {
         session_workers_->Shutdown();
       }
       engine_.Shutdown();
+      observability_.Stop();
     });
   }
 
@@ -146,6 +159,13 @@ class Server::Impl {
                             .clock = options.clock});
   }
 
+  // Those that count come first: they see what the others refuse.
+  std::vector<CallHook*> Hooks() {
+    std::vector<CallHook*> hooks = observability_.hooks();
+    hooks.push_back(&security_->access());
+    return hooks;
+  }
+
   void SetHealth(bool serving) {
     grpc::HealthCheckServiceInterface* health = server_->GetHealthCheckService();
     health->SetServingStatus(v1::RecommendService::service_full_name(), serving);
@@ -153,6 +173,7 @@ class Server::Impl {
   }
 
   const ServerOptions options_;
+  Observability observability_;
   CallTracker calls_;
   const std::unique_ptr<Security> security_;
   const std::shared_ptr<SnapshotSource> snapshots_;

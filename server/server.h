@@ -20,6 +20,7 @@
 #include "server/lifecycle/model_manager.h"
 #include "server/log.h"
 #include "server/security/security.h"
+#include "server/observability_options.h"
 #include "server/session/session_manager.h"
 #include "server/snapshot.h"
 #include "server/snapshot_source.h"
@@ -44,6 +45,7 @@ struct ServerOptions {
   std::shared_ptr<SessionManager> sessions;  // null: the server keeps none
   int session_threads = 8;                   // that wait for the session log
   Log log{[](absl::string_view) {}};         // of what operators ask
+  ObservabilityOptions observe;
   Clock clock = SteadyClock();
 };
 

@@ -25,6 +25,7 @@ UnaryCall::UnaryCall(const CallPath* path, grpc::CallbackServerContext* context,
   info_.method = method;
   info_.arrived = path->clock();
   info_.deadline = SteadyDeadline(*context, info_.arrived);
+  for (CallHook* hook : path->hooks) hook->Arrived(info_);
 }
 
 absl::Status UnaryCall::Admit() {

@@ -25,6 +25,16 @@
 
 namespace nestrec {
 
+// What was served to a call that asked for recommendations, for logs.
+struct CallDetails {
+  int64_t k = 0;
+  int64_t history = 0;  // items, the session's included
+  int dim = 0;          // 0: it was not served
+  std::string tier;     // empty: none
+  absl::string_view why;
+  absl::Duration queued, encode, search;
+};
+
 // What is known of a call. Hooks may add to it on arrival.
 struct CallInfo {
   grpc::CallbackServerContext* context = nullptr;
@@ -35,11 +45,15 @@ struct CallInfo {
   Instant deadline = Instant::max();
   std::string client;      // who calls, as far as that was proven; else empty
   std::string request_id;  // for logs; may be empty
+  std::string trace_id;    // the same: 32 hex digits
+  CallDetails details;     // what the method says of itself
 };
 
 class CallHook {
  public:
   virtual ~CallHook() = default;
+  // Once for every call, before all else.
+  virtual void Arrived(CallInfo& /*call*/) {}
   // On arrival, in the order of the hooks. An error ends the call with it; later hooks do not see
   // its Begin.
   virtual absl::Status Begin(CallInfo& /*call*/) { return absl::OkStatus(); }
@@ -63,6 +77,7 @@ class UnaryCall final : public grpc::ServerUnaryReactor {
   UnaryCall(const CallPath* path, grpc::CallbackServerContext* context, absl::string_view method);
 
   const CallInfo& info() const { return info_; }
+  CallDetails& details() { return info_.details; }
   bool Cancelled() const { return info_.context->IsCancelled(); }
   // Ends the call. REQUIRES: called once. The context, the request and the response are gone
   // afterwards.

@@ -31,6 +31,7 @@ absl::Status WorkerPool::Submit(Task task) {
       return absl::UnavailableError("the server is shutting down");
     }
     if (queue_.size() >= options_.queue_capacity) {
+      ++stats_.refused;
       return WithRetryDelay(
           absl::ResourceExhaustedError(absl::StrCat("the queue is full (", options_.queue_capacity,
                                                     " requests wait); try again later")),
@@ -40,6 +41,13 @@ absl::Status WorkerPool::Submit(Task task) {
   }
   changed_.NotifyOne();
   return absl::OkStatus();
+}
+
+WorkerPool::Stats WorkerPool::stats() {
+  const MutexLock lock(mutex_);
+  Stats stats = stats_;
+  stats.waiting = queue_.size();
+  return stats;
 }
 
 void WorkerPool::Shutdown() {
@@ -72,9 +80,15 @@ void WorkerPool::Work() {
       queue_.pop_front();
     }
     const Instant now = options_.clock();
-    if (task.cancelled && task.cancelled()) {
+    const bool cancelled = task.cancelled && task.cancelled();
+    const bool expired = !cancelled && now >= task.deadline;
+    if (cancelled || expired) {
+      const MutexLock lock(mutex_);
+      ++(cancelled ? stats_.cancelled : stats_.expired);
+    }
+    if (cancelled) {
       task.drop(absl::CancelledError("the client cancelled the call"));
-    } else if (now >= task.deadline) {
+    } else if (expired) {
       task.drop(
           absl::DeadlineExceededError("the deadline passed while the request waited for a worker"));
     } else {

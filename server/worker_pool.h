@@ -12,6 +12,7 @@
 // Thread safety: all methods may be called from any thread; not from a task.
 #pragma once
 
+#include <cstdint>
 #include <deque>
 #include <functional>
 #include <thread>
@@ -48,6 +49,15 @@ class WorkerPool {
   // task is not kept then, and neither of its functions is called.
   absl::Status Submit(Task task);
 
+  // What became of the tasks so far.
+  struct Stats {
+    size_t waiting = 0;  // now
+    int64_t refused = 0;
+    int64_t expired = 0;
+    int64_t cancelled = 0;
+  };
+  Stats stats();
+
   // Refuses new tasks, runs the queued ones and returns when the last has ended. May be called
   // again.
   void Shutdown();
@@ -59,6 +69,7 @@ class WorkerPool {
   Mutex mutex_;
   ConditionVariable changed_;
   std::deque<Task> queue_ ABSL_GUARDED_BY(mutex_);
+  Stats stats_ ABSL_GUARDED_BY(mutex_);  // but for waiting
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   Mutex join_mutex_;
   std::vector<std::thread> threads_ ABSL_GUARDED_BY(join_mutex_);

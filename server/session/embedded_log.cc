@@ -229,11 +229,14 @@ absl::StatusOr<bool> EmbeddedSessionLog::Forget(absl::string_view user_id) {
 }
 
 SessionLogStats EmbeddedSessionLog::stats() const {
+  SessionLogStats stats{.file_bytes = static_cast<int64_t>(event_bytes_ + snapshot_bytes_)};
+  counter_.WriteTo(stats);
   const MutexLock lock(table_mutex_);
-  return {.sessions = table_.sessions(),
-          .bytes = static_cast<int64_t>(table_.bytes()),
-          .evicted = table_.evicted(),
-          .expired = table_.expired()};
+  stats.sessions = table_.sessions();
+  stats.bytes = static_cast<int64_t>(table_.bytes());
+  stats.evicted = table_.evicted();
+  stats.expired = table_.expired();
+  return stats;
 }
 
 size_t EmbeddedSessionLog::BytesOf(absl::string_view user_id) const {

@@ -120,6 +120,7 @@ class EmbeddedSessionLog : public SessionLog {
   int64_t WallMs() const { return absl::ToUnixMillis(options_.wall_clock()); }
 
   const Options options_;
+  SessionLogCounter counter_;  // of writes to the file of events
   int lock_fd_ = -1;
 
   Mutex queue_mutex_;

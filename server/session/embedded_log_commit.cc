@@ -144,7 +144,10 @@ absl::Status EmbeddedSessionLog::WriteBatch(const std::vector<Request*>& batch) 
   for (const SessionRecord& record : ended_) add(record);
   for (const Request* request : batch) add(request->record);
   if (bytes.empty()) return absl::OkStatus();
-  NESTREC_RETURN_IF_ERROR(file_->Append(bytes, options_.sync == Sync::kDisk));
+  const Instant begun = options_.clock();
+  const absl::Status appended = file_->Append(bytes, options_.sync == Sync::kDisk);
+  counter_.Count(appended.ok(), Between(begun, options_.clock()));
+  NESTREC_RETURN_IF_ERROR(appended);
   ended_.clear();
   event_bytes_ += bytes.size();
   if (CompactionIsDue()) {

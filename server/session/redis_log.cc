@@ -119,7 +119,20 @@ void RedisSessionLog::Succeeded(std::unique_ptr<RedisConnection> connection) {
   if (connection->usable() && idle_.size() < kMaxIdle) idle_.push_back(std::move(connection));
 }
 
+SessionLogStats RedisSessionLog::stats() const {
+  SessionLogStats stats;
+  counter_.WriteTo(stats);
+  return stats;
+}
+
 absl::StatusOr<RedisValue> RedisSessionLog::Call(const std::vector<std::string>& arguments) {
+  const Instant begun = options_.clock();
+  absl::StatusOr<RedisValue> value = CallOnce(arguments);
+  counter_.Count(value.ok(), Between(begun, options_.clock()));
+  return value;
+}
+
+absl::StatusOr<RedisValue> RedisSessionLog::CallOnce(const std::vector<std::string>& arguments) {
   return Guard("asking Redis", [&]() -> absl::StatusOr<RedisValue> {
     std::unique_ptr<RedisConnection> connection;
     {

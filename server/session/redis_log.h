@@ -56,7 +56,7 @@ class RedisSessionLog : public SessionLog {
   absl::StatusOr<SessionTail> Read(absl::string_view user_id, int64_t limit) override;
   absl::StatusOr<bool> Forget(absl::string_view user_id) override;
   bool remote() const override { return true; }
-  SessionLogStats stats() const override { return {}; }
+  SessionLogStats stats() const override;
   std::string name() const override { return options_.address.ToString(); }
 
   // Whether Redis answers now.
@@ -64,6 +64,7 @@ class RedisSessionLog : public SessionLog {
 
  private:
   absl::StatusOr<RedisValue> Call(const std::vector<std::string>& arguments);
+  absl::StatusOr<RedisValue> CallOnce(const std::vector<std::string>& arguments);
   absl::StatusOr<std::unique_ptr<RedisConnection>> NewConnection();
   std::string KeyOf(absl::string_view user_id, absl::string_view what) const;
   uint64_t RandomNumber();
@@ -71,6 +72,7 @@ class RedisSessionLog : public SessionLog {
   void Succeeded(std::unique_ptr<RedisConnection> connection);
 
   const Options options_;
+  SessionLogCounter counter_;
   Mutex mutex_;
   std::vector<std::unique_ptr<RedisConnection>> idle_ ABSL_GUARDED_BY(mutex_);
   Instant try_again_ ABSL_GUARDED_BY(mutex_) = Instant::min();

@@ -10,6 +10,7 @@
 // Thread safety: all methods may be called from any thread. They may wait for a disk or a network.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -47,6 +48,31 @@ struct SessionLogStats {
   int64_t bytes = 0;     // of memory
   int64_t evicted = 0;   // sessions that made room for others
   int64_t expired = 0;
+  // Of the store: writes to the folder's files, calls of Redis.
+  int64_t operations = 0;
+  int64_t errors = 0;      // of them
+  absl::Duration time;     // that they took
+  int64_t file_bytes = 0;  // on disk; 0 where the store cannot say
+};
+
+// Counts what a store does.
+//
+// Thread safety: all methods may be called from any thread. Counts alone: any order will do.
+class SessionLogCounter {
+ public:
+  void Count(bool ok, absl::Duration took) {
+    operations_ += 1;
+    errors_ += ok ? 0 : 1;
+    nanoseconds_ += absl::ToInt64Nanoseconds(took);
+  }
+  void WriteTo(SessionLogStats& stats) const {
+    stats.operations = operations_;
+    stats.errors = errors_;
+    stats.time = absl::Nanoseconds(nanoseconds_.load());
+  }
+
+ private:
+  std::atomic<int64_t> operations_{0}, errors_{0}, nanoseconds_{0};
 };
 
 class SessionLog {

@@ -90,18 +90,9 @@ absl::Status SessionManager::Step(const SessionModel& model, std::span<const Ses
 absl::Status SessionManager::EncodeAgain(const SessionModel& model,
                                          std::span<const SessionQuery> queries,
                                          std::span<SessionAnswer> answers) {
-  const auto max_len = static_cast<size_t>(model.encoder->max_len());
   for (size_t i = 0; i < queries.size(); ++i) {
     const SessionQuery& query = queries[i];
-    // The window counts events that the catalogue does not have, as a state's does.
-    const size_t more = std::min(query.more.size(), max_len);
-    const History session =
-        History(query.history->items).last(std::min(query.history->items.size(), max_len - more));
-    std::vector<int32_t> items;
-    std::copy_if(session.begin(), session.end(), std::back_inserter(items),
-                 [](int32_t item) { return item != 0; });
-    const History followed = query.more.last(more);
-    items.insert(items.end(), followed.begin(), followed.end());
+    const std::vector<int32_t> items = ItemsOf(query, model.encoder->max_len());
     answers[i].z.resize(static_cast<size_t>(model.encoder->sizes().end(query.levels - 1)));
     answers[i].way = StepWay::kReplayed;
     answers[i].computed = static_cast<int64_t>(items.size());
@@ -109,6 +100,20 @@ absl::Status SessionManager::EncodeAgain(const SessionModel& model,
     NESTREC_RETURN_IF_ERROR(model.encoder->Encode({&history, 1}, query.levels, answers[i].z));
   }
   return absl::OkStatus();
+}
+
+std::vector<int32_t> SessionManager::ItemsOf(const SessionQuery& query, int max_len) {
+  const auto window = static_cast<size_t>(max_len);
+  // It counts events that the catalogue does not have, as a state's does.
+  const size_t more = std::min(query.more.size(), window);
+  const History session =
+      History(query.history->items).last(std::min(query.history->items.size(), window - more));
+  std::vector<int32_t> items;
+  std::copy_if(session.begin(), session.end(), std::back_inserter(items),
+               [](int32_t item) { return item != 0; });
+  const History followed = query.more.last(more);
+  items.insert(items.end(), followed.begin(), followed.end());
+  return items;
 }
 
 absl::StatusOr<bool> SessionManager::Forget(absl::string_view user_id) {

@@ -91,6 +91,10 @@ class SessionManager {
   absl::Status Encode(const SessionModel& model, std::span<const SessionQuery> queries,
                       std::span<SessionAnswer> answers);
 
+  // What a model that is not stepped on reads: the window of its last max_len events, as far as the
+  // catalogue has them, and what follows them.
+  static std::vector<int32_t> ItemsOf(const SessionQuery& query, int max_len);
+
   // Log and state; false when there was no session.
   absl::StatusOr<bool> Forget(absl::string_view user_id);
 

@@ -106,6 +106,34 @@ TEST(BatchQueueTest, SetsWhatExpiredApart) {
   EXPECT_EQ(queue.size(), 0u);
 }
 
+TEST(BatchQueueTest, CountsWhatBecameOfEachLanesItems) {
+  BatchQueue queue({.lanes = {{.name = "gold", .capacity = 2}, {.name = "jobs", .capacity = 9}},
+                    .max_batch = 9});
+  ASSERT_TRUE(Push(queue, 0, "a").ok());
+  ASSERT_TRUE(Push(queue, 0, "b", 0, At(5)).ok());
+  EXPECT_FALSE(Push(queue, 0, "full").ok());
+  queue.Served(1, absl::Seconds(1));
+  EXPECT_FALSE(Push(queue, 0, "full", 0, At(10)).ok());
+  ASSERT_TRUE(Push(queue, 1, "c").ok());
+  EXPECT_FALSE(Push(queue, 1, "late", 0, At(10)).ok());
+  EXPECT_EQ(queue.stats()[0].waiting, 2u);
+  const BatchQueue::Taken taken = queue.Take(At(6));
+  EXPECT_THAT(Names(taken.batch), ElementsAre("a", "c"));
+  queue.Cancelled(taken.batch[1].lane);
+  const std::vector<LaneStats> stats = queue.stats();
+  ASSERT_EQ(stats.size(), 2u);
+  EXPECT_EQ(stats[0].name, "gold");
+  EXPECT_EQ(stats[0].waiting, 0u);
+  EXPECT_EQ(stats[0].accepted, 2);
+  EXPECT_EQ(stats[0].refused_full, 2);
+  EXPECT_EQ(stats[0].refused_late, 0);
+  EXPECT_EQ(stats[0].expired, 1);
+  EXPECT_EQ(stats[0].cancelled, 0);
+  EXPECT_EQ(stats[1].accepted, 1);
+  EXPECT_EQ(stats[1].refused_late, 1);
+  EXPECT_EQ(stats[1].cancelled, 1);
+}
+
 TEST(BatchQueueTest, AHigherPriorityGoesFirst) {
   BatchQueue queue({.lanes = {{.capacity = 10, .priority = 1},
                               {.capacity = 10, .priority = 2},

@@ -1,0 +1,120 @@
+#include "server/serving_collectors.h"
+
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "base/version.h"
+
+namespace nestrec {
+namespace {
+
+template <typename Number>
+double Value(Number number) {
+  return static_cast<double>(number);
+}
+
+void WriteQueues(RecommendEngine& engine, MetricWriter& writer) {
+  for (const LaneStats& lane : engine.queue_stats()) {
+    const auto shed = [&](const char* reason, int64_t count) {
+      writer.Counter("nestrec_shed_total", "Requests that were turned away.", Value(count),
+                     {{"tier", lane.name}, {"reason", reason}});
+    };
+    const auto dropped = [&](const char* reason, int64_t count) {
+      writer.Counter("nestrec_dropped_total", "Requests that ended in the queue.", Value(count),
+                     {{"tier", lane.name}, {"reason", reason}});
+    };
+    writer.Gauge("nestrec_queue_length", "Requests that wait for a worker.", Value(lane.waiting),
+                 {{"tier", lane.name}});
+    writer.Counter("nestrec_queued_total", "Requests that were let into the queue.",
+                   Value(lane.accepted), {{"tier", lane.name}});
+    shed("full", lane.refused_full);
+    shed("late", lane.refused_late);
+    dropped("expired", lane.expired);
+    dropped("cancelled", lane.cancelled);
+  }
+  writer.Gauge("nestrec_narrowing_steps", "Widths that the load takes off every tier's widest.",
+               engine.narrowing());
+}
+
+void WriteSessionWorkers(WorkerPool& workers, MetricWriter& writer) {
+  const WorkerPool::Stats stats = workers.stats();
+  const auto dropped = [&](const char* reason, int64_t count) {
+    writer.Counter("nestrec_session_calls_dropped_total",
+                   "Calls about sessions that found no place in their queue, or ended in it.",
+                   Value(count), {{"reason", reason}});
+  };
+  writer.Gauge("nestrec_session_queue_length", "Calls about sessions that wait for a thread.",
+               Value(stats.waiting));
+  dropped("full", stats.refused);
+  dropped("expired", stats.expired);
+  dropped("cancelled", stats.cancelled);
+}
+
+void WriteSessions(const SessionManager& sessions, MetricWriter& writer) {
+  const SessionStats stats = sessions.stats();
+  const auto ended = [&](const char* reason, int64_t count) {
+    writer.Counter("nestrec_sessions_ended_total", "Sessions that made room or expired.",
+                   Value(count), {{"reason", reason}});
+  };
+  const auto answered = [&](const char* way, int64_t count) {
+    writer.Counter("nestrec_session_answers_total",
+                   "Vectors of sessions: remembered as they were, stepped on, or made again from "
+                   "the log.",
+                   Value(count), {{"way", way}});
+  };
+  writer.Gauge("nestrec_sessions", "Sessions in memory.", Value(stats.log.sessions));
+  writer.Gauge("nestrec_session_log_bytes", "Memory of the log of sessions.",
+               Value(stats.log.bytes));
+  writer.Gauge("nestrec_session_file_bytes", "Files of the log of sessions.",
+               Value(stats.log.file_bytes));
+  ended("evicted", stats.log.evicted);
+  ended("expired", stats.log.expired);
+  writer.Counter("nestrec_session_log_operations_total",
+                 "Writes to the log's files, or calls of "
+                 "Redis.",
+                 Value(stats.log.operations));
+  writer.Counter("nestrec_session_log_errors_total", "Those that failed.", Value(stats.log.errors));
+  writer.Counter("nestrec_session_log_seconds_total", "What they took, syncs to disk included.",
+                 absl::ToDoubleSeconds(stats.log.time));
+  writer.Gauge("nestrec_session_states", "States of models that are kept.",
+               Value(stats.states.states));
+  writer.Gauge("nestrec_session_state_bytes", "Memory of these states.", Value(stats.states.bytes));
+  writer.Counter("nestrec_session_states_evicted_total", "States that made room.",
+                 Value(stats.states.evicted));
+  answered("remembered", stats.remembered);
+  answered("stepped", stats.stepped);
+  answered("replayed", stats.replayed);
+  writer.Counter("nestrec_session_items_total", "Items that were computed for these vectors.",
+                 Value(stats.computed));
+}
+
+void WriteModel(const Snapshot& snapshot, MetricWriter& writer) {
+  writer.Gauge("nestrec_model_info", "1, for the model that serves.", 1,
+               {{"name", snapshot.checkpoint().info().name},
+                {"version", snapshot.version()},
+                {"program_version", kVersion}});
+  writer.Gauge("nestrec_items", "Items in the model's catalogue.",
+               Value(snapshot.catalogue().size()));
+  for (int levels = 1; levels <= snapshot.sizes().levels(); ++levels) {
+    const int dim = snapshot.sizes().end(levels - 1);
+    const MetricLabels labels = {{"dim", absl::StrCat(dim)}};
+    writer.Gauge("nestrec_index_bytes", "Memory of the indexes, by width.",
+                 Value(snapshot.index_bytes(dim)), labels);
+    writer.Gauge("nestrec_model_bytes",
+                 "Tensors that a width needs; it holds those of the narrower ones.",
+                 Value(snapshot.checkpoint().LevelBytes(levels)), labels);
+  }
+}
+
+}  // namespace
+
+std::unique_ptr<Metrics::Registration> CollectServing(Metrics& metrics, const ServingParts& parts) {
+  return metrics.Collect([parts](MetricWriter& writer) {
+    WriteQueues(*parts.engine, writer);
+    if (parts.session_workers != nullptr) WriteSessionWorkers(*parts.session_workers, writer);
+    if (parts.sessions != nullptr) WriteSessions(*parts.sessions, writer);
+    WriteModel(*parts.snapshots->Stable(), writer);
+  });
+}
+
+}  // namespace nestrec

@@ -1,0 +1,178 @@
+// What the real program shows of itself: the live /metrics against what docs/operations.md says.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <csignal>
+#include <map>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
+#include "base/file.h"
+#include "tests/server/serve_program.h"
+#include "tests/testing/random_model.h"
+
+namespace nestrec {
+namespace {
+
+using ::testing::HasSubstr;
+
+// Rows of the table in the documentation: "| `name` | kind | labels | meaning |".
+std::map<std::string, std::string> DocumentedKinds() {
+  std::map<std::string, std::string> kinds;
+  const auto page = ReadFile(absl::StrCat(NESTREC_SOURCE_DIR, "/docs/operations.md"));
+  EXPECT_TRUE(page.ok()) << page.status();
+  for (const absl::string_view line : absl::StrSplit(page.value_or(""), '\n')) {
+    const std::vector<absl::string_view> cells = absl::StrSplit(line, '|');
+    if (cells.size() != 6) continue;
+    const absl::string_view name = absl::StripAsciiWhitespace(cells[1]);
+    const absl::string_view kind = absl::StripAsciiWhitespace(cells[2]);
+    if (kind != "counter" && kind != "gauge" && kind != "histogram") continue;
+    kinds[std::string(absl::StripPrefix(absl::StripSuffix(name, "`"), "`"))] = std::string(kind);
+  }
+  return kinds;
+}
+
+// A call of each kind, and some that fail.
+void Use(const ServeProgram& program) {
+  const RecommendClient client = program.Client();
+  v1::RecordEventsRequest events;
+  events.set_user_id("a secret user");
+  events.add_item_ids(RandomModelItemId(7));
+  ASSERT_TRUE(client.RecordEvents(events).ok());
+  v1::RecommendRequest request;
+  request.set_user_id("a secret user");
+  ASSERT_TRUE(client.Recommend(request).ok());
+  request.set_dim(16);
+  ASSERT_TRUE(client.Recommend(request).ok());
+  request.set_dim(17);
+  ASSERT_FALSE(client.Recommend(request).ok());
+  ASSERT_TRUE(client.GetModelInfo().ok());
+}
+
+TEST(MetricsBinary, EveryDocumentedMetricIsThereAndEveryOneThatIsThereIsDocumented) {
+  const TempFolder folder;
+  ServeProgram program(
+      {.program = NESTREC_PROGRAM,
+       .more = {"--request-log", folder.File("requests.jsonl"), "--quality-share", "1"}});
+  ASSERT_TRUE(program.Start().ok());
+  Use(program);
+  const std::map<std::string, std::string> documented = DocumentedKinds();
+  const std::map<std::string, std::string> live = program.MetricKinds();
+  EXPECT_GT(documented.size(), 30u);
+  for (const auto& [name, kind] : documented) {
+    const auto found = live.find(name);
+    ASSERT_NE(found, live.end()) << name << " is documented, but /metrics has it not";
+    EXPECT_EQ(found->second, kind) << name;
+  }
+  for (const auto& [name, kind] : live) {
+    EXPECT_TRUE(documented.contains(name)) << name << " is not in docs/operations.md";
+  }
+}
+
+TEST(MetricsBinary, CountsCallsAndWhatTheyWereServed) {
+  ServeProgram program({.program = NESTREC_PROGRAM});
+  ASSERT_TRUE(program.Start().ok());
+  Use(program);
+  const std::map<std::string, double> values = program.Metrics();
+  const auto value = [&](const std::string& name) {
+    const auto found = values.find(name);
+    return found == values.end() ? -1 : found->second;
+  };
+  const auto handled = [&](const char* method, const char* code) {
+    return value(absl::StrCat("grpc_server_handled_total{grpc_code=\"", code, "\",grpc_method=\"",
+                              method,
+                              "\",grpc_service=\"nestrec.v1.RecommendService\",grpc_type="
+                              "\"unary\"}"));
+  };
+  EXPECT_EQ(handled("Recommend", "OK"), 2);
+  EXPECT_EQ(handled("Recommend", "InvalidArgument"), 1);
+  EXPECT_EQ(handled("RecordEvents", "OK"), 1);
+  EXPECT_EQ(handled("GetModelInfo", "OK"), 1);
+  const std::string recommend =
+      "{grpc_method=\"Recommend\",grpc_service=\"nestrec.v1.RecommendService\",grpc_type="
+      "\"unary\"}";
+  EXPECT_EQ(value("grpc_server_started_total" + recommend), 3);
+  EXPECT_EQ(value("grpc_server_handling_seconds_count" + recommend), 3);
+  EXPECT_EQ(value("nestrec_served_total{dim=\"64\",tier=\"gold\",why=\"default\"}"), 1);
+  EXPECT_EQ(value("nestrec_served_total{dim=\"16\",tier=\"\",why=\"explicit\"}"), 1);
+  EXPECT_EQ(value("nestrec_queue_seconds_count{tier=\"gold\"}"), 2);
+  EXPECT_EQ(value("nestrec_queued_total{tier=\"gold\"}"), 2);
+  EXPECT_EQ(value("nestrec_batch_requests_sum"), 2);
+  EXPECT_EQ(value("nestrec_stage_seconds_count{stage=\"search\"}"), 2);
+  EXPECT_EQ(value("nestrec_cost_ratio_count"), 2);
+  EXPECT_EQ(value("nestrec_sessions"), 1);
+  EXPECT_GE(value("nestrec_session_log_operations_total"), 1);
+  EXPECT_EQ(value("nestrec_session_log_errors_total"), 0);
+  EXPECT_EQ(value("nestrec_session_items_total"), 1);
+  EXPECT_EQ(value("nestrec_items"), 200);
+  EXPECT_GT(value("nestrec_index_bytes{dim=\"64\"}"), 200 * 64 * 4 - 1);
+  EXPECT_GT(value("process_resident_memory_bytes"), 10e6);
+  // Nothing in it tells who asked.
+  EXPECT_EQ(program.Get("/metrics").text.find("secret"), std::string::npos);
+}
+
+TEST(MetricsBinary, ReadinessFollowsTheServersLife) {
+  // A request that waits for others for a second keeps the drain from ending at once.
+  ServeProgram program({.program = NESTREC_PROGRAM, .more = {"--batch-delay", "1s"}});
+  ASSERT_TRUE(program.Start().ok());
+  EXPECT_EQ(program.Get("/healthz").code, 200);
+  EXPECT_EQ(program.Get("/readyz").code, 200);
+  std::thread waiting([&] {
+    const auto answer = program.Client().Recommend({});
+    EXPECT_TRUE(answer.ok()) << answer.status();
+  });
+  const std::string queued = "nestrec_queued_total{tier=\"gold\"}";
+  while (program.Metrics()[queued] < 1) std::this_thread::yield();
+  program.child().Signal(SIGTERM);
+  ServeProgram::Page page;
+  do {
+    page = program.Get("/readyz");
+  } while (page.code == 200);
+  EXPECT_EQ(page.code, 503);
+  EXPECT_EQ(page.text, "not ready: the server is draining\n");
+  EXPECT_EQ(program.Get("/healthz").code, 200);
+  waiting.join();
+  const auto code = program.child().WaitForExit();
+  ASSERT_TRUE(code.ok()) << code.status();
+  EXPECT_EQ(*code, 0);
+}
+
+TEST(MetricsBinary, TheListenerIsThereBeforeTheModel) {
+  const TempFolder folder;
+  const std::string port_file = folder.File("port");
+  auto child = ChildProcess::Start({NESTREC_PROGRAM, "serve", "--model", folder.File("none"),
+                                    "--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0",
+                                    "--http-port-file", port_file});
+  ASSERT_TRUE(child.ok()) << child.status();
+  const auto code = (*child)->WaitForExit();
+  ASSERT_TRUE(code.ok()) << code.status();
+  EXPECT_EQ(*code, 1);
+  EXPECT_TRUE(FileExists(port_file));
+  EXPECT_THAT((*child)->output(), HasSubstr("info http address=127.0.0.1:"));
+}
+
+TEST(MetricsBinary, RefusesBadFlags) {
+  const auto run = [](std::vector<std::string> arguments) {
+    arguments.insert(arguments.begin(), {NESTREC_PROGRAM, "serve", "--model", "none"});
+    auto child = ChildProcess::Start(arguments);
+    EXPECT_TRUE(child.ok()) << child.status();
+    const auto code = (*child)->WaitForExit();
+    return absl::StrCat(code.value_or(-1), " ", (*child)->output());
+  };
+  EXPECT_THAT(run({"--http-listen", "nowhere"}),
+              HasSubstr("--http-listen: \"nowhere\" is not an address"));
+  EXPECT_THAT(run({"--quality-share", "0.5"}), HasSubstr("without --http-listen"));
+  EXPECT_THAT(run({"--slow-request", "soon"}),
+              HasSubstr("--slow-request: 'soon' is not a duration from 0s (none) to 1h"));
+  EXPECT_THAT(run({"--http-port-file", "x"}),
+              HasSubstr("--http-port-file: there is no port without --http-listen"));
+}
+
+}  // namespace
+}  // namespace nestrec

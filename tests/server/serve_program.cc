@@ -1,0 +1,81 @@
+#include "tests/server/serve_program.h"
+
+#include <httplib.h>
+
+#include <utility>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
+#include "base/file.h"
+#include "base/status_macros.h"
+#include "tests/testing/random_model.h"
+
+namespace nestrec {
+
+ServeProgram::ServeProgram(Options options) : options_(std::move(options)) {}
+
+absl::Status ServeProgram::Start() {
+  const std::string model = folder_.File("model.safetensors");
+  NESTREC_RETURN_IF_ERROR(RandomModel({.sizes = {8, 16, 64}}).Write(model));
+  const std::string port = folder_.File("port");
+  const std::string http_port = folder_.File("http_port");
+  std::vector<std::string> arguments = {
+      options_.program,   "serve",  "--model",     model, "--listen",      "127.0.0.1:0",
+      "--threads",        "1",      "--port-file", port,  "--http-listen", "127.0.0.1:0",
+      "--http-port-file", http_port};
+  arguments.insert(arguments.end(), {"--health-listen", "127.0.0.1:0", "--health-port-file",
+                                     folder_.File("health_port")});
+  if (options_.sessions) {
+    arguments.insert(arguments.end(), {"--sessions", folder_.File("sessions")});
+  }
+  arguments.insert(arguments.end(), options_.more.begin(), options_.more.end());
+  NESTREC_ASSIGN_OR_RETURN(child_, ChildProcess::Start(arguments));
+  // As text or as JSON.
+  NESTREC_ASSIGN_OR_RETURN(const std::string line, child_->WaitForOutput("default_tier"));
+  address_ = AddressIn("port");
+  http_address_ = AddressIn("http_port");
+  health_address_ = AddressIn("health_port");
+  return absl::OkStatus();
+}
+
+std::string ServeProgram::AddressIn(const std::string& name) const {
+  return absl::StrCat("127.0.0.1:",
+                      absl::StripSuffix(ReadFile(folder_.File(name)).value_or("none"), "\n"));
+}
+
+ServeProgram::Page ServeProgram::Get(const std::string& path) const {
+  httplib::Client client(absl::StrCat("http://", http_address_));
+  const auto got = client.Get(path);
+  return got ? Page{.code = got->status, .text = got->body} : Page{};
+}
+
+std::map<std::string, double> ServeProgram::Metrics() const {
+  std::map<std::string, double> values;
+  const std::string text = Get("/metrics").text;
+  for (const absl::string_view line : absl::StrSplit(text, '\n', absl::SkipEmpty())) {
+    const size_t space = line.rfind(' ');
+    double value = 0;
+    if (line[0] == '#' || !absl::SimpleAtod(line.substr(space + 1), &value)) continue;
+    values[std::string(line.substr(0, space))] = value;
+  }
+  return values;
+}
+
+std::map<std::string, std::string> ServeProgram::MetricKinds() const {
+  std::map<std::string, std::string> kinds;
+  const std::string text = Get("/metrics").text;
+  for (absl::string_view line : absl::StrSplit(text, '\n')) {
+    if (!absl::ConsumePrefix(&line, "# TYPE ")) continue;
+    const std::vector<std::string> words = absl::StrSplit(line, ' ');
+    kinds[words[0]] = words[1];
+  }
+  return kinds;
+}
+
+RecommendClient ServeProgram::Client() const {
+  return RecommendClient({.server = address_, .timeout = absl::Seconds(60)});
+}
+
+}  // namespace nestrec
