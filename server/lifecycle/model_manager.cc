@@ -15,8 +15,8 @@
 #include "base/guard.h"
 #include "base/status_macros.h"
 #include "base/version.h"
-#include "server/lifecycle/user_share.h"
 #include "server/proto_time.h"
+#include "server/sampling.h"
 
 namespace nestrec {
 namespace {
@@ -57,14 +57,14 @@ std::shared_ptr<const Snapshot> ModelManager::Stable() const {
 std::shared_ptr<const Snapshot> ModelManager::For(absl::string_view user_id) const {
   const MutexLock lock(mutex_);
   if (routes_.canary == nullptr || routes_.canary_share <= 0) return routes_.stable;
-  const double place = user_id.empty() ? Spread(NextDraw()) : ShareOf(user_id);
+  const double place = user_id.empty() ? SampleOf(NextDraw()) : SampleOf(user_id);
   return place < routes_.canary_share ? routes_.canary : routes_.stable;
 }
 
 std::shared_ptr<const Snapshot> ModelManager::ShadowFor(const Snapshot& answered) const {
   const MutexLock lock(mutex_);
   if (routes_.canary == nullptr || routes_.shadow_share <= 0 || routes_.stable.get() != &answered ||
-      Spread(NextDraw()) >= routes_.shadow_share) {
+      SampleOf(NextDraw()) >= routes_.shadow_share) {
     return nullptr;
   }
   return routes_.canary;

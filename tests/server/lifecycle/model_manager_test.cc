@@ -14,7 +14,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "base/file.h"
-#include "server/lifecycle/user_share.h"
+#include "server/sampling.h"
 #include "server/text_proto.h"
 #include "tests/testing/random_model.h"
 #include "tests/testing/temp_folder.h"
@@ -218,7 +218,7 @@ TEST_F(ModelManagerTest, ACanaryServesItsShareOfUsersAndAlwaysTheSame) {
   for (int user = 0; user < 2000; ++user) {
     const std::string id = absl::StrCat("user-", user);
     const bool its = manager->For(id) != stable;
-    EXPECT_EQ(its, ShareOf(id) < 0.3);
+    EXPECT_EQ(its, SampleOf(id) < 0.3);
     EXPECT_EQ(manager->For(id) != stable, its);
     canary += its;
   }
