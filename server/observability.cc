@@ -16,13 +16,21 @@ Observability::Observability(const ObservabilityOptions& options, const Clock& c
     hooks_.push_back(metrics_.get());
     observers_.push_back(metrics_.get());
   }
-  if (options_.metrics != nullptr && options_.quality_share > 0) {
+  if (options_.metrics != nullptr) {
     quality_ = std::make_unique<QualityMonitor>(
         *options_.metrics,
-        QualityMonitor::Options{.share = options_.quality_share, .overloaded = [this] {
-                                  RecommendEngine* const engine = engine_.load();
-                                  return engine == nullptr || engine->overloaded();
-                                }});
+        QualityMonitor::Options{.share = options_.quality_share,
+                                .shadow_for =
+                                    [this](const Snapshot& answered) {
+                                      const SnapshotSource* const snapshots = snapshots_.load();
+                                      return snapshots == nullptr ? nullptr
+                                                                  : snapshots->ShadowFor(answered);
+                                    },
+                                .overloaded =
+                                    [this] {
+                                      RecommendEngine* const engine = engine_.load();
+                                      return engine == nullptr || engine->overloaded();
+                                    }});
     observers_.push_back(quality_.get());
   }
   if (options_.recorder != nullptr) observers_.push_back(options_.recorder);
@@ -30,6 +38,7 @@ Observability::Observability(const ObservabilityOptions& options, const Clock& c
 
 void Observability::Watch(const ServingParts& parts) {
   engine_ = parts.engine;
+  snapshots_ = parts.snapshots;
   if (options_.metrics == nullptr) return;
   collected_.push_back(CollectServing(*options_.metrics, parts));
   if (options_.recorder != nullptr) {
@@ -41,6 +50,7 @@ void Observability::Stop() {
   collected_.clear();
   quality_.reset();
   engine_ = nullptr;
+  snapshots_ = nullptr;
 }
 
 }  // namespace nestrec

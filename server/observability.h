@@ -38,6 +38,7 @@ class Observability {
   std::unique_ptr<CallLog> call_log_;
   // Set between Watch and Stop; what it points to is made before and goes after.
   std::atomic<RecommendEngine*> engine_{nullptr};
+  std::atomic<const SnapshotSource*> snapshots_{nullptr};
   std::unique_ptr<QualityMonitor> quality_;
   std::vector<CallHook*> hooks_;
   std::vector<EngineObserver*> observers_;

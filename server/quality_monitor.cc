@@ -32,6 +32,12 @@ MetricLabels LabelsOf(const std::pair<std::string, int>& width) {
   return {{"tier", width.first}, {"dim", absl::StrCat(width.second)}};
 }
 
+MetricCounter SampleCounter(Metrics& metrics, const std::string& name, const char* result) {
+  return metrics.Counter(absl::StrCat("nestrec_", name, "_samples_total"),
+                         "Answers that were sampled, and what became of them.",
+                         {{"result", result}});
+}
+
 std::vector<int32_t> NumbersOf(const SearchResult& result) {
   std::vector<int32_t> items;
   items.reserve(result.items.size());
@@ -79,31 +85,68 @@ absl::StatusOr<std::vector<int32_t>> WidestItems(const Snapshot& snapshot,
   return NumbersOf(result);
 }
 
+absl::StatusOr<std::vector<int32_t>> ShadowItems(const Snapshot& shadow, const Snapshot& answered,
+                                                 const RecommendQuery& query, int dim) {
+  if (query.filter.has_value() || !query.caps.empty()) {
+    return absl::FailedPreconditionError("the request is about one catalogue's fields");
+  }
+  const absl::StatusOr<int> levels = shadow.sizes().LevelsOf(dim);
+  if (!levels.ok()) return absl::FailedPreconditionError(levels.status().message());
+  const auto translated = [&](std::span<const int32_t> items) {
+    std::vector<int32_t> numbers;
+    for (const int32_t item : items) {
+      if (item == 0) continue;
+      const auto found = shadow.catalogue().Find(answered.catalogue().id(item));
+      if (found.has_value()) numbers.push_back(*found);
+    }
+    return numbers;
+  };
+  std::vector<int32_t> history = query.history;
+  if (query.session.has_value()) {
+    const SessionQuery session{
+        .history = &*query.session, .more = query.history, .levels = *levels};
+    history = SessionManager::ItemsOf(session, answered.encoder().max_len());
+  }
+  RecommendQuery own;
+  own.history = translated(history);
+  own.excluded = translated(query.excluded);
+  if (query.only.has_value()) own.only = translated(*query.only);
+  own.k = query.k;
+  own.diversity = query.diversity;
+  std::vector<float> z(static_cast<size_t>(dim));
+  const History view(own.history);
+  NESTREC_RETURN_IF_ERROR(shadow.encoder().Encode({&view, 1}, *levels, z));
+  NESTREC_ASSIGN_OR_RETURN(
+      const SearchResult result,
+      FindItems(shadow, own, {.dim = dim, .levels = *levels, .tier = {}, .index = {}}, z));
+  std::vector<int32_t> items;
+  for (const ScoredItem& item : result.items) {
+    items.push_back(answered.catalogue().Find(shadow.catalogue().id(item.item)).value_or(0));
+  }
+  return items;
+}
+
+QualityMonitor::Figures::Figures(Metrics& metrics, const std::string& name, const std::string& of)
+    : overlap([&metrics, name, of](const Width& width) {
+        return metrics.Histogram(
+            absl::StrCat("nestrec_", name, "_overlap"),
+            absl::StrCat("Share of ", of, " items that were served, of a sample of answers."),
+            LabelsOf(width), ShareBuckets());
+      }),
+      ndcg([&metrics, name, of](const Width& width) {
+        return metrics.Histogram(absl::StrCat("nestrec_", name, "_ndcg"),
+                                 absl::StrCat("NDCG of what was served, graded by ", of, " order."),
+                                 LabelsOf(width), ShareBuckets());
+      }),
+      measured(SampleCounter(metrics, name, "measured")),
+      behind(SampleCounter(metrics, name, "behind")),
+      overloaded(SampleCounter(metrics, name, "overloaded")),
+      failed(SampleCounter(metrics, name, "failed")) {}
+
 QualityMonitor::QualityMonitor(Metrics& metrics, Options options)
     : options_(std::move(options)),
-      overlap_([&metrics](const Width& width) {
-        return metrics.Histogram("nestrec_quality_overlap",
-                                 "Share of the widest width's items that were served, of a sample "
-                                 "of answers.",
-                                 LabelsOf(width), ShareBuckets());
-      }),
-      ndcg_([&metrics](const Width& width) {
-        return metrics.Histogram("nestrec_quality_ndcg",
-                                 "NDCG of what was served, graded by the widest width's order.",
-                                 LabelsOf(width), ShareBuckets());
-      }),
-      measured_(metrics.Counter("nestrec_quality_samples_total",
-                                "Answers that were sampled, and what became of them.",
-                                {{"result", "measured"}})),
-      behind_(metrics.Counter("nestrec_quality_samples_total",
-                              "Answers that were sampled, and what became of them.",
-                              {{"result", "behind"}})),
-      overloaded_(metrics.Counter("nestrec_quality_samples_total",
-                                  "Answers that were sampled, and what became of them.",
-                                  {{"result", "overloaded"}})),
-      failed_(metrics.Counter("nestrec_quality_samples_total",
-                              "Answers that were sampled, and what became of them.",
-                              {{"result", "failed"}})) {
+      quality_(metrics, "quality", "the widest width's"),
+      shadow_(metrics, "shadow", "the shadow model's") {
   thread_ = std::thread([this] { Work(); });
 }
 
@@ -119,23 +162,31 @@ QualityMonitor::~QualityMonitor() {
 void QualityMonitor::Served(const RecommendCall& call, const RecommendCall::Answered& answered) {
   // Scores of two widths are on two scales: one bound for both compares nothing.
   if (call.query.min_score.has_value()) return;
-  if (SampleOf(answers_.fetch_add(1, std::memory_order_relaxed)) >= options_.share) return;
-  const Snapshot& snapshot = *call.snapshot;
   const SearchResult& result = answered.recommendation.result;
-  const Width width(answered.width.tier, answered.width.dim);
-  if (result.exact && answered.width.levels == snapshot.sizes().levels()) {
-    if (!result.items.empty()) {
-      Observe(width, {.overlap = 1, .ndcg = 1});
-      measured_.Add();
-    }
-    return;
-  }
-  if (options_.overloaded()) return overloaded_.Add();
   Sample sample{.snapshot = call.snapshot,
-                .query = call.query,
-                .tier = width.first,
-                .dim = width.second,
-                .items = NumbersOf(result)};
+                .shadow = options_.shadow_for(*call.snapshot),
+                .query = {},
+                .tier = answered.width.tier,
+                .dim = answered.width.dim,
+                .items = {}};
+  const auto queue = [&] {
+    sample.query = call.query;
+    sample.items = NumbersOf(result);
+    Queue(sample);
+  };
+  if (sample.shadow != nullptr) queue();
+  if (SampleOf(answers_.fetch_add(1, std::memory_order_relaxed)) >= options_.share) return;
+  sample.shadow = nullptr;
+  if (!result.exact || answered.width.levels != call.snapshot->sizes().levels()) return queue();
+  if (!result.items.empty()) {
+    Observe(quality_, {sample.tier, sample.dim}, {.overlap = 1, .ndcg = 1});
+    quality_.measured.Add();
+  }
+}
+
+void QualityMonitor::Queue(Sample sample) {
+  const Figures& counts = figures(sample);
+  if (options_.overloaded()) return counts.overloaded.Add();
   {
     const MutexLock lock(mutex_);
     if (queue_.size() < options_.max_queue) {
@@ -144,7 +195,7 @@ void QualityMonitor::Served(const RecommendCall& call, const RecommendCall::Answ
       return;
     }
   }
-  behind_.Add();
+  counts.behind.Add();
 }
 
 void QualityMonitor::Flush() {
@@ -173,7 +224,7 @@ void QualityMonitor::Work() {
       working_ = true;
     }
     if (options_.overloaded()) {
-      overloaded_.Add();
+      figures(sample).overloaded.Add();
     } else {
       Measure(sample);
     }
@@ -181,17 +232,22 @@ void QualityMonitor::Work() {
 }
 
 void QualityMonitor::Measure(const Sample& sample) {
-  const absl::StatusOr<std::vector<int32_t>> widest =
-      Guard("measuring quality", [&] { return WidestItems(*sample.snapshot, sample.query); });
-  if (!widest.ok()) return failed_.Add();
-  if (widest->empty()) return;
-  Observe({sample.tier, sample.dim}, CompareWithWidest(sample.items, *widest));
-  measured_.Add();
+  Figures& counts = figures(sample);
+  const absl::StatusOr<std::vector<int32_t>> measure =
+      Guard("measuring quality", [&]() -> absl::StatusOr<std::vector<int32_t>> {
+        return sample.shadow == nullptr
+                   ? WidestItems(*sample.snapshot, sample.query)
+                   : ShadowItems(*sample.shadow, *sample.snapshot, sample.query, sample.dim);
+      });
+  if (!measure.ok()) return counts.failed.Add();
+  if (measure->empty()) return;
+  Observe(counts, {sample.tier, sample.dim}, CompareWithWidest(sample.items, *measure));
+  counts.measured.Add();
 }
 
-void QualityMonitor::Observe(const Width& width, const QualitySample& sample) {
-  overlap_.At(width).Observe(sample.overlap);
-  ndcg_.At(width).Observe(sample.ndcg);
+void QualityMonitor::Observe(Figures& figures, const Width& width, const QualitySample& sample) {
+  figures.overlap.At(width).Observe(sample.overlap);
+  figures.ndcg.At(width).Observe(sample.ndcg);
 }
 
 }  // namespace nestrec

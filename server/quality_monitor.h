@@ -11,6 +11,11 @@
 // min_score, whose scale is another one at each width. An exact answer at the widest width is its
 // own W: it counts 1 without work.
 //
+// A model under trial that answers nobody (a shadow, docs/models.md) is measured in the same way:
+// what it would have answered, at the width that was served, against what was. Items are matched by
+// their ids, since each model has numbers of its own. Requests with a filter or with caps, which
+// are about one catalogue's fields, are left out.
+//
 // One thread of low priority does the work, from a bounded queue, and only while the server has
 // room: it must never be what makes a server slow. What it has no time for is counted and left out,
 // so the figures are of calm times.
@@ -48,11 +53,20 @@ QualitySample CompareWithWidest(std::span<const int32_t> served, std::span<const
 absl::StatusOr<std::vector<int32_t>> WidestItems(const Snapshot& snapshot,
                                                  const RecommendQuery& query);
 
+// The items that `shadow` would have answered at `dim`, in the numbers of `answered`'s catalogue
+// and 0 for items that it does not hold; best first, by exact search. kFailedPrecondition where the
+// two cannot be compared: a filter, caps, or a size that the shadow does not have.
+absl::StatusOr<std::vector<int32_t>> ShadowItems(const Snapshot& shadow, const Snapshot& answered,
+                                                 const RecommendQuery& query, int dim);
+
 class QualityMonitor final : public EngineObserver {
  public:
   struct Options {
     double share = 0.01;    // of the answers; REQUIRES: 0 to 1
     size_t max_queue = 64;  // REQUIRES: >= 1
+    // The model to compare an answer of this one with; null: none. Draws its own share.
+    std::function<std::shared_ptr<const Snapshot>(const Snapshot& answered)> shadow_for =
+        [](const Snapshot&) { return nullptr; };
     // Whether the server has more to do than time: nothing is sampled then. Called on the workers'
     // threads and on this object's own.
     std::function<bool()> overloaded = [] { return false; };
@@ -71,6 +85,7 @@ class QualityMonitor final : public EngineObserver {
   // An answer and what it takes to make it again.
   struct Sample {
     std::shared_ptr<const Snapshot> snapshot;
+    std::shared_ptr<const Snapshot> shadow;  // null: the widest width is asked
     RecommendQuery query;
     std::string tier;
     int dim = 0;
@@ -78,14 +93,22 @@ class QualityMonitor final : public EngineObserver {
   };
   using Width = std::pair<std::string, int>;  // tier, dim
 
+  // Histograms and the counts of what became of the samples.
+  struct Figures {
+    // `of`: whose items are the measure, for the texts.
+    Figures(Metrics& metrics, const std::string& name, const std::string& of);
+    MetricMap<Width, MetricHistogram> overlap, ndcg;
+    const MetricCounter measured, behind, overloaded, failed;
+  };
+
   void Work();
+  void Queue(Sample sample);
   void Measure(const Sample& sample);
-  void Observe(const Width& width, const QualitySample& sample);
+  Figures& figures(const Sample& sample) { return sample.shadow == nullptr ? quality_ : shadow_; }
+  static void Observe(Figures& figures, const Width& width, const QualitySample& sample);
 
   const Options options_;
-  MetricMap<Width, MetricHistogram> overlap_;
-  MetricMap<Width, MetricHistogram> ndcg_;
-  const MetricCounter measured_, behind_, overloaded_, failed_;
+  Figures quality_, shadow_;
   std::atomic<uint64_t> answers_{0};  // any order will do
 
   Mutex mutex_;

@@ -73,8 +73,7 @@ class Server::Impl {
                           .clock = options_.clock}),
         session_workers_(options_.sessions == nullptr ? nullptr : MakeSessionWorkers(options_)),
         service_(snapshots_.get(), options_.limits,
-                 {.tracker = &calls_, .hooks = Hooks(), .clock = options_.clock},
-                 &engine_,
+                 {.tracker = &calls_, .hooks = Hooks(), .clock = options_.clock}, &engine_,
                  {.manager = options_.sessions.get(),
                   .workers = session_workers_.get(),
                   .recorder = options_.observe.recorder}),
@@ -82,7 +81,8 @@ class Server::Impl {
     observability_.Watch({.engine = &engine_,
                           .snapshots = snapshots_.get(),
                           .session_workers = session_workers_.get(),
-                          .sessions = options_.sessions.get()});
+                          .sessions = options_.sessions.get(),
+                          .models = models_});
   }
 
   absl::Status Start(ListenAddress address, ListenAddress admin_address) {

@@ -88,6 +88,23 @@ void WriteSessions(const SessionManager& sessions, MetricWriter& writer) {
                  Value(stats.computed));
 }
 
+void WriteVersions(const ModelManager& models, MetricWriter& writer) {
+  const ModelManager::Stats stats = models.stats();
+  const auto loads = [&](const char* result, int64_t count) {
+    writer.Counter("nestrec_model_loads_total",
+                   "Model versions that were read, and what became of them.", Value(count),
+                   {{"result", result}});
+  };
+  loads("loaded", stats.loaded);
+  loads("refused", stats.refused);
+  writer.Gauge("nestrec_models", "Model versions in memory, those included that drain.",
+               Value(stats.held));
+  writer.Gauge("nestrec_model_unmet",
+               "1 while a version is refused, or what should serve, by folder and labels, is not "
+               "what does.",
+               stats.unmet ? 1 : 0);
+}
+
 void WriteModel(const Snapshot& snapshot, MetricWriter& writer) {
   writer.Gauge("nestrec_model_info", "1, for the model that serves.", 1,
                {{"name", snapshot.checkpoint().info().name},
@@ -114,6 +131,7 @@ std::unique_ptr<Metrics::Registration> CollectServing(Metrics& metrics, const Se
     if (parts.session_workers != nullptr) WriteSessionWorkers(*parts.session_workers, writer);
     if (parts.sessions != nullptr) WriteSessions(*parts.sessions, writer);
     WriteModel(*parts.snapshots->Stable(), writer);
+    if (parts.models != nullptr) WriteVersions(*parts.models, writer);
   });
 }
 

@@ -6,6 +6,7 @@
 
 #include <memory>
 
+#include "server/lifecycle/model_manager.h"
 #include "server/metrics.h"
 #include "server/recommend_engine.h"
 #include "server/session/session_manager.h"
@@ -20,6 +21,7 @@ struct ServingParts {
   const SnapshotSource* snapshots = nullptr;
   WorkerPool* session_workers = nullptr;     // null: none
   const SessionManager* sessions = nullptr;  // null: none
+  const ModelManager* models = nullptr;      // null: one model for good
 };
 
 [[nodiscard]] std::unique_ptr<Metrics::Registration> CollectServing(Metrics& metrics,

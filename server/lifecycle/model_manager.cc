@@ -114,6 +114,7 @@ void ModelManager::Watch() {
       absl::Status outcome = Guard("looking for models", [&] { return Update(); });
       next_look = std::chrono::steady_clock::now() + absl::ToChronoNanoseconds(options_.poll);
       const MutexLock lock(mutex_);
+      stats_.unmet = !outcome.ok();
       outcome_ = std::move(outcome);
       done_ = asked;
     }
@@ -404,7 +405,10 @@ absl::StatusOr<bool> ModelManager::SetLabels(const v1::ModelLabels& labels,
 
 ModelManager::Stats ModelManager::stats() const {
   const MutexLock lock(mutex_);
-  return stats_;
+  Stats stats = stats_;
+  stats.held = std::count_if(versions_.begin(), versions_.end(),
+                             [](const Version& version) { return version.snapshot != nullptr; });
+  return stats;
 }
 
 }  // namespace nestrec

@@ -50,6 +50,9 @@ class ModelManager final : public SnapshotSource {
   };
   struct Stats {
     int64_t loaded = 0, refused = 0;  // versions, since the start
+    int64_t held = 0;                 // versions in memory
+    // Whether a version is refused, or what should serve, by folder and labels, is not what does.
+    bool unmet = false;
   };
 
   // Loads what should serve. Of a folder whose newest versions are refused, the newest good one

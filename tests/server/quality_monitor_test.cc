@@ -180,6 +180,54 @@ TEST_F(QualityMonitorTest, MeasuresWhatBruteForceMeasures) {
   EXPECT_EQ(Value("nestrec_quality_ndcg_sum{dim=\"64\",tier=\"gold\"}"), 40);
 }
 
+TEST_F(QualityMonitorTest, AShadowIsAskedForWhatTheRequestWasByItsOwnNumbers) {
+  // The same items in another order, with weights of their own.
+  const std::string path = ::testing::TempDir() + "/quality_monitor_test.shadow.safetensors";
+  const RandomModel model({.sizes = {8, 24}, .items = kItems, .seed = 7});
+  std::vector<std::string> ids, records;
+  for (int64_t item = kItems; item >= 1; --item) {
+    ids.push_back(RandomModelItemId(item));
+    records.emplace_back("{}");
+  }
+  ASSERT_TRUE(
+      WriteCheckpoint(path, model.view(), model.info(), *Catalogue::Create(ids, records), nullptr)
+          .ok());
+  const auto shadow = Snapshot::Load({.path = path}, Log([](absl::string_view) {}));
+  ASSERT_TRUE(shadow.ok()) << shadow.status();
+  const auto number = [](int32_t item) { return static_cast<int32_t>(kItems + 1 - item); };
+
+  RecommendQuery query;
+  query.history = {5, 9, 40};
+  query.excluded = {3};
+  query.k = 6;
+  RecommendQuery own = query;
+  for (int32_t& item : own.history) item = number(item);
+  for (int32_t& item : own.excluded) item = number(item);
+  const auto expected = WidestItems(**shadow, own);
+  ASSERT_TRUE(expected.ok()) << expected.status();
+  const auto items = ShadowItems(**shadow, *snapshot_, query, 24);
+  ASSERT_TRUE(items.ok()) << items.status();
+  ASSERT_EQ(items->size(), 6u);
+  for (size_t i = 0; i < items->size(); ++i) EXPECT_EQ((*items)[i], number((*expected)[i]));
+  EXPECT_EQ(ShadowItems(**shadow, *snapshot_, query, 64).status().code(),
+            absl::StatusCode::kFailedPrecondition);
+
+  QualityMonitor monitor(metrics_, {.share = 0, .shadow_for = [&](const Snapshot& answered) {
+                                      EXPECT_EQ(&answered, snapshot_.get());
+                                      return *shadow;
+                                    }});
+  {
+    RecommendEngine engine(*snapshot_, {.observers = {&monitor}});
+    query.width.dim = 24;
+    Ask(engine, query);
+  }
+  monitor.Flush();
+  const QualitySample sample = ByDefinition(BruteForce(query.history, 24, 6, {3}), *items);
+  EXPECT_EQ(Value("nestrec_shadow_samples_total{result=\"measured\"}"), 1);
+  EXPECT_NEAR(Value("nestrec_shadow_ndcg_sum{dim=\"24\",tier=\"\"}"), sample.ndcg, 1e-4);
+  EXPECT_EQ(Samples("measured"), 0);
+}
+
 TEST_F(QualityMonitorTest, ASessionCountsAsTheHistoryThatItIs) {
   SessionHistory session{.user_id = "u", .session = 1, .end = 4, .items = {5, 0, 6, 7}};
   RecommendQuery query;

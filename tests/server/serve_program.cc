@@ -17,13 +17,20 @@ namespace nestrec {
 ServeProgram::ServeProgram(Options options) : options_(std::move(options)) {}
 
 absl::Status ServeProgram::Start() {
-  const std::string model = folder_.File("model.safetensors");
-  NESTREC_RETURN_IF_ERROR(RandomModel({.sizes = {8, 16, 64}}).Write(model));
+  const std::string models = folder_.File("models");
+  NESTREC_RETURN_IF_ERROR(MakeDirectories(models));
+  NESTREC_RETURN_IF_ERROR(RandomModel({.sizes = {8, 16, 64}}).Write(models + "/v1.safetensors"));
+  if (options_.shadow) {
+    NESTREC_RETURN_IF_ERROR(
+        RandomModel({.sizes = {8, 16, 64}, .seed = 2}).Write(models + "/v2.safetensors"));
+    NESTREC_RETURN_IF_ERROR(WriteFileAtomically(models + "/labels.textproto",
+                                                "stable: 'v1' canary: 'v2' shadow_share: 1"));
+  }
   const std::string port = folder_.File("port");
   const std::string http_port = folder_.File("http_port");
   std::vector<std::string> arguments = {
-      options_.program,   "serve",  "--model",     model, "--listen",      "127.0.0.1:0",
-      "--threads",        "1",      "--port-file", port,  "--http-listen", "127.0.0.1:0",
+      options_.program,   "serve",  "--model",     models, "--listen",      "127.0.0.1:0",
+      "--threads",        "1",      "--port-file", port,   "--http-listen", "127.0.0.1:0",
       "--http-port-file", http_port};
   arguments.insert(arguments.end(), {"--health-listen", "127.0.0.1:0", "--health-port-file",
                                      folder_.File("health_port")});

@@ -25,6 +25,8 @@ class ServeProgram {
     std::string program;            // its path
     std::vector<std::string> more;  // flags
     bool sessions = true;
+    // Two models in place of one: the second computes what the first answers, for comparison.
+    bool shadow = false;
   };
   explicit ServeProgram(Options options);
 
