@@ -15,6 +15,7 @@
 #include "base/printable.h"
 #include "base/random.h"
 #include "base/status_macros.h"
+#include "cli/client_flags.h"
 #include "cli/commands.h"
 #include "cli/flags.h"
 #include "model/checkpoint.h"
@@ -35,7 +36,8 @@ constexpr int64_t kHistories = 2000;
 constexpr double kBusy = 0.9;
 
 struct BenchLoadFlags {
-  LoadTarget target;
+  ClientFlags client;
+  int connections = 1;
   std::string model, data;
   std::string rpc = "recommend", arrivals = "poisson";
   std::string duration = "10s", warm_up = "2s", deadline = "1s", within;
@@ -140,7 +142,7 @@ std::string DimsOf(const LoadReport& report) {
 }
 
 void PrintHeader(const BenchLoadFlags& flags, const v1::GetModelInfoResponse& info) {
-  std::printf("%s, model %s (%s, %lld items)\n", flags.target.server.c_str(),
+  std::printf("%s, model %s (%s, %lld items)\n", flags.client.server.c_str(),
               Printable(info.model_version()).c_str(), Printable(info.model_name()).c_str(),
               static_cast<long long>(info.item_count()));
   if (flags.mix.rpc == LoadRequest::Rpc::kGetModelInfo) {
@@ -155,9 +157,8 @@ void PrintHeader(const BenchLoadFlags& flags, const v1::GetModelInfoResponse& in
   }
   std::printf("; %s arrivals for %s after %s, %d connection%s, goodput: within %s\n\n",
               flags.arrivals.c_str(), absl::FormatDuration(flags.load.duration).c_str(),
-              absl::FormatDuration(flags.load.warm_up).c_str(), flags.target.connections,
-              flags.target.connections == 1 ? "" : "s",
-              absl::FormatDuration(flags.load.within).c_str());
+              absl::FormatDuration(flags.load.warm_up).c_str(), flags.connections,
+              flags.connections == 1 ? "" : "s", absl::FormatDuration(flags.load.within).c_str());
   std::printf("%10s  %10s  %8s  %9s  %9s  %9s  %9s  %9s  %9s  %s\n", "offered/s", "goodput/s",
               "failed", "p50 ms", "p90 ms", "p99 ms", "p99.9 ms", "max ms", "generator", "dims");
 }
@@ -260,7 +261,8 @@ absl::Status Sweep(const BenchLoadFlags& flags, LoadGenerator& generator) {
 
 absl::Status RunBenchLoad(BenchLoadFlags flags) {
   NESTREC_RETURN_IF_ERROR(ReadFlags(flags));
-  const RecommendClient client({.server = flags.target.server});
+  NESTREC_ASSIGN_OR_RETURN(const ClientOptions options, ClientOptionsOf(flags.client));
+  const RecommendClient client(options);
   NESTREC_ASSIGN_OR_RETURN(const v1::GetModelInfoResponse info, client.GetModelInfo());
   std::vector<ItemIds> histories;
   if (flags.mix.rpc == LoadRequest::Rpc::kRecommend) {
@@ -279,7 +281,7 @@ absl::Status RunBenchLoad(BenchLoadFlags flags) {
   const absl::Cleanup forget = [&] {
     if (flags.users > 0) ForgetSessions(client, histories.size()).IgnoreError();
   };
-  LoadGenerator generator(flags.target, requests);
+  LoadGenerator generator({.client = options, .connections = flags.connections}, requests);
   if (!flags.json) PrintHeader(flags, info);
   if (flags.sweep) return Sweep(flags, generator);
   const LoadReport report = generator.Run(flags.load);
@@ -330,8 +332,7 @@ void AddBenchLoadCommand(CLI::App& bench, Command* selected) {
   auto flags = std::make_shared<BenchLoadFlags>();
   CLI::App* command = bench.add_subcommand(
       "load", "Send a server calls at a fixed rate, whether or not it keeps up");
-  command->add_option("--server", flags->target.server, "host:port of the server")
-      ->capture_default_str();
+  AddClientFlags(*command, flags->client);
   command->add_option("--rate", flags->load.rate, "Calls per second; with --sweep, to begin with")
       ->check(CLI::Range(0.01, 1e6))
       ->capture_default_str();
@@ -346,7 +347,7 @@ void AddBenchLoadCommand(CLI::App& bench, Command* selected) {
                    "poisson: independent of each other, or constant: evenly spaced")
       ->check(CLI::IsMember({"constant", "poisson"}))
       ->capture_default_str();
-  command->add_option("--connections", flags->target.connections, "Connections")
+  command->add_option("--connections", flags->connections, "Connections")
       ->check(WholeNumber(1, 10'000))
       ->capture_default_str();
   command->add_option("--deadline", flags->deadline, "Of each call, from when it is due")

@@ -57,6 +57,8 @@ absl::StatusOr<ClientCredentials> ReadClientCredentials(const ClientFiles& files
 ClientChannel::ClientChannel(ClientOptions options) : options_(std::move(options)) {
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(-1);  // a person's client trusts the server that it asks
+  // Else gRPC lets channels to the same address share one connection.
+  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
   channel_ =
       grpc::CreateCustomChannel(options_.server, CredentialsOf(options_.credentials), arguments);
 }

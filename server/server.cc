@@ -14,6 +14,7 @@
 #include "base/guard.h"
 #include "base/status_macros.h"
 #include "grpc/health/v1/health.pb.h"
+#include "server/acceptor.h"
 #include "server/admin_service.h"
 #include "server/call_tracker.h"
 #include "server/listen_address.h"
@@ -24,23 +25,6 @@
 
 namespace nestrec {
 namespace {
-
-// Two servers on one port would share its calls in silence.
-void Listen(grpc::ServerBuilder& builder, const ListenAddress& address, const Security& security,
-            int* port) {
-  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
-  builder.AddListeningPort(address.ToString(), security.credentials(), port);
-}
-
-// kUnavailable where the server does not listen: somebody was faster than we between the check and
-// here. Sets the port that was bound.
-absl::Status CheckListens(const grpc::Server* server, int port, ListenAddress& address) {
-  if (server == nullptr || port == 0) {
-    return absl::UnavailableError(absl::StrCat("cannot listen on ", address.ToString()));
-  }
-  address.port = port;
-  return absl::OkStatus();
-}
 
 // Calls beyond this wait in the client, which gives them up by itself. Without a limit, one that
 // sends faster than the server answers, or reads no answers, has its calls kept here, up to 250 KB
@@ -99,10 +83,13 @@ class Server::Impl {
     grpc::ServerBuilder builder;
     builder.SetMaxReceiveMessageSize(options_.max_message_bytes);
     builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kCallsPerConnection);
-    Listen(builder, address, *security_, &port_);
+    NESTREC_ASSIGN_OR_RETURN(acceptor_, Acceptor::Listen(address, options_.log));
+    acceptor_->AddTo(builder, security_->credentials());
     builder.RegisterService(&service_);
     server_ = builder.BuildAndStart();
-    NESTREC_RETURN_IF_ERROR(CheckListens(server_.get(), port_, address));
+    if (server_ == nullptr) return absl::InternalError("cannot start the gRPC server");
+    acceptor_->Start();
+    port_ = address.port = acceptor_->port();
     address_ = address.ToString();
     snapshots_->StartUpdates([this](const Snapshot& next) -> absl::Status {
       NESTREC_RETURN_IF_ERROR(engine_.CheckTiers(next));
@@ -123,10 +110,14 @@ class Server::Impl {
         // Who still calls is told UNAVAILABLE, which may be sent again elsewhere; what comes when
         // gRPC shuts down is CANCELLED.
         calls_.WaitUntilQuiet(kQuiet, std::min(end, SteadyClock()() + kLongestRefusing));
+        acceptor_->Stop();
         // Ends what is left: calls beyond the grace, watches of health, connections.
         server_->Shutdown(std::chrono::system_clock::now());
       }
-      if (admin_server_ != nullptr) admin_server_->Shutdown(std::chrono::system_clock::now());
+      if (admin_server_ != nullptr) {
+        admin_acceptor_->Stop();
+        admin_server_->Shutdown(std::chrono::system_clock::now());
+      }
       // These hand work to the others.
       if (session_workers_ != nullptr) {
         session_workers_->Shutdown();
@@ -143,11 +134,13 @@ class Server::Impl {
  private:
   absl::Status StartAdmin(ListenAddress address) {
     grpc::ServerBuilder builder;
-    int port = 0;
-    Listen(builder, address, *security_, &port);
+    NESTREC_ASSIGN_OR_RETURN(admin_acceptor_, Acceptor::Listen(address, options_.log));
+    admin_acceptor_->AddTo(builder, security_->credentials());
     builder.RegisterService(&admin_);
     admin_server_ = builder.BuildAndStart();
-    NESTREC_RETURN_IF_ERROR(CheckListens(admin_server_.get(), port, address));
+    if (admin_server_ == nullptr) return absl::InternalError("cannot start the admin server");
+    admin_acceptor_->Start();
+    address.port = admin_acceptor_->port();
     admin_address_ = address.ToString();
     return absl::OkStatus();
   }
@@ -185,6 +178,7 @@ class Server::Impl {
   AdminServiceImpl admin_;
   std::unique_ptr<grpc::Server> server_;
   std::unique_ptr<grpc::Server> admin_server_;
+  std::unique_ptr<Acceptor> acceptor_, admin_acceptor_;
   std::string admin_address_;
   int port_ = 0;
   std::string address_;

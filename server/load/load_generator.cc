@@ -24,9 +24,16 @@ constexpr char kRecommendMethod[] = "/nestrec.v1.RecommendService/Recommend";
 constexpr std::chrono::seconds kLongestSettling{30};
 constexpr char kGetModelInfoMethod[] = "/nestrec.v1.RecommendService/GetModelInfo";
 
+struct Connection {
+  explicit Connection(const ClientOptions& options) : channel(options), stub(channel.channel()) {}
+  ClientChannel channel;
+  grpc::GenericStub stub;
+};
+
 // One call on its way; the receiver deletes it.
 struct Call {
-  grpc::ClientContext context;
+  explicit Call(const Connection& connection) : context(connection.channel.NewContext()) {}
+  std::unique_ptr<grpc::ClientContext> context;
   std::unique_ptr<grpc::ClientAsyncResponseReader<grpc::ByteBuffer>> reader;
   grpc::ByteBuffer response;
   grpc::Status status;
@@ -70,13 +77,8 @@ std::chrono::system_clock::time_point OnWallClock(Instant instant, Instant now) 
 class LoadGenerator::Impl {
  public:
   Impl(const LoadTarget& target, const std::vector<LoadRequest>& requests) {
-    grpc::ChannelArguments arguments;
-    arguments.SetMaxReceiveMessageSize(-1);
-    arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);  // else channels share a connection
-    arguments.SetInt(GRPC_ARG_ENABLE_RETRIES, 0);             // what fails is to be seen
     for (int i = 0; i < target.connections; ++i) {
-      stubs_.push_back(std::make_unique<grpc::GenericStub>(
-          grpc::CreateCustomChannel(target.server, grpc::InsecureChannelCredentials(), arguments)));
+      connections_.push_back(std::make_unique<Connection>(target.client));
     }
     for (const LoadRequest& request : requests) {
       const grpc::Slice slice(request.bytes);
@@ -143,11 +145,12 @@ class LoadGenerator::Impl {
   // still works on calls whose callers have long given up.
   void Settle() {
     const grpc::ByteBuffer empty(nullptr, 0);
-    for (const auto& stub : stubs_) {
+    for (const auto& connection : connections_) {
       grpc::CompletionQueue queue;
-      Call call;
-      call.context.set_deadline(std::chrono::system_clock::now() + kLongestSettling);
-      call.reader = stub->PrepareUnaryCall(&call.context, kGetModelInfoMethod, empty, &queue);
+      Call call(*connection);
+      call.context->set_deadline(std::chrono::system_clock::now() + kLongestSettling);
+      call.reader =
+          connection->stub.PrepareUnaryCall(call.context.get(), kGetModelInfoMethod, empty, &queue);
       call.reader->StartCall();
       call.reader->Finish(&call.response, &call.status, &call);
       void* tag = nullptr;
@@ -160,15 +163,15 @@ class LoadGenerator::Impl {
   void Send(grpc::CompletionQueue& queue, Instant due, Instant now, absl::Duration deadline,
             bool counts) {
     const Request& request = requests_[next_ % requests_.size()];
-    grpc::GenericStub& stub = *stubs_[next_ % stubs_.size()];
+    Connection& connection = *connections_[next_ % connections_.size()];
     ++next_;
-    auto* call = new Call;
+    auto* call = new Call(connection);
     call->due = due;
     call->counts = counts;
     call->is_recommend = request.is_recommend;
-    call->context.set_deadline(OnWallClock(due + absl::ToChronoNanoseconds(deadline), now));
-    call->reader = stub.PrepareUnaryCall(
-        &call->context, request.is_recommend ? kRecommendMethod : kGetModelInfoMethod,
+    call->context->set_deadline(OnWallClock(due + absl::ToChronoNanoseconds(deadline), now));
+    call->reader = connection.stub.PrepareUnaryCall(
+        call->context.get(), request.is_recommend ? kRecommendMethod : kGetModelInfoMethod,
         request.bytes, &queue);
     call->reader->StartCall();
     call->reader->Finish(&call->response, &call->status, call);
@@ -193,7 +196,7 @@ class LoadGenerator::Impl {
     }
   }
 
-  std::vector<std::unique_ptr<grpc::GenericStub>> stubs_;
+  std::vector<std::unique_ptr<Connection>> connections_;
   std::vector<Request> requests_;
   size_t next_ = 0;
   uint64_t runs_ = 0;

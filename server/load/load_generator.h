@@ -1,7 +1,7 @@
 // Sends calls to a server at times fixed beforehand, whether or not earlier ones were answered, and
 // measures each from the time at which it was due.
 //
-//   LoadGenerator generator({.server = "127.0.0.1:50051", .connections = 4}, requests);
+//   LoadGenerator generator({.client = {.server = "127.0.0.1:50051"}, .connections = 4}, requests);
 //   LoadReport report = generator.Run({.rate = 500, .duration = absl::Seconds(10)});
 //
 // Threads: the caller's sends, one more receives. The calls are made before they are sent, so that
@@ -13,10 +13,10 @@
 
 #include <cstdint>
 #include <memory>
-#include <string>
 #include <vector>
 
 #include "absl/time/time.h"
+#include "server/client_channel.h"
 #include "server/load/arrivals.h"
 #include "server/load/load_report.h"
 #include "server/load/request_mix.h"
@@ -24,8 +24,8 @@
 namespace nestrec {
 
 struct LoadTarget {
-  std::string server = "127.0.0.1:50051";
-  int connections = 1;  // calls go to them in turn; REQUIRES: >= 1
+  ClientOptions client;  // its timeout is for calls that do not belong to a run
+  int connections = 1;   // calls go to them in turn; REQUIRES: >= 1
 };
 
 struct LoadOptions {

@@ -197,6 +197,8 @@ TEST_F(FaultBinary, WithoutFileDescriptorsItServesOnAndTakesCallersAgainWhenTher
   EXPECT_TRUE(Eventually([&] { return Client()->Recommend({}).ok(); }));
   EXPECT_TRUE(early->Recommend({}).ok());
   ExpectCleanEnd(*server);
+  EXPECT_THAT(server->output(), HasSubstr("accept_failed"));
+  EXPECT_THAT(server->output(), HasSubstr("accepting_again"));
 }
 
 TEST_F(FaultBinary, ASignalUnderLoadFailsNobodyButByUnavailable) {

@@ -69,7 +69,8 @@ TEST(LoadGenerator, CountsAnswersErrorsAndWidths) {
     response->mutable_served()->set_dim(number % 2 == 0 ? 8 : 64);
     return grpc::Status::OK;
   });
-  LoadGenerator generator({.server = server.address(), .connections = 2}, RequestsOf(4));
+  LoadGenerator generator({.client = {.server = server.address()}, .connections = 2},
+                          RequestsOf(4));
   const LoadReport report = generator.Run({.rate = 500,
                                            .arrivals = Arrivals::kConstant,
                                            .duration = absl::Milliseconds(400),
@@ -99,7 +100,7 @@ TEST(LoadGenerator, SendsOnWhileAServerStallsAndCountsTheStallForEveryCall) {
     changed.wait(lock, [&] { return waiting == kCalls; });
     return grpc::Status::OK;
   });
-  LoadGenerator generator({.server = server.address()}, RequestsOf(1));
+  LoadGenerator generator({.client = {.server = server.address()}}, RequestsOf(1));
   const LoadReport report = generator.Run({.rate = 100,
                                            .arrivals = Arrivals::kConstant,
                                            .duration = absl::Milliseconds(kCalls * 10),
@@ -120,7 +121,7 @@ TEST(LoadGenerator, CallsBeyondTheMostOnTheirWayAreNotSentAndCounted) {
     changed.wait(lock, [&] { return ended; });
     return grpc::Status::OK;
   });
-  LoadGenerator generator({.server = server.address()}, RequestsOf(1));
+  LoadGenerator generator({.client = {.server = server.address()}}, RequestsOf(1));
   const LoadReport report = generator.Run({.rate = 1000,
                                            .arrivals = Arrivals::kConstant,
                                            .duration = absl::Milliseconds(100),
@@ -140,7 +141,7 @@ TEST(LoadGenerator, CallsBeyondTheMostOnTheirWayAreNotSentAndCounted) {
 TEST(LoadGenerator, TheWarmUpDoesNotCount) {
   ScriptedServer server(
       [](int /*number*/, v1::RecommendResponse* /*response*/) { return grpc::Status::OK; });
-  LoadGenerator generator({.server = server.address()}, RequestsOf(1));
+  LoadGenerator generator({.client = {.server = server.address()}}, RequestsOf(1));
   const LoadReport report = generator.Run({.rate = 200,
                                            .arrivals = Arrivals::kConstant,
                                            .warm_up = absl::Milliseconds(100),
@@ -160,7 +161,7 @@ TEST(LoadGenerator, AServerThatIsNotThereIsAnErrorOfEveryCall) {
         [](int /*number*/, v1::RecommendResponse* /*response*/) { return grpc::Status::OK; });
     address = server.address();
   }
-  LoadGenerator generator({.server = address}, RequestsOf(1));
+  LoadGenerator generator({.client = {.server = address}}, RequestsOf(1));
   const LoadReport report = generator.Run({.rate = 100,
                                            .arrivals = Arrivals::kConstant,
                                            .duration = absl::Milliseconds(100),
