@@ -505,7 +505,7 @@ def main():
         from pyspark.sql import SparkSession
     except ImportError:
         sys.exit("error: pyspark is not there; run this by spark-submit, or pip install pyspark (and install a Java runtime)")
-    builder = SparkSession.builder.appName("nestrec prepare")
+    builder = SparkSession.builder.appName("nestrec prepare").config("spark.ui.showConsoleProgress", "false")
     if options.master:
         builder = builder.master(options.master)
     spark = builder.getOrCreate()

@@ -11,7 +11,12 @@ MIB = 1 << 20
 NESTED_SCRATCH_MIB = 80  # what building nested indexes takes for a while, on top
 
 
-def model_bytes(items, dim, sizes, blocks=1, field_bytes=600, index="Flat", min_dim=None):
+def is_nested(items, size):
+    """Whether "auto", which every width has for requests that name their dim, means a nested index here."""
+    return size >= 64 and items >= 4096
+
+
+def model_bytes(items, dim, sizes, blocks=1, field_bytes=600, index="auto", min_dim=None):
     """Bytes of one model as a server holds it at widths up to dim: vectors, indexes, weights, catalogue."""
     min_dim = min_dim or dim
     an_item = field_bytes + 4 * dim  # the vectors themselves are mapped from the checkpoint
@@ -19,17 +24,23 @@ def model_bytes(items, dim, sizes, blocks=1, field_bytes=600, index="Flat", min_
     for size in sizes:
         if size > dim:
             break
-        an_item += 4 * size  # every size has a flat index, for requests that name their dim
-        if size >= min_dim:
-            an_item += {"Flat": 0, "nested": size + 20}.get(index, 4 * size + 300)
+        nested = is_nested(items, size)
+        an_item += size + 20 if nested else 4 * size
+        if size >= min_dim:  # the tier's own, where it is another one
+            if index == "nested":
+                an_item += 0 if nested else size + 20
+            elif index == "Flat":
+                an_item += 4 * size if nested else 0
+            elif index != "auto":
+                an_item += 4 * size + 300
         weights += 28 * (size - narrower) * size  # seven nested matrices a block, float32
         narrower = size
     return an_item * items + weights * blocks
 
 
-def request_mib(model, base_mib=200, versions=2, states_mib=0, headroom=20, index="Flat"):
-    """The memory request of a pod, in MiB; everything is rounded up."""
-    total = base_mib + versions * -(-model // MIB) + states_mib + (NESTED_SCRATCH_MIB if index == "nested" else 0)
+def request_mib(model, base_mib=200, versions=2, states_mib=0, headroom=20, nested=False):
+    """The memory request of a pod, in MiB; everything is rounded up. nested: whether any of its indexes is."""
+    total = base_mib + versions * -(-model // MIB) + states_mib + (NESTED_SCRATCH_MIB if nested else 0)
     return -(-total * (100 + headroom) // 100)
 
 
@@ -47,7 +58,7 @@ def main():
     parser.add_argument("--min-dim", type=int, help="narrowest width of the tier (default: --dim)")
     parser.add_argument("--sizes", type=size_list, default=[8, 16, 32, 64, 128, 256, 512, 1024])
     parser.add_argument("--blocks", type=int, default=1)
-    parser.add_argument("--index", default="Flat", help="the tier's index: Flat, nested or a FAISS factory string")
+    parser.add_argument("--index", default="auto", help="the tier's index: auto, nested, Flat or a FAISS factory string")
     parser.add_argument("--field-bytes", type=int, default=600, help="catalogue fields of an item in memory")
     parser.add_argument("--base-mib", type=int, default=200, help="the program with its libraries")
     parser.add_argument("--versions", type=int, default=2, help="models at once")
@@ -62,7 +73,8 @@ def main():
             parser.error(f"dim {dim} is not one of the sizes {flags.sizes}")
     model = model_bytes(flags.items, flags.dim, flags.sizes, flags.blocks, flags.field_bytes, flags.index, flags.min_dim)
     print(f"a model    {-(-model // MIB)} MiB")
-    print(f"request    {request_mib(model, flags.base_mib, flags.versions, flags.states_mib, flags.headroom, flags.index)} MiB")
+    nested = flags.index == "nested" or is_nested(flags.items, flags.dim)
+    print(f"request    {request_mib(model, flags.base_mib, flags.versions, flags.states_mib, flags.headroom, nested)} MiB")
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ VALUE_SETS = {
     "a route by header": {
         "grpcRoute": {"enabled": True, "parentRefs": [{"name": "gateway", "namespace": "infra"}],
                       "hostnames": ["recommend.example.com"], "defaultTier": "bronze"}},
-    "Prometheus Operator": {"serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}}},
+    "Prometheus Operator": {"serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}}, "prometheusRule": {"enabled": True}},
     "models by HTTPS": {
         "model": {"source": "https", "https": {
             "authSecret": "artifacts", "labels": 'canary: "*"\ncanary_share: 0.05\n',
@@ -168,7 +168,8 @@ class Chart(unittest.TestCase):
         spec.loader.exec_module(formula)
         sizes = [8, 16, 32, 64, 128, 256, 512, 1024]
         for items, blocks, states, index, least, dim in [
-                (1000, 1, 0, "Flat", 8, 8), (12_101, 1, 0, "nested", 64, 256), (1_000_000, 2, 512, "HNSW32", 16, 64),
+                (1000, 1, 0, "Flat", 8, 8), (4000, 1, 0, "nested", 16, 256), (12_101, 1, 0, "auto", 64, 256),
+                (1_000_000, 2, 512, "HNSW32", 16, 64), (5000, 1, 0, "auto", 32, 32),
                 (100_000_000, 1, 256, "Flat", 64, 64), (3_000_000, 4, 0, "nested", 1024, 1024)]:
             with self.subTest(items=items, index=index, dim=dim):
                 values = {"model": {"items": items, "blocks": blocks, "fieldBytes": 333},
@@ -176,7 +177,7 @@ class Chart(unittest.TestCase):
                           "tiers": [{"name": "a", "minDim": least, "maxDim": dim, "index": index}]}
                 resources = server_of(deployments(values)["a"])["resources"]
                 model = formula.model_bytes(items, dim, sizes, blocks, 333, index, least)
-                expected = f"{formula.request_mib(model, states_mib=states, index=index)}Mi"
+                expected = f"{formula.request_mib(model, states_mib=states, nested=index == 'nested' or formula.is_nested(items, dim))}Mi"
                 self.assertEqual(resources["requests"]["memory"], expected)
                 self.assertEqual(resources["limits"]["memory"], expected)
 

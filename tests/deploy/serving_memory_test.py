@@ -43,10 +43,10 @@ class ServingMemory(unittest.TestCase):
     def path(cls, name):
         return os.path.join(cls.folder.name, name)
 
-    def measure(self, dim, index="Flat", min_dim=None):
+    def measure(self, dim, index, min_dim):
         """(most resident MiB since the start, bytes of an item's catalogue fields) of a server that has loaded its model."""
         with open(self.path("tiers"), "w") as file:
-            file.write(f'tiers {{ name: "t" min_dim: {min_dim or dim} max_dim: {dim} index: "{index}" }}\n')
+            file.write(f'tiers {{ name: "t" min_dim: {min_dim or dim} max_dim: {dim} ' + (f'index: "{index}" ' if index != "auto" else "") + "}\n")
         port = self.path("port")
         if os.path.exists(port):
             os.remove(port)
@@ -72,20 +72,21 @@ class ServingMemory(unittest.TestCase):
 
     def test_the_formula_is_what_a_server_takes(self):
         grown = {}
-        for dim, index, min_dim in ((8, "Flat", 8), (64, "Flat", 64), (256, "Flat", 256), (256, "nested", 64), (256, "IVF64,Flat", 64)):
+        for dim, index, min_dim in ((8, "auto", 8), (64, "auto", 64), (256, "auto", 64), (256, "Flat", 64), (256, "IVF64,Flat", 64)):
             with self.subTest(dim=dim, index=index):
                 measured, fields = self.measure(dim, index, min_dim)
                 model = serving_memory.model_bytes(self.items, dim, SIZES, self.blocks, fields, index, min_dim)
-                request = serving_memory.request_mib(model, versions=1, index=index)
-                print(f"dim {dim:3} {index:10}  model {model / 2**20:4.0f} MiB, measured {measured:4.0f} MiB, request {request:4} MiB")
+                nested = serving_memory.is_nested(self.items, dim)
+                request = serving_memory.request_mib(model, versions=1, nested=nested)
+                print(f"{self.items} items, dim {dim:3} {index:10}  model {model / 2**20:4.0f} MiB, measured {measured:4.0f} MiB, request {request:4} MiB")
                 self.assertLess(measured, request)
                 self.assertGreater(measured, 0.6 * request)
                 grown[dim, index] = measured, model / 2**20
         # The base apart: what a wider or another index adds is what the formula says.
-        base, narrow = grown[8, "Flat"]
+        base, narrow = grown[8, "auto"]
         for (dim, index), (measured, model) in grown.items():
             expected, slack = model - narrow, 12 + 0.25 * (model - narrow)
-            most = expected + slack + (serving_memory.NESTED_SCRATCH_MIB if index == "nested" else 0)
+            most = expected + slack + (serving_memory.NESTED_SCRATCH_MIB if serving_memory.is_nested(self.items, dim) else 0)
             with self.subTest("growth", dim=dim, index=index):
                 self.assertGreater(measured - base, expected - slack)
                 self.assertLess(measured - base, most)

@@ -2,11 +2,13 @@
 The memory of a tier's pod in MiB. docs/kubernetes.md has the formula and how it was measured; tools/serving_memory.py
 computes the same outside of a cluster, and tests/deploy compares the two.
 
-  levels(d) = items x (4 d  vectors, mapped
-                     + 4 x (sum of the sizes up to d)  a flat index per size
-                     + tier's own index, per size of the tier: nested s + 20; other than Flat 4 s + 300
-                     + field bytes)
-            + blocks x 28 x sum over levels j of w_j s_j  weights
+  model(d) = items x (4 d                         the vectors, mapped
+                    + per size s up to d:         an index for requests that name their dim,
+                        s + 20 where it is nested (from 64 columns and 4096 items on), else 4 s
+                    + per size s of the tier:     its own, where it is another one
+                        nested s + 20; Flat 4 s; others 4 s + 300
+                    + field bytes)
+           + blocks x 28 x sum over levels j of w_j s_j  weights
   and 80 MiB more for building nested indexes
 */}}
 {{- define "nestrec.memoryMiB" -}}
@@ -14,18 +16,23 @@ computes the same outside of a cluster, and tests/deploy compares the two.
 {{- $tier := index . 1 -}}
 {{- $max := int $tier.maxDim -}}
 {{- $min := int (default $tier.maxDim $tier.minDim) -}}
-{{- $index := default "Flat" $tier.index -}}
+{{- $index := default "auto" $tier.index -}}
 {{- $itemBytes := int64 $root.Values.model.fieldBytes -}}
 {{- $itemBytes = add $itemBytes (mul 4 $max) -}}
 {{- $weights := int64 0 -}}
+{{- $anyNested := eq $index "nested" -}}
 {{- $narrower := 0 -}}
 {{- range $root.Values.model.sizes -}}
 {{- $s := int . -}}
 {{- if le $s $max -}}
-{{- $itemBytes = add $itemBytes (mul 4 $s) -}}
+{{- $nested := and (ge $s 64) (ge (int64 $root.Values.model.items) (int64 4096)) -}}
+{{- if $nested }}{{ $anyNested = true }}{{ end -}}
+{{- $itemBytes = add $itemBytes (ternary (add $s 20) (mul 4 $s) $nested) -}}
 {{- $weights = add $weights (mul 28 (sub $s $narrower) $s) -}}
 {{- if ge $s $min -}}
-{{- if eq $index "nested" }}{{ $itemBytes = add $itemBytes $s 20 }}{{ else if ne $index "Flat" }}{{ $itemBytes = add $itemBytes (mul 4 $s) 300 }}{{ end -}}
+{{- if eq $index "nested" }}{{ $itemBytes = add $itemBytes (ternary 0 (add $s 20) $nested) -}}
+{{- else if eq $index "Flat" }}{{ $itemBytes = add $itemBytes (ternary (mul 4 $s) 0 $nested) -}}
+{{- else if ne $index "auto" }}{{ $itemBytes = add $itemBytes (mul 4 $s) 300 }}{{ end -}}
 {{- end -}}
 {{- $narrower = $s -}}
 {{- end -}}
@@ -35,7 +42,7 @@ computes the same outside of a cluster, and tests/deploy compares the two.
 {{- $states := 0 -}}
 {{- if ne $root.Values.sessions.store "none" }}{{ $states = int64 $root.Values.sessions.stateMiB }}{{ end -}}
 {{- $sum := add (int64 $root.Values.memory.baseMiB) (mul (int64 $root.Values.memory.versions) $modelMiB) $states -}}
-{{- if eq $index "nested" }}{{ $sum = add $sum 80 }}{{ end -}}
+{{- if $anyNested }}{{ $sum = add $sum 80 }}{{ end -}}
 {{- div (add (mul $sum (add 100 (int64 $root.Values.memory.headroomPercent))) 99) 100 -}}
 {{- end }}
 

@@ -6,8 +6,8 @@ tiers {
   name: {{ $tier.name | quote }}
   min_dim: {{ int (default $tier.maxDim $tier.minDim) }}
   max_dim: {{ int $tier.maxDim }}
-  {{- with $tier.index }}
-  index: {{ . | quote }}
+  {{- if ne (default "auto" $tier.index) "auto" }}
+  index: {{ $tier.index | quote }}
   {{- end }}
   {{- with $tier.indexParameters }}
   index_parameters: {{ . | quote }}
