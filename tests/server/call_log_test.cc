@@ -47,8 +47,10 @@ class CallLogTest : public ::testing::Test {
     recorder_ = *std::move(recorder);
     observe.log = &log_;
     observe.recorder = recorder_.get();
-    auto server = Server::Start(
-        {.listen = "127.0.0.1:0", .sessions = *std::move(sessions), .observe = observe}, *snapshot);
+    ServerOptions options{.listen = "127.0.0.1:0"};
+    options.sessions = *std::move(sessions);
+    options.observe = observe;
+    auto server = Server::Start(options, *snapshot);
     ASSERT_TRUE(server.ok()) << server.status();
     server_ = *std::move(server);
     stub_ = v1::RecommendService::NewStub(
