@@ -23,6 +23,7 @@ void AddExperimentCommand(CLI::App& app, Command* selected);
 void AddExportCommand(CLI::App& app, Command* selected);
 void AddHealthCommand(CLI::App& app, Command* selected);
 void AddInspectCommand(CLI::App& app, Command* selected);
+void AddItemsCommand(CLI::App& app, Command* selected);
 void AddMakeShopCommand(CLI::App& app, Command* selected);
 void AddPrepareCommand(CLI::App& app, Command* selected);
 void AddRecommendCommand(CLI::App& app, Command* selected);

@@ -64,6 +64,7 @@ int main(int argc, char** argv) {
   nestrec::AddServeCommand(app, &selected);
   nestrec::AddRecommendCommand(app, &selected);
   nestrec::AddHealthCommand(app, &selected);
+  nestrec::AddItemsCommand(app, &selected);
   nestrec::AddBenchCommand(app, &selected);
   nestrec::AddAdminCommand(app, &selected);
   nestrec::AddMakeShopCommand(app, &selected);

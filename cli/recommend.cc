@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <memory>
 #include <set>
@@ -127,6 +128,24 @@ void PrintUnknown(const v1::RecommendResponse& response) {
                response.unknown_only_item_count());
 }
 
+// The items of the history that changed the score most.
+void PrintReasons(const v1::RecommendedItem& item, const v1::RecommendResponse& response) {
+  constexpr int kReasons = 3;
+  std::vector<int> places;
+  for (int i = 0; i < std::min(item.contributions_size(), response.explained_item_ids_size());
+       ++i) {
+    places.push_back(i);
+  }
+  std::stable_sort(places.begin(), places.end(), [&](int a, int b) {
+    return std::abs(item.contributions(a)) > std::abs(item.contributions(b));
+  });
+  places.resize(std::min<size_t>(places.size(), kReasons));
+  for (const int place : places) {
+    std::printf("      %+10.4f  from %s\n", item.contributions(place),
+                Printable(response.explained_item_ids(place)).c_str());
+  }
+}
+
 void PrintTable(const v1::RecommendResponse& response, absl::Duration round_trip) {
   std::printf("%4s  %10s  %s  %s\n", "rank", "score", Fit(kTitleField, kTitleColumns).c_str(),
               "id");
@@ -136,6 +155,7 @@ void PrintTable(const v1::RecommendResponse& response, absl::Duration round_trip
     const std::string title = found == item.fields().end() ? "-" : found->second;
     std::printf("%4d  %10.4f  %s  %s\n", i + 1, item.score(), Fit(title, kTitleColumns).c_str(),
                 Printable(item.item_id()).c_str());
+    PrintReasons(item, response);
   }
   PrintUnknown(response);
   const v1::Served& served = response.served();
@@ -246,9 +266,36 @@ absl::Status RunComparison(const RecommendFlags& flags, const RecommendClient& c
   return absl::OkStatus();
 }
 
+// As the answer to a recommendation, which people read in the same way.
+v1::RecommendResponse AsRecommendation(v1::SimilarItemsResponse similar) {
+  v1::RecommendResponse response;
+  response.mutable_items()->Swap(similar.mutable_items());
+  response.mutable_served()->Swap(similar.mutable_served());
+  response.mutable_unknown_exclude_item_ids()->Swap(similar.mutable_unknown_exclude_item_ids());
+  response.set_unknown_exclude_item_count(similar.unknown_exclude_item_count());
+  response.mutable_unknown_only_item_ids()->Swap(similar.mutable_unknown_only_item_ids());
+  response.set_unknown_only_item_count(similar.unknown_only_item_count());
+  return response;
+}
+
+absl::Status RunSimilar(const RecommendFlags& flags, const RecommendClient& client) {
+  NESTREC_ASSIGN_OR_RETURN(const v1::SimilarItemsRequest request, SimilarRequestOf(flags.request));
+  const absl::Time start = absl::Now();
+  NESTREC_ASSIGN_OR_RETURN(v1::SimilarItemsResponse response, client.SimilarItems(request));
+  const absl::Duration round_trip = absl::Now() - start;
+  if (flags.json) {
+    return PrintJson(response);
+  }
+  PrintTable(AsRecommendation(std::move(response)), round_trip);
+  return absl::OkStatus();
+}
+
 absl::Status RunRecommend(const RecommendFlags& flags) {
   NESTREC_ASSIGN_OR_RETURN(ClientOptions options, ClientOptionsOf(flags.client));
   const RecommendClient client(std::move(options));
+  if (!flags.request.similar_to.empty()) {
+    return RunSimilar(flags, client);
+  }
   NESTREC_ASSIGN_OR_RETURN(v1::RecommendRequest request, RequestOf(flags.request));
   if (flags.compare) {
     return RunComparison(flags, client, std::move(request));
@@ -273,7 +320,7 @@ void AddRecommendCommand(CLI::App& app, Command* selected) {
   command->add_flag("--json", flags->json, "Print the answer as JSON");
   CLI::Option* compare =
       command->add_flag("--compare", flags->compare, "Ask every width and show them side by side");
-  compare->excludes(width.dim)->excludes(width.tier);
+  compare->excludes(width.dim)->excludes(width.tier)->excludes(width.similar_to);
   command->callback([flags, selected] { *selected = [flags] { return RunRecommend(*flags); }; });
 }
 

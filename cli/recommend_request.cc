@@ -116,12 +116,34 @@ absl::StatusOr<v1::RecommendRequest> RequestOf(const RequestFlags& flags) {
   }
   NESTREC_RETURN_IF_ERROR(UsageError(AddFilters(flags, request)));
   request.add_fields(kTitleField);
+  request.set_explain(flags.explain);
+  return request;
+}
+
+absl::StatusOr<v1::SimilarItemsRequest> SimilarRequestOf(const RequestFlags& flags) {
+  NESTREC_RETURN_IF_ERROR(UsageError(CheckUtf8("--similar-to", flags.similar_to)));
+  NESTREC_ASSIGN_OR_RETURN(v1::RecommendRequest same, RequestOf(flags));
+  v1::SimilarItemsRequest request;
+  request.set_item_id(flags.similar_to);
+  if (same.has_k()) request.set_k(same.k());
+  if (flags.dim.has_value()) request.set_dim(same.dim());
+  if (flags.tier.has_value()) request.set_tier(same.tier());
+  if (same.has_min_score()) request.set_min_score(same.min_score());
+  request.mutable_exclude_item_ids()->Swap(same.mutable_exclude_item_ids());
+  request.mutable_only_item_ids()->Swap(same.mutable_only_item_ids());
+  if (same.has_filter()) request.mutable_filter()->Swap(same.mutable_filter());
+  request.mutable_caps()->Swap(same.mutable_caps());
+  if (same.has_diversity()) request.mutable_diversity()->Swap(same.mutable_diversity());
+  request.mutable_fields()->Swap(same.mutable_fields());
   return request;
 }
 
 WidthFlags AddRequestFlags(CLI::App& command, RequestFlags* flags) {
-  command.add_option("--user", flags->user,
-                     "User whose session is the history; --history follows it");
+  CLI::Option* similar_to =
+      command.add_option("--similar-to", flags->similar_to,
+                         "Ask for items like this one (SimilarItems), not for a history's next");
+  CLI::Option* user = command.add_option("--user", flags->user,
+                                         "User whose session is the history; --history follows it");
   CLI::Option* history = command.add_option(
       "--history", flags->history, "Item ids, oldest first, separated by commas; none: a new user");
   CLI::Option* history_file =
@@ -135,7 +157,8 @@ WidthFlags AddRequestFlags(CLI::App& command, RequestFlags* flags) {
       "--exclude", flags->exclude, "Item ids that must not come back, separated by commas");
   CLI::Option* exclude_file = command.add_option("--exclude-file", flags->exclude_file,
                                                  "File with the ids instead, one per line");
-  command.add_flag("--include-seen", flags->include_seen, "Let items of the history come back");
+  CLI::Option* include_seen =
+      command.add_flag("--include-seen", flags->include_seen, "Let items of the history come back");
   command.add_option("--min-score", flags->min_score, "Only items with at least this score");
   CLI::Option* only = command.add_option("--only", flags->only,
                                          "Item ids that alone may come back, separated by commas");
@@ -158,11 +181,16 @@ WidthFlags AddRequestFlags(CLI::App& command, RequestFlags* flags) {
       .add_option("--diversity", flags->relevance,
                   "Trade score for variety: how much the score counts, 0 to 1")
       ->check(CLI::Range(0.0, 1.0));
+  CLI::Option* explain =
+      command.add_flag("--explain", flags->explain,
+                       "Show which items of the history spoke for each item, and how much");
+  similar_to->excludes(explain);
   history->excludes(history_file);
   exclude->excludes(exclude_file);
   only->excludes(only_file);
   dim->excludes(tier);
-  return {.dim = dim, .tier = tier};
+  similar_to->excludes(user)->excludes(history)->excludes(history_file)->excludes(include_seen);
+  return {.dim = dim, .tier = tier, .similar_to = similar_to};
 }
 
 }  // namespace nestrec

@@ -16,6 +16,7 @@ namespace nestrec {
 inline constexpr char kTitleField[] = "title";
 
 struct RequestFlags {
+  std::string similar_to;  // an item; then there is no user and no history
   std::string user;
   std::string history, history_file;
   std::string exclude, exclude_file;
@@ -29,12 +30,14 @@ struct RequestFlags {
   std::string filter;              // one as JSON
   std::vector<std::string> most;   // caps
   std::optional<float> relevance;  // of diversity
+  bool explain = false;
 };
 
 // For flags that exclude them.
 struct WidthFlags {
   CLI::Option* dim;
   CLI::Option* tier;
+  CLI::Option* similar_to;
 };
 
 // `flags` must outlive the parsing.
@@ -42,5 +45,6 @@ WidthFlags AddRequestFlags(CLI::App& command, RequestFlags* flags);
 
 // Usage errors for what the flags say; errors of the files that they name.
 absl::StatusOr<v1::RecommendRequest> RequestOf(const RequestFlags& flags);
+absl::StatusOr<v1::SimilarItemsRequest> SimilarRequestOf(const RequestFlags& flags);
 
 }  // namespace nestrec

@@ -22,6 +22,7 @@
 #include "server/lifecycle/model_manager.h"
 #include "server/lifecycle/self_check.h"
 #include "server/listen_address.h"
+#include "server/live/live_items.h"
 #include "server/log.h"
 #include "server/server.h"
 #include "server/server_config.h"
@@ -45,6 +46,7 @@ struct ServeFlags {
   ServerOptions server = {.threads = 0};
   SessionFlags sessions;
   OperatorFlags operators;
+  LiveItems::Options live_items = {.folder = "none"};
 };
 
 absl::StatusOr<absl::Duration> ParseTime(absl::string_view flag, const std::string& text,
@@ -80,7 +82,8 @@ std::string IndexFolderOf(const ServeFlags& flags) {
 absl::StatusOr<std::shared_ptr<const Snapshot>> LoadModel(const std::string& path,
                                                           Snapshot::Options options,
                                                           const SessionOptions& sessions,
-                                                          bool first, const Log& log) {
+                                                          LiveItems* live_items, bool first,
+                                                          const Log& log) {
   options.path = path;
   if (!first) options.threads = 1;
   NESTREC_ASSIGN_OR_RETURN(std::shared_ptr<const Snapshot> snapshot, Snapshot::Load(options, log));
@@ -88,6 +91,9 @@ absl::StatusOr<std::shared_ptr<const Snapshot>> LoadModel(const std::string& pat
     NESTREC_RETURN_IF_ERROR(UsageError(CheckSessionsFit(sessions, snapshot->encoder().max_len())));
   }
   NESTREC_RETURN_IF_ERROR(SelfCheck(*snapshot));
+  if (live_items != nullptr) {
+    NESTREC_RETURN_IF_ERROR(live_items->Attach(snapshot));
+  }
   return snapshot;
 }
 
@@ -148,6 +154,9 @@ absl::Status RunServe(const ServeFlags& flags, const std::vector<LogField>& conf
   if (KeepsSessions(session_options)) {
     NESTREC_ASSIGN_OR_RETURN(options.sessions, OpenSessions(session_options, log));
   }
+  if (flags.live_items.folder != "none") {
+    NESTREC_ASSIGN_OR_RETURN(options.live_items, LiveItems::Open(flags.live_items, log));
+  }
   const Snapshot::Options snapshot_options{.path = "",
                                            .max_dim = flags.max_dim,
                                            .tiers = std::move(tiers),
@@ -156,7 +165,8 @@ absl::Status RunServe(const ServeFlags& flags, const std::vector<LogField>& conf
                                            .sessions = options.sessions != nullptr};
   bool first = true;
   const auto load = [&](const std::string& path) {
-    return LoadModel(path, snapshot_options, session_options, std::exchange(first, false), log);
+    return LoadModel(path, snapshot_options, session_options, options.live_items.get(),
+                     std::exchange(first, false), log);
   };
   NESTREC_ASSIGN_OR_RETURN(
       const std::shared_ptr<ModelManager> models,
@@ -179,6 +189,23 @@ absl::Status RunServe(const ServeFlags& flags, const std::vector<LogField>& conf
   server->Shutdown(grace);
   log.Info("stopped");
   return absl::OkStatus();
+}
+
+void AddLiveItemFlags(CLI::App& command, LiveItems::Options& options) {
+  command
+      .add_option(
+          "--items-folder", options.folder,
+          "Take items while serving (UpsertItems, RemoveItems) and keep them in this folder "
+          "of the server's own; none: take none")
+      ->capture_default_str();
+  command.add_option("--max-live-items", options.max_items, "Most upserted items that are kept")
+      ->check(WholeNumber(1, 1'000'000))
+      ->capture_default_str();
+  command
+      .add_option("--max-live-bytes", options.max_bytes,
+                  "Most bytes of upserted items that are kept: ids, records and features")
+      ->check(WholeNumber(1 << 16, int64_t{1} << 40))
+      ->capture_default_str();
 }
 
 void AddSecurityFlags(CLI::App& command, SecurityOptions& security) {
@@ -263,6 +290,7 @@ void AddServeCommand(CLI::App& app, Command* selected) {
   command->add_option("--grace", flags->grace, "How long running requests may take after SIGTERM")
       ->capture_default_str();
   AddSessionFlags(*command, flags->sessions);
+  AddLiveItemFlags(*command, flags->live_items);
   AddOperatorFlags(*command, flags->operators);
   command->callback([flags, command, selected] {
     *selected = [flags, command] { return RunServe(*flags, ConfigurationOf(*command)); };

@@ -23,7 +23,6 @@ void SortUnique(std::vector<T>& values) {
 
 }  // namespace
 
-// A text that names type and value.
 std::string AttributeTable::Key(const AttributeValue& value) {
   if (const auto* text = std::get_if<std::string>(&value)) {
     return absl::StrCat("t", *text);
@@ -78,6 +77,13 @@ ItemSet AttributeTable::ItemsOf(FieldId id, ValueId value) const {
   const size_t begin = field.list_begins[value];
   return ItemSet::Of(
       std::span(field.item_lists).subspan(begin, field.list_begins[value + 1] - begin));
+}
+
+std::optional<AttributeTable::ValueId> AttributeTable::FindValue(
+    FieldId field, const AttributeValue& value) const {
+  const auto& values = fields_[field].values;
+  const auto found = values.find(Key(value));
+  return found == values.end() ? std::nullopt : std::optional(found->second);
 }
 
 ItemSet AttributeTable::AnyOf(FieldId id, std::span<const AttributeValue> values) const {

@@ -69,10 +69,15 @@ class AttributeTable {
   // Items with a number in the range. Limits that cross match nothing.
   ItemSet InRange(FieldId field, const NumberRange& range) const;
 
+  // Nothing where no item has the value.
+  std::optional<ValueId> FindValue(FieldId field, const AttributeValue& value) const;
   // The values of an item, ascending, each once. REQUIRES: 1 <= item <= items().
   std::span<const ValueId> ValuesOf(FieldId field, int32_t item) const;
   // The items of a value.
   ItemSet ItemsOf(FieldId field, ValueId value) const;
+
+  // A text that is the same for equal values and no others.
+  static std::string Key(const AttributeValue& value);
 
  private:
   // Sets of a column of numbers' parts: a binary tree over kLeaves equal stretches of the sorted
@@ -97,7 +102,6 @@ class AttributeTable {
     ItemSet having;
   };
 
-  static std::string Key(const AttributeValue& value);
   ItemSet OfPositions(const Field& field, size_t begin, size_t end) const;
 
   int64_t items_ = 0;

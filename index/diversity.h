@@ -6,10 +6,12 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/statusor.h"
-#include "index/attributes.h"
+#include "index/attribute_view.h"
 #include "index/item_index.h"
 #include "index/level_vectors.h"
 
@@ -18,7 +20,7 @@ namespace nestrec {
 // At most `most` items that share a value of `field`. An item without a value is never held back;
 // one with several counts for each of them.
 struct GroupCap {
-  AttributeTable::FieldId field = 0;
+  std::string field;
   int32_t most = 1;
 };
 
@@ -27,11 +29,11 @@ struct GroupCap {
 // walking the whole ranking, and `exact` as in it, but only what is needed is searched: values
 // that are used up leave the search, which goes on until k are found or none is left.
 //
-// REQUIRES: every cap's `most` is at least 1, its field is one of the table's, and the table is
-// over the index's items. Errors of ItemIndex::Search.
+// REQUIRES: every cap's `most` is at least 1, and the attributes are those of the index's items. A
+// field that no item has holds nothing back. Errors of ItemIndex::Search.
 absl::StatusOr<SearchResult> SearchWithCaps(const ItemIndex& index, std::span<const float> query,
                                             const SearchOptions& options,
-                                            const AttributeTable& table,
+                                            const AttributeView& attributes,
                                             std::span<const GroupCap> caps);
 
 // Maximal marginal relevance (Carbonell and Goldstein, SIGIR 1998): picks k of the candidates one
@@ -50,5 +52,11 @@ absl::StatusOr<SearchResult> SearchWithCaps(const ItemIndex& index, std::span<co
 std::vector<ScoredItem> PickDiverse(std::span<const ScoredItem> candidates,
                                     const LevelVectors& vectors, int levels, double weight,
                                     int64_t k);
+
+// The same of items wherever their vectors are: copy_vector(item, out) writes an item's first
+// `levels` levels, [sizes.end(levels - 1)], to `out`.
+using CopyVector = absl::FunctionRef<void(int32_t item, std::span<float> out)>;
+std::vector<ScoredItem> PickDiverse(std::span<const ScoredItem> candidates, CopyVector copy_vector,
+                                    const NestedSizes& sizes, int levels, double weight, int64_t k);
 
 }  // namespace nestrec

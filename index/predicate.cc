@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -39,44 +40,51 @@ bool IsNan(const AttributeValue& value) {
   return number != nullptr && std::isnan(*number);
 }
 
-absl::StatusOr<ItemSet> MatchingSome(const std::vector<Predicate>& children,
-                                     const AttributeTable& table) {
-  std::vector<ItemSet> sets;
-  for (const Predicate& child : children) {
-    NESTREC_ASSIGN_OR_RETURN(ItemSet set, Matching(child, table));
-    sets.push_back(std::move(set));
+absl::Status CheckAll(const Predicate& predicate, const AttributeView& view) {
+  NESTREC_RETURN_IF_ERROR(CheckCondition(predicate, view));
+  for (const Predicate& child : predicate.children) {
+    NESTREC_RETURN_IF_ERROR(CheckAll(child, view));
   }
-  return ItemSet::Union(sets);
+  return absl::OkStatus();
 }
 
-absl::StatusOr<ItemSet> Evaluate(const Predicate& predicate, const AttributeTable& table) {
-  NESTREC_RETURN_IF_ERROR(CheckCondition(predicate, table));
-  const ItemSet all = ItemSet::Range(1, table.items() + 1);
+ItemSet EvaluateLeaf(const Predicate& predicate, const AttributeTable& table,
+                     AttributeTable::FieldId field) {
   switch (predicate.kind) {
     case Predicate::Kind::kAnyOf:
-      return table.AnyOf(*table.Find(predicate.field), predicate.values);
+      return table.AnyOf(field, predicate.values);
     case Predicate::Kind::kAllOf:
-      return table.AllOf(*table.Find(predicate.field), predicate.values);
+      return table.AllOf(field, predicate.values);
     case Predicate::Kind::kInRange:
-      return table.InRange(*table.Find(predicate.field), predicate.range);
-    case Predicate::Kind::kExists:
-      return table.Having(*table.Find(predicate.field));
-    case Predicate::Kind::kSome:
-      return MatchingSome(predicate.children, table);
-    case Predicate::Kind::kNone: {
-      NESTREC_ASSIGN_OR_RETURN(const ItemSet some, MatchingSome(predicate.children, table));
-      return all.Without(some);
-    }
-    case Predicate::Kind::kEvery: {
-      ItemSet every = all;
-      for (const Predicate& child : predicate.children) {
-        NESTREC_ASSIGN_OR_RETURN(const ItemSet set, Matching(child, table));
-        every = every.And(set);
-      }
-      return every;
-    }
+      return table.InRange(field, predicate.range);
+    default:
+      return table.Having(field);
   }
-  return absl::InternalError("a predicate of an unknown kind");
+}
+
+// Of the table's items.
+ItemSet Evaluate(const Predicate& predicate, const AttributeTable& table) {
+  const ItemSet all = ItemSet::Range(1, table.items() + 1);
+  if (IsLeaf(predicate.kind)) {
+    const auto field = table.Find(predicate.field);
+    if (field.has_value()) return EvaluateLeaf(predicate, table, *field);
+    // A field that only other items have.
+    return predicate.kind == Predicate::Kind::kAllOf && predicate.values.empty() ? all : ItemSet();
+  }
+  std::vector<ItemSet> sets;
+  for (const Predicate& child : predicate.children) sets.push_back(Evaluate(child, table));
+  if (predicate.kind == Predicate::Kind::kSome) return ItemSet::Union(sets);
+  if (predicate.kind == Predicate::Kind::kNone) return all.Without(ItemSet::Union(sets));
+  return std::accumulate(sets.begin(), sets.end(), all,
+                         [](const ItemSet& every, const ItemSet& set) { return every.And(set); });
+}
+
+bool IsWithin(double number, const NumberRange& range) {
+  const bool above =
+      !range.min.has_value() || (range.exclude_min ? number > *range.min : number >= *range.min);
+  const bool below =
+      !range.max.has_value() || (range.exclude_max ? number < *range.max : number <= *range.max);
+  return above && below;
 }
 
 }  // namespace
@@ -113,13 +121,12 @@ Predicate Predicate::None(std::vector<Predicate> children) {
   return Branch(Kind::kNone, std::move(children));
 }
 
-absl::Status CheckCondition(const Predicate& predicate, const AttributeTable& table) {
+absl::Status CheckCondition(const Predicate& predicate, const AttributeView& view) {
   if (!IsLeaf(predicate.kind)) {
     return absl::OkStatus();
   }
-  const std::optional<AttributeTable::FieldId> field = table.Find(predicate.field);
-  if (!field.has_value()) {
-    std::vector<std::string> names = table.FieldNames();
+  if (!view.HasField(predicate.field)) {
+    std::vector<std::string> names = view.FieldNames();
     const bool cut = names.size() > kNamesListed;
     names.resize(std::min(names.size(), kNamesListed));
     return absl::InvalidArgumentError(
@@ -133,7 +140,7 @@ absl::Status CheckCondition(const Predicate& predicate, const AttributeTable& ta
       return absl::InvalidArgumentError(absl::StrCat(
           "a limit of the range of \"", Printable(predicate.field), "\" is not a number"));
     }
-    if (!table.HasNumbers(*field)) {
+    if (!view.HasNumbers(predicate.field)) {
       return absl::InvalidArgumentError(absl::StrCat("no item has a number in the field \"",
                                                      Printable(predicate.field),
                                                      "\"; ask for its values instead"));
@@ -146,9 +153,51 @@ absl::Status CheckCondition(const Predicate& predicate, const AttributeTable& ta
   return absl::OkStatus();
 }
 
-absl::StatusOr<ItemSet> Matching(const Predicate& predicate, const AttributeTable& table) {
-  return Guard("evaluating a filter",
-               [&]() -> absl::StatusOr<ItemSet> { return Evaluate(predicate, table); });
+absl::StatusOr<ItemSet> Matching(const Predicate& predicate, const AttributeView& view) {
+  return Guard("evaluating a filter", [&]() -> absl::StatusOr<ItemSet> {
+    NESTREC_RETURN_IF_ERROR(CheckAll(predicate, view));
+    ItemSet matching = Evaluate(predicate, view.table());
+    if (view.overlay() == nullptr) return matching;
+    std::vector<int32_t> changed;
+    for (const AttributeOverlay::Changed& item : view.overlay()->changed()) {
+      if (item.attributes != nullptr && Meets(*item.attributes, predicate)) {
+        changed.push_back(item.item);
+      }
+    }
+    return matching.Without(view.overlay()->changed_set()).Or(ItemSet::Of(changed));
+  });
+}
+
+bool Meets(const ItemAttributes& item, const Predicate& predicate) {
+  const ItemAttributes::Field* field =
+      IsLeaf(predicate.kind) ? item.Find(predicate.field) : nullptr;
+  const auto has = [&](const AttributeValue& value) {
+    return field != nullptr &&
+           std::find(field->values.begin(), field->values.end(), value) != field->values.end();
+  };
+  const auto meets = [&](const Predicate& child) { return Meets(item, child); };
+  switch (predicate.kind) {
+    case Predicate::Kind::kAnyOf:
+      return std::any_of(predicate.values.begin(), predicate.values.end(), has);
+    case Predicate::Kind::kAllOf:
+      return std::all_of(predicate.values.begin(), predicate.values.end(), has);
+    case Predicate::Kind::kInRange:
+      return field != nullptr && std::any_of(field->values.begin(), field->values.end(),
+                                             [&](const AttributeValue& value) {
+                                               const auto* number = std::get_if<double>(&value);
+                                               return number != nullptr &&
+                                                      IsWithin(*number, predicate.range);
+                                             });
+    case Predicate::Kind::kExists:
+      return field != nullptr;
+    case Predicate::Kind::kSome:
+      return std::any_of(predicate.children.begin(), predicate.children.end(), meets);
+    case Predicate::Kind::kNone:
+      return std::none_of(predicate.children.begin(), predicate.children.end(), meets);
+    case Predicate::Kind::kEvery:
+      break;
+  }
+  return std::all_of(predicate.children.begin(), predicate.children.end(), meets);
 }
 
 }  // namespace nestrec

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "index/attribute_view.h"
 #include "index/attributes.h"
 #include "index/item_set.h"
 
@@ -46,13 +47,15 @@ struct Predicate {
   std::vector<Predicate> children;
 };
 
-// kInvalidArgument for one condition alone, its children aside: a field that no item of the table
-// has (the fields are listed), a range on a field without numbers, a limit or number that is not a
-// number.
-absl::Status CheckCondition(const Predicate& predicate, const AttributeTable& table);
+// kInvalidArgument for one condition alone, its children aside: a field that no item has (the
+// fields are listed), a range on a field without numbers, a limit or number that is not a number.
+absl::Status CheckCondition(const Predicate& predicate, const AttributeView& view);
 
-// The items of the table that meet the predicate. Errors of CheckCondition, of any depth.
+// The items of the view that meet the predicate. Errors of CheckCondition, of any depth.
 // kResourceExhausted: out of memory.
-absl::StatusOr<ItemSet> Matching(const Predicate& predicate, const AttributeTable& table);
+absl::StatusOr<ItemSet> Matching(const Predicate& predicate, const AttributeView& view);
+
+// Whether one item meets the predicate. REQUIRES: CheckCondition is ok at every depth.
+bool Meets(const ItemAttributes& item, const Predicate& predicate);
 
 }  // namespace nestrec

@@ -64,6 +64,7 @@ class Encoder::Run {
       const History last = history.last(count);
       packed_.tokens.insert(packed_.tokens.end(), last.begin(), last.end());
       if (count == 0) packed_.tokens.push_back(0);
+      AddOwnRows(rows[row].item_rows);
       packed_.begins.push_back(static_cast<int64_t>(packed_.tokens.size()));
     }
     packed_.active = static_cast<int64_t>(rows.size());
@@ -111,6 +112,16 @@ class Encoder::Run {
     LevelMatrix norm2, gated;  // [rows, dim]
   };
 
+  // Of the history that was packed last.
+  void AddOwnRows(const ItemRows* item_rows) {
+    const auto begin = static_cast<size_t>(packed_.begins.back());
+    const size_t end = packed_.tokens.size();
+    if (item_rows == nullptr && own_rows_.empty()) return;
+    own_rows_.resize(end, nullptr);
+    for (size_t p = begin; item_rows != nullptr && p < end; ++p) {
+      own_rows_[p] = item_rows->RowOf(packed_.tokens[p]);
+    }
+  }
   // Of the positions that may reach a level.
   int64_t MostLevelFloats(int levels) const {
     int64_t most = 0;
@@ -167,8 +178,10 @@ class Encoder::Run {
     for (int64_t h = 0; h < packed_.histories(); ++h) {
       for (int64_t p = packed_.begin(h); p < packed_.begin(h + 1); ++p) {
         const int64_t item = packed_.tokens[static_cast<size_t>(p)];
+        const float* own = own_rows_.empty() ? nullptr : own_rows_[static_cast<size_t>(p)];
         float* row = input + p * width;
-        std::copy_n(items + item * width, width, row);
+        std::copy_n(own != nullptr ? own + view.sizes.begin(level) : items + item * width, width,
+                    row);
         if (scale != 1.0f) {
           for (int c = 0; c < width; ++c) row[c] *= scale;
         }
@@ -235,6 +248,8 @@ class Encoder::Run {
   const std::span<EncodeRow> rows_;
   std::vector<size_t> order_;  // the row of each history in packed_: those that go on longest first
   PackedHistories packed_;
+  // By position: the embedding [D] of an item that is not the table's, else null; empty: all null.
+  std::vector<const float*> own_rows_;
   std::vector<BlockBuffers> blocks_;
   // Of the level at hand: what enters the first block, what leaves a block (blocks take turns), the
   // feed-forward's gate, what the last norm makes.
@@ -278,7 +293,8 @@ absl::Status Encoder::Check(const EncodeRow& row) const {
         absl::StrCat("z: room for ", row.z.size(), " floats, but ", expected, " are needed"));
   }
   for (const int32_t item : row.history) {
-    if (item < 1 || item >= view_.item_rows) {
+    const bool has_row = row.item_rows != nullptr && row.item_rows->RowOf(item) != nullptr;
+    if (item < 1 || (item >= view_.item_rows && !has_row)) {
       return absl::InvalidArgumentError(
           absl::StrCat("history: item number ", item, " is outside 1..", view_.item_rows - 1));
     }
@@ -296,8 +312,8 @@ absl::Status Encoder::Encode(std::span<EncodeRow> rows, GoOn go_on) const {
   });
 }
 
-absl::Status Encoder::Encode(std::span<const History> histories, int levels,
-                             std::span<float> z) const {
+absl::Status Encoder::Encode(std::span<const History> histories, int levels, std::span<float> z,
+                             const ItemRows* item_rows) const {
   if (levels < 1 || levels > view_.sizes.levels()) {
     return absl::InvalidArgumentError(absl::StrCat(
         "levels: ", levels, " is outside 1..", view_.sizes.levels(), ", the levels of this model"));
@@ -309,7 +325,10 @@ absl::Status Encoder::Encode(std::span<const History> histories, int levels,
   }
   std::vector<EncodeRow> rows;
   for (size_t i = 0; i < histories.size(); ++i) {
-    rows.push_back({.history = histories[i], .levels = levels, .z = z.subspan(i * dim, dim)});
+    rows.push_back({.history = histories[i],
+                    .levels = levels,
+                    .z = z.subspan(i * dim, dim),
+                    .item_rows = item_rows});
   }
   return Encode(rows, [](size_t, int) { return false; });
 }

@@ -27,6 +27,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "model/checkpoint.h"
+#include "model/item_rows.h"
 
 namespace nestrec {
 
@@ -44,6 +45,8 @@ struct EncodeRow {
   std::span<float>
       z;             // [dim of the most levels]; columns beyond `finished` levels stay as they are
   int finished = 0;  // out
+  // Has items of the history that the model's table does not have, or has otherwise; may be null.
+  const ItemRows* item_rows = nullptr;
 
   int most() const { return most_levels == 0 ? levels : most_levels; }
 };
@@ -67,9 +70,11 @@ class Encoder {
   // memory. Otherwise it costs more the longer the history is, up to max_len.
   bool constant_time_step() const { return view_.architecture.constant_time_step(); }
 
-  // Fills z, histories.size() rows of sizes().end(levels - 1) floats. kInvalidArgument for levels
-  // outside 1..sizes().levels(), an item number outside 1..item_rows-1, or a z of another length.
-  absl::Status Encode(std::span<const History> histories, int levels, std::span<float> z) const;
+  // Fills z, histories.size() rows of sizes().end(levels - 1) floats. `item_rows` as in EncodeRow.
+  // kInvalidArgument for levels outside 1..sizes().levels(), an item number outside 1..item_rows-1
+  // that has no row of its own, or a z of another length.
+  absl::Status Encode(std::span<const History> histories, int levels, std::span<float> z,
+                      const ItemRows* item_rows = nullptr) const;
 
   // Every row at its own width: no level is computed twice, whatever was decided on the way. Errors
   // as above, and for most_levels below levels.

@@ -2,8 +2,8 @@
 // for the full one.
 //
 // Every label of the batch is in the sample. Any other item i is in it with a probability pi_i of
-// its own, and its logit is then raised by -log pi_i, so that the sample's sum of exponentials is an
-// unbiased estimate of the full one (the logQ correction of Bengio & Senecal 2008, with the
+// its own, and its logit is then raised by -log pi_i, so that the sample's sum of exponentials is
+// an unbiased estimate of the full one (the logQ correction of Bengio & Senecal 2008, with the
 // weights of Horvitz & Thompson 1952).
 //
 // Thread safety: plain values; ItemSampler draws from the Random that it is given.

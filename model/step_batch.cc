@@ -108,8 +108,11 @@ void StepBatch::Run() {
 
 void StepBatch::ComputeLevel(int level) {
   const int64_t begin = view_.sizes.begin(level);
-  for (int64_t row = 0; row < begins_[active_jobs_]; ++row) {
-    CopyItem(tokens_[static_cast<size_t>(row)], level, items_.data() + row * dim_ + begin);
+  for (size_t j = 0; j < active_jobs_; ++j) {
+    for (int64_t row = begins_[j]; row < begins_[j + 1]; ++row) {
+      CopyItem(jobs_[j].item_rows, tokens_[static_cast<size_t>(row)], level,
+               items_.data() + row * dim_ + begin);
+    }
   }
   const std::vector<float>* x = &items_;
   for (size_t b = 0; b < blocks_.size(); ++b) {
@@ -124,9 +127,12 @@ void StepBatch::ComputeLevel(int level) {
   }
 }
 
-void StepBatch::CopyItem(int32_t item, int level, float* out) const {
+void StepBatch::CopyItem(const ItemRows* item_rows, int32_t item, int level, float* out) const {
   const int64_t width = view_.sizes.width(level);
-  const float* values = view_.items[static_cast<size_t>(level)].data() + item * width;
+  const float* own = item_rows != nullptr ? item_rows->RowOf(item) : nullptr;
+  const float* values = own != nullptr
+                            ? own + view_.sizes.begin(level)
+                            : view_.items[static_cast<size_t>(level)].data() + item * width;
   const float scale = view_.architecture.input_scale;
   std::transform(values, values + width, out, [scale](float value) { return scale * value; });
 }
@@ -242,13 +248,13 @@ void StepBatch::StartFrom(size_t block, int level, const StepJob& job) {
   for (const StepPlan::CatchUp& catch_up : job.plan.catch_ups) {
     if (catch_up.level != level) continue;
     load(catch_up.from_zero);
-    CatchUp(catch_up.tokens, level);
+    CatchUp(job, catch_up.tokens, level);
     return;
   }
   load(job.plan.from_zero);
 }
 
-void StepBatch::CatchUp(std::span<const int32_t> tokens, int level) {
+void StepBatch::CatchUp(const StepJob& job, std::span<const int32_t> tokens, int level) {
   // The first block reads the items themselves, and this level's rows all narrower columns.
   const auto rows = static_cast<int64_t>(tokens.size());
   const int64_t width = view_.sizes.width(level);
@@ -259,7 +265,7 @@ void StepBatch::CatchUp(std::span<const int32_t> tokens, int level) {
     const BlockLevel& weights = view_.blocks[0][at];
     for (int64_t row = 0; row < rows; ++row) {
       float* out = norm.data() + row * dim + view_.sizes.begin(narrow);
-      CopyItem(tokens[static_cast<size_t>(row)], narrow, out);
+      CopyItem(job.item_rows, tokens[static_cast<size_t>(row)], narrow, out);
       NormalizeLevel(out, weights.norm1_scale, weights.norm1_shift, out);
     }
   }

@@ -18,9 +18,10 @@ namespace nestrec {
 struct StepJob {
   StepPlan plan;
   int levels = 0;
-  int64_t end = 0;      // the number after the session's newest event
-  SessionState* state;  // in and out; has room for `levels`
-  std::span<float> z;   // out, [dim]
+  int64_t end = 0;                      // the number after the session's newest event
+  SessionState* state;                  // in and out; has room for `levels`
+  std::span<float> z;                   // out, [dim]
+  const ItemRows* item_rows = nullptr;  // as SessionInput
 };
 
 class StepBatch {
@@ -44,11 +45,11 @@ class StepBatch {
   void ComputeBlockLevel(size_t block, int level, const std::vector<float>& x);
   void Scan(size_t block, int level);
   // What enters the first block.
-  void CopyItem(int32_t item, int level, float* out) const;
+  void CopyItem(const ItemRows* item_rows, int32_t item, int level, float* out) const;
   // h of `job` at `level` before its first row, into h_.
   void StartFrom(size_t block, int level, const StepJob& job);
   // h_ of the first block over the items that `level` missed.
-  void CatchUp(std::span<const int32_t> tokens, int level);
+  void CatchUp(const StepJob& job, std::span<const int32_t> tokens, int level);
   // h_ = lambda h_ + gamma u
   void Advance(size_t block, int level, const float* u_re, const float* u_im);
   // z, and what the state says about itself.

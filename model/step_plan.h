@@ -13,6 +13,7 @@
 #include <span>
 #include <vector>
 
+#include "model/item_rows.h"
 #include "model/session_state.h"
 
 namespace nestrec {
@@ -28,6 +29,9 @@ struct SessionInput {
   // Item numbers that follow for this answer alone and are not part of the session.
   History more;
   int levels = 0;
+  // Has items that the model's table does not have, or has otherwise; may be null. Those that the
+  // state has absorbed must not have changed since.
+  const ItemRows* item_rows = nullptr;
 };
 
 // Where an answer came from.

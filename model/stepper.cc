@@ -119,7 +119,8 @@ absl::Status Stepper::Check(const SessionInput& input) const {
   }
   const auto check = [&](History items, int32_t least, absl::string_view name) -> absl::Status {
     for (const int32_t item : items) {
-      if (item < least || item >= view.item_rows) {
+      const bool has_row = input.item_rows != nullptr && input.item_rows->RowOf(item) != nullptr;
+      if (item < least || (item >= view.item_rows && !has_row)) {
         return absl::InvalidArgumentError(absl::StrCat(name, ": item number ", item, " is outside ",
                                                        least, "..", view.item_rows - 1));
       }
@@ -161,7 +162,8 @@ absl::Status Stepper::Run(std::span<const SessionInput> inputs,
                       .levels = input.levels,
                       .end = input.end,
                       .state = &output.state,
-                      .z = output.z});
+                      .z = output.z,
+                      .item_rows = input.item_rows});
     }
     StepBatch(view, lru_, std::move(jobs)).Run();
     return absl::OkStatus();

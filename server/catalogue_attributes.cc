@@ -27,32 +27,56 @@ bool IsNumber(absl::string_view text, double* number) {
   return absl::SimpleAtod(text, number) && std::isfinite(*number);
 }
 
+// Calls add_text, add_number and add_flag with (field, value) for what the record has of the wanted
+// fields; none: of all.
+template <typename AddText, typename AddNumber, typename AddFlag>
+void ReadRecord(absl::string_view record, const absl::flat_hash_set<std::string>& wanted,
+                AddText&& add_text, AddNumber&& add_number, AddFlag&& add_flag) {
+  VisitRecord(record, [&](absl::string_view field, const RecordValue& value) {
+    if (!wanted.empty() && !wanted.contains(field)) {
+      return;
+    }
+    if (const auto* text = std::get_if<absl::string_view>(&value)) {
+      add_text(field, *text);
+      double number = 0;
+      if (IsNumber(*text, &number)) {
+        add_number(field, number);
+      }
+    } else if (const auto* number = std::get_if<double>(&value)) {
+      add_number(field, *number);
+    } else {
+      add_flag(field, std::get<bool>(value));
+    }
+  });
+}
+
 CatalogueAttributes Read(const Catalogue& catalogue, const std::vector<std::string>& fields) {
   const absl::flat_hash_set<std::string> wanted(fields.begin(), fields.end());
   AttributeTable::Builder builder(catalogue.size());
   for (int32_t item = 1; item <= catalogue.size(); ++item) {
-    VisitRecord(catalogue.record(item), [&](absl::string_view field, const RecordValue& value) {
-      if (!wanted.empty() && !wanted.contains(field)) {
-        return;
-      }
-      if (const auto* text = std::get_if<absl::string_view>(&value)) {
-        builder.AddText(item, field, *text);
-        double number = 0;
-        if (IsNumber(*text, &number)) {
-          builder.AddNumber(item, field, number);
-        }
-      } else if (const auto* number = std::get_if<double>(&value)) {
-        builder.AddNumber(item, field, *number);
-      } else {
-        builder.AddFlag(item, field, std::get<bool>(value));
-      }
-    });
+    ReadRecord(
+        catalogue.record(item), wanted,
+        [&](absl::string_view field, absl::string_view text) {
+          builder.AddText(item, field, text);
+        },
+        [&](absl::string_view field, double number) { builder.AddNumber(item, field, number); },
+        [&](absl::string_view field, bool flag) { builder.AddFlag(item, field, flag); });
   }
   const size_t dropped = builder.dropped_fields();
   return {.table = std::move(builder).Build(), .dropped_fields = dropped};
 }
 
 }  // namespace
+
+ItemAttributes AttributesOf(absl::string_view record, const std::vector<std::string>& fields) {
+  ItemAttributes attributes;
+  ReadRecord(
+      record, absl::flat_hash_set<std::string>(fields.begin(), fields.end()),
+      [&](absl::string_view field, absl::string_view text) { attributes.AddText(field, text); },
+      [&](absl::string_view field, double number) { attributes.AddNumber(field, number); },
+      [&](absl::string_view field, bool flag) { attributes.AddFlag(field, flag); });
+  return attributes;
+}
 
 absl::StatusOr<CatalogueAttributes> ReadAttributes(const Catalogue& catalogue,
                                                    const std::vector<std::string>& fields) {

@@ -12,6 +12,27 @@ struct RecommendClient::Stub {
   std::unique_ptr<v1::RecommendService::Stub> service;
 };
 
+namespace {
+
+using Service = v1::RecommendService::Stub;
+
+// One call, from its deadline to what its status says.
+template <typename Request, typename Response>
+absl::StatusOr<Response> Call(const ClientChannel& channel, Service& service,
+                              grpc::Status (Service::*method)(grpc::ClientContext*, const Request&,
+                                                              Response*),
+                              const Request& request) {
+  Response response;
+  const auto context = channel.NewContext();
+  const grpc::Status status = (service.*method)(context.get(), request, &response);
+  if (!status.ok()) {
+    return channel.Explain(status);
+  }
+  return response;
+}
+
+}  // namespace
+
 RecommendClient::RecommendClient(Options options)
     : channel_(std::move(options)), stub_(std::make_unique<Stub>()) {
   stub_->service = v1::RecommendService::NewStub(channel_.channel());
@@ -21,46 +42,41 @@ RecommendClient::~RecommendClient() = default;
 
 absl::StatusOr<v1::RecommendResponse> RecommendClient::Recommend(
     const v1::RecommendRequest& request) const {
-  v1::RecommendResponse response;
-  const auto context = channel_.NewContext();
-  const grpc::Status status = stub_->service->Recommend(context.get(), request, &response);
-  if (!status.ok()) {
-    return channel_.Explain(status);
-  }
-  return response;
+  return Call(channel_, *stub_->service, &Service::Recommend, request);
+}
+
+absl::StatusOr<v1::BatchRecommendResponse> RecommendClient::BatchRecommend(
+    const v1::BatchRecommendRequest& request) const {
+  return Call(channel_, *stub_->service, &Service::BatchRecommend, request);
+}
+
+absl::StatusOr<v1::SimilarItemsResponse> RecommendClient::SimilarItems(
+    const v1::SimilarItemsRequest& request) const {
+  return Call(channel_, *stub_->service, &Service::SimilarItems, request);
 }
 
 absl::StatusOr<v1::RecordEventsResponse> RecommendClient::RecordEvents(
     const v1::RecordEventsRequest& request) const {
-  v1::RecordEventsResponse response;
-  const auto context = channel_.NewContext();
-  const grpc::Status status = stub_->service->RecordEvents(context.get(), request, &response);
-  if (!status.ok()) {
-    return channel_.Explain(status);
-  }
-  return response;
+  return Call(channel_, *stub_->service, &Service::RecordEvents, request);
 }
 
 absl::StatusOr<v1::ForgetUserResponse> RecommendClient::ForgetUser(
     const v1::ForgetUserRequest& request) const {
-  v1::ForgetUserResponse response;
-  const auto context = channel_.NewContext();
-  const grpc::Status status = stub_->service->ForgetUser(context.get(), request, &response);
-  if (!status.ok()) {
-    return channel_.Explain(status);
-  }
-  return response;
+  return Call(channel_, *stub_->service, &Service::ForgetUser, request);
+}
+
+absl::StatusOr<v1::UpsertItemsResponse> RecommendClient::UpsertItems(
+    const v1::UpsertItemsRequest& request) const {
+  return Call(channel_, *stub_->service, &Service::UpsertItems, request);
+}
+
+absl::StatusOr<v1::RemoveItemsResponse> RecommendClient::RemoveItems(
+    const v1::RemoveItemsRequest& request) const {
+  return Call(channel_, *stub_->service, &Service::RemoveItems, request);
 }
 
 absl::StatusOr<v1::GetModelInfoResponse> RecommendClient::GetModelInfo() const {
-  v1::GetModelInfoResponse response;
-  const auto context = channel_.NewContext();
-  const grpc::Status status =
-      stub_->service->GetModelInfo(context.get(), v1::GetModelInfoRequest(), &response);
-  if (!status.ok()) {
-    return channel_.Explain(status);
-  }
-  return response;
+  return Call(channel_, *stub_->service, &Service::GetModelInfo, v1::GetModelInfoRequest());
 }
 
 }  // namespace nestrec

@@ -24,9 +24,15 @@ class RecommendClient {
   // The server's error, or kUnavailable, naming the address and how to start a server, when none
   // answers there.
   absl::StatusOr<v1::RecommendResponse> Recommend(const v1::RecommendRequest& request) const;
+  absl::StatusOr<v1::BatchRecommendResponse> BatchRecommend(
+      const v1::BatchRecommendRequest& request) const;
+  absl::StatusOr<v1::SimilarItemsResponse> SimilarItems(
+      const v1::SimilarItemsRequest& request) const;
   absl::StatusOr<v1::RecordEventsResponse> RecordEvents(
       const v1::RecordEventsRequest& request) const;
   absl::StatusOr<v1::ForgetUserResponse> ForgetUser(const v1::ForgetUserRequest& request) const;
+  absl::StatusOr<v1::UpsertItemsResponse> UpsertItems(const v1::UpsertItemsRequest& request) const;
+  absl::StatusOr<v1::RemoveItemsResponse> RemoveItems(const v1::RemoveItemsRequest& request) const;
   absl::StatusOr<v1::GetModelInfoResponse> GetModelInfo() const;
 
  private:

@@ -39,6 +39,7 @@ double CostModel::Work(Stage stage, size_t level) const {
     case Stage::kEncode:
       return encode_work_[level];
     case Stage::kSearch:
+    case Stage::kSimilar:
       return sizes_.end(static_cast<int>(level));
     case Stage::kOther:
       break;

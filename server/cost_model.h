@@ -6,15 +6,15 @@
 //   costs.Predict(Stage::kEncode, 4, 60, 0.95);   // nothing before the first Record of the stage
 //
 // `rows` is what a stage's time grows with: kEncode the items of the histories of a batch, kSearch
-// its requests, kOther 1. They are told apart by powers of two.
+// and kSimilar (the search by cosine) its requests, kOther 1. They are told apart by powers of two.
 //
 // Where little or nothing was seen lately of a width, the estimate leans on the widths beside it:
-// on the line between two of them over the work (kEncode: multiplications, kSearch: dim, others:
-// the same at all), and beyond them by the ratio of the work, downwards to an eighth at most. What
-// was seen counts half after kFreshFor, but only against what was seen since: a width that was slow
-// in a bad minute and has not been used from then on is not avoided for ever. Of a batch size that
-// was never seen, the nearest one's times are scaled in the same way. Wider never counts as
-// cheaper.
+// on the line between two of them over the work (kEncode: multiplications, kSearch and kSimilar:
+// dim, others: the same at all), and beyond them by the ratio of the work, downwards to an eighth
+// at most. What was seen counts half after kFreshFor, but only against what was seen since: a width
+// that was slow in a bad minute and has not been used from then on is not avoided for ever. Of a
+// batch size that was never seen, the nearest one's times are scaled in the same way. Wider never
+// counts as cheaper.
 //
 // Seeding: run every width a few times before serving and Record it.
 //
@@ -37,7 +37,7 @@
 
 namespace nestrec {
 
-enum class Stage { kEncode, kSearch, kOther };
+enum class Stage { kEncode, kSearch, kSimilar, kOther };
 
 class CostModel {
  public:
@@ -60,7 +60,7 @@ class CostModel {
   std::vector<absl::Duration> PredictLevels(Stage stage, int64_t rows, double quantile) const;
 
  private:
-  static constexpr int kStages = 3;
+  static constexpr int kStages = 4;
   struct Cell {
     QuantileSketch sketch;
     Instant newest;

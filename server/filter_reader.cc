@@ -14,7 +14,7 @@ namespace {
 // Walks the filter; the first violation ends it, so that a filter of nonsense has a short answer.
 class FilterReader {
  public:
-  FilterReader(const FilterLimits& limits, const AttributeTable& table)
+  FilterReader(const FilterLimits& limits, const AttributeView& table)
       : limits_(limits), table_(table) {}
 
   std::optional<Predicate> Read(const v1::ItemFilter& filter, const std::string& path, int depth) {
@@ -68,7 +68,7 @@ class FilterReader {
     }
     const absl::Status status = CheckCondition(predicate, table_);
     if (!status.ok()) {
-      return Refuse(table_.Find(predicate.field).has_value() ? path : field_path,
+      return Refuse(table_.HasField(predicate.field) ? path : field_path,
                     std::string(status.message()));
     }
     return predicate;
@@ -152,7 +152,7 @@ class FilterReader {
   }
 
   const FilterLimits& limits_;
-  const AttributeTable& table_;
+  const AttributeView& table_;
   int conditions_ = 0;
   int values_ = 0;
   std::optional<FieldViolation> violation_;
@@ -161,7 +161,7 @@ class FilterReader {
 }  // namespace
 
 std::optional<Predicate> ReadFilter(const v1::ItemFilter& filter, const FilterLimits& limits,
-                                    const AttributeTable& table,
+                                    const AttributeView& table,
                                     std::vector<FieldViolation>& violations) {
   FilterReader reader(limits, table);
   std::optional<Predicate> predicate = reader.Read(filter, "filter", 1);
@@ -171,17 +171,17 @@ std::optional<Predicate> ReadFilter(const v1::ItemFilter& filter, const FilterLi
   return predicate;
 }
 
-std::vector<GroupCap> ReadCaps(const v1::RecommendRequest& request, const FilterLimits& limits,
-                               const AttributeTable& table,
+std::vector<GroupCap> ReadCaps(const google::protobuf::RepeatedPtrField<v1::GroupCap>& requested,
+                               const FilterLimits& limits, const AttributeView& table,
                                std::vector<FieldViolation>& violations) {
-  if (request.caps_size() > limits.max_caps) {
-    violations.push_back({"caps", absl::StrCat(request.caps_size(), " entries; at most ",
+  if (requested.size() > limits.max_caps) {
+    violations.push_back({"caps", absl::StrCat(requested.size(), " entries; at most ",
                                                limits.max_caps, " are allowed")});
     return {};
   }
   std::vector<GroupCap> caps;
-  for (int i = 0; i < request.caps_size(); ++i) {
-    const v1::GroupCap& cap = request.caps(i);
+  for (int i = 0; i < requested.size(); ++i) {
+    const v1::GroupCap& cap = requested[i];
     const std::string path = absl::StrCat("caps[", i, "]");
     const absl::Status status = CheckCondition(Predicate::Exists(cap.field()), table);
     if (cap.field().size() > limits.max_field_bytes) {
@@ -198,15 +198,15 @@ std::vector<GroupCap> ReadCaps(const v1::RecommendRequest& request, const Filter
       violations.push_back({path + ".most", "0 is not at least 1"});
       return {};
     }
-    const AttributeTable::FieldId field = *table.Find(cap.field());
     if (std::any_of(caps.begin(), caps.end(),
-                    [&](const GroupCap& other) { return other.field == field; })) {
+                    [&](const GroupCap& other) { return other.field == cap.field(); })) {
       violations.push_back(
           {path + ".field", absl::StrCat("\"", cap.field(), "\" has a cap already")});
       return {};
     }
     constexpr uint32_t kNoLimit = 1 << 30;
-    caps.push_back({.field = field, .most = static_cast<int32_t>(std::min(cap.most(), kNoLimit))});
+    caps.push_back(
+        {.field = cap.field(), .most = static_cast<int32_t>(std::min(cap.most(), kNoLimit))});
   }
   return caps;
 }

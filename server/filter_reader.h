@@ -8,7 +8,7 @@
 #include <optional>
 #include <vector>
 
-#include "index/attributes.h"
+#include "index/attribute_view.h"
 #include "index/diversity.h"
 #include "index/predicate.h"
 #include "nestrec/v1/recommend.pb.h"
@@ -35,10 +35,10 @@ struct DiversityQuery {
 
 // Nothing where `violations` grew.
 std::optional<Predicate> ReadFilter(const v1::ItemFilter& filter, const FilterLimits& limits,
-                                    const AttributeTable& table,
+                                    const AttributeView& table,
                                     std::vector<FieldViolation>& violations);
-std::vector<GroupCap> ReadCaps(const v1::RecommendRequest& request, const FilterLimits& limits,
-                               const AttributeTable& table,
+std::vector<GroupCap> ReadCaps(const google::protobuf::RepeatedPtrField<v1::GroupCap>& caps,
+                               const FilterLimits& limits, const AttributeView& table,
                                std::vector<FieldViolation>& violations);
 // `k` is the request's, within its limits.
 DiversityQuery ReadDiversity(const v1::Diversity& diversity, int64_t k, const FilterLimits& limits,

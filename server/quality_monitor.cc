@@ -67,7 +67,8 @@ QualitySample CompareWithWidest(std::span<const int32_t> served, std::span<const
   return {.overlap = shared / static_cast<double>(widest.size()), .ndcg = sum / ideal};
 }
 
-absl::StatusOr<std::vector<int32_t>> WidestItems(const Snapshot& snapshot,
+absl::StatusOr<std::vector<int32_t>> WidestItems(const Snapshot& snapshot, const ItemView& known,
+                                                 const ItemView& searched,
                                                  const RecommendQuery& query) {
   const int levels = snapshot.sizes().levels();
   const int dim = snapshot.sizes().end(levels - 1);
@@ -78,15 +79,17 @@ absl::StatusOr<std::vector<int32_t>> WidestItems(const Snapshot& snapshot,
   }
   std::vector<float> z(static_cast<size_t>(dim));
   const History history(items);
-  NESTREC_RETURN_IF_ERROR(snapshot.encoder().Encode({&history, 1}, levels, z));
-  NESTREC_ASSIGN_OR_RETURN(
-      const SearchResult result,
-      FindItems(snapshot, query, {.dim = dim, .levels = levels, .tier = {}, .index = {}}, z));
+  NESTREC_RETURN_IF_ERROR(snapshot.encoder().Encode({&history, 1}, levels, z, &known));
+  NESTREC_ASSIGN_OR_RETURN(const SearchResult result,
+                           FindItems(snapshot, searched, query,
+                                     {.dim = dim, .levels = levels, .tier = {}, .index = {}}, z));
   return NumbersOf(result);
 }
 
 absl::StatusOr<std::vector<int32_t>> ShadowItems(const Snapshot& shadow, const Snapshot& answered,
-                                                 const RecommendQuery& query, int dim) {
+                                                 const ItemView& known, const RecommendQuery& query,
+                                                 int dim) {
+  const std::shared_ptr<const ItemView> own_items = shadow.items();
   if (query.filter.has_value() || !query.caps.empty()) {
     return absl::FailedPreconditionError("the request is about one catalogue's fields");
   }
@@ -96,7 +99,7 @@ absl::StatusOr<std::vector<int32_t>> ShadowItems(const Snapshot& shadow, const S
     std::vector<int32_t> numbers;
     for (const int32_t item : items) {
       if (item == 0) continue;
-      const auto found = shadow.catalogue().Find(answered.catalogue().id(item));
+      const auto found = own_items->Find(known.id(item));
       if (found.has_value()) numbers.push_back(*found);
     }
     return numbers;
@@ -115,13 +118,13 @@ absl::StatusOr<std::vector<int32_t>> ShadowItems(const Snapshot& shadow, const S
   own.diversity = query.diversity;
   std::vector<float> z(static_cast<size_t>(dim));
   const History view(own.history);
-  NESTREC_RETURN_IF_ERROR(shadow.encoder().Encode({&view, 1}, *levels, z));
-  NESTREC_ASSIGN_OR_RETURN(
-      const SearchResult result,
-      FindItems(shadow, own, {.dim = dim, .levels = *levels, .tier = {}, .index = {}}, z));
+  NESTREC_RETURN_IF_ERROR(shadow.encoder().Encode({&view, 1}, *levels, z, own_items.get()));
+  NESTREC_ASSIGN_OR_RETURN(const SearchResult result,
+                           FindItems(shadow, *own_items, own,
+                                     {.dim = dim, .levels = *levels, .tier = {}, .index = {}}, z));
   std::vector<int32_t> items;
   for (const ScoredItem& item : result.items) {
-    items.push_back(answered.catalogue().Find(shadow.catalogue().id(item.item)).value_or(0));
+    items.push_back(known.Find(own_items->id(item.item)).value_or(0));
   }
   return items;
 }
@@ -162,8 +165,12 @@ QualityMonitor::~QualityMonitor() {
 void QualityMonitor::Served(const RecommendCall& call, const RecommendCall::Answered& answered) {
   // Scores of two widths are on two scales: one bound for both compares nothing.
   if (call.query.min_score.has_value()) return;
+  // Likeness is not what another width or model is the measure of.
+  if (call.query.similar_to.has_value()) return;
   const SearchResult& result = answered.recommendation.result;
   Sample sample{.snapshot = call.snapshot,
+                .known = call.items,
+                .searched = answered.recommendation.items,
                 .shadow = options_.shadow_for(*call.snapshot),
                 .query = {},
                 .tier = answered.width.tier,
@@ -236,8 +243,9 @@ void QualityMonitor::Measure(const Sample& sample) {
   const absl::StatusOr<std::vector<int32_t>> measure =
       Guard("measuring quality", [&]() -> absl::StatusOr<std::vector<int32_t>> {
         return sample.shadow == nullptr
-                   ? WidestItems(*sample.snapshot, sample.query)
-                   : ShadowItems(*sample.shadow, *sample.snapshot, sample.query, sample.dim);
+                   ? WidestItems(*sample.snapshot, *sample.known, *sample.searched, sample.query)
+                   : ShadowItems(*sample.shadow, *sample.snapshot, *sample.known, sample.query,
+                                 sample.dim);
       });
   if (!measure.ok()) return counts.failed.Add();
   if (measure->empty()) return;

@@ -49,15 +49,19 @@ struct QualitySample {
 QualitySample CompareWithWidest(std::span<const int32_t> served, std::span<const int32_t> widest);
 
 // The items for the query at the snapshot's widest width, best first, by exact search. The query's
-// session, where it has a user, was read.
-absl::StatusOr<std::vector<int32_t>> WidestItems(const Snapshot& snapshot,
+// session, where it has a user, was read. `known` is the view that the query's numbers are of,
+// `searched` the one that may come back.
+absl::StatusOr<std::vector<int32_t>> WidestItems(const Snapshot& snapshot, const ItemView& known,
+                                                 const ItemView& searched,
                                                  const RecommendQuery& query);
 
-// The items that `shadow` would have answered at `dim`, in the numbers of `answered`'s catalogue
-// and 0 for items that it does not hold; best first, by exact search. kFailedPrecondition where the
-// two cannot be compared: a filter, caps, or a size that the shadow does not have.
+// The items that `shadow` would have answered at `dim`, in the numbers of `known`, a view of
+// `answered`'s items, and 0 for items that it does not hold; best first, by exact search.
+// kFailedPrecondition where the two cannot be compared: a filter, caps, or a size that the shadow
+// does not have.
 absl::StatusOr<std::vector<int32_t>> ShadowItems(const Snapshot& shadow, const Snapshot& answered,
-                                                 const RecommendQuery& query, int dim);
+                                                 const ItemView& known, const RecommendQuery& query,
+                                                 int dim);
 
 class QualityMonitor final : public EngineObserver {
  public:
@@ -85,6 +89,7 @@ class QualityMonitor final : public EngineObserver {
   // An answer and what it takes to make it again.
   struct Sample {
     std::shared_ptr<const Snapshot> snapshot;
+    std::shared_ptr<const ItemView> known, searched;
     std::shared_ptr<const Snapshot> shadow;  // null: the widest width is asked
     RecommendQuery query;
     std::string tier;

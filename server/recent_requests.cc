@@ -5,8 +5,8 @@
 
 namespace nestrec {
 
-void RecentRequests::Add(std::span<const int32_t> history, int most, int dim,
-                         const Catalogue& catalogue, Instant now) {
+void RecentRequests::Add(std::span<const int32_t> history, int most, int dim, const ItemView& items,
+                         Instant now) {
   {
     const MutexLock lock(mutex_);
     if (now < next_) return;
@@ -14,7 +14,7 @@ void RecentRequests::Add(std::span<const int32_t> history, int most, int dim,
   }
   Request request{.item_ids = {}, .dim = dim};
   for (const int32_t item : history.last(std::min(history.size(), static_cast<size_t>(most)))) {
-    if (item != 0) request.item_ids.emplace_back(catalogue.id(item));
+    if (item != 0) request.item_ids.emplace_back(items.id(item));
   }
   const MutexLock lock(mutex_);
   kept_.push_back(std::move(request));

@@ -11,8 +11,8 @@
 #include <vector>
 
 #include "absl/time/time.h"
-#include "model/catalogue.h"
 #include "server/clock.h"
+#include "server/live/item_view.h"
 #include "server/mutex.h"
 
 namespace nestrec {
@@ -28,10 +28,9 @@ class RecentRequests {
     int dim;
   };
 
-  // `history` in the catalogue's numbers, 0 for items that it does not hold; at most the last
+  // `history` in the view's numbers, 0 for items that it does not hold; at most the last
   // `most` are kept.
-  void Add(std::span<const int32_t> history, int most, int dim, const Catalogue& catalogue,
-           Instant now);
+  void Add(std::span<const int32_t> history, int most, int dim, const ItemView& items, Instant now);
   // Oldest first.
   std::vector<Request> Get() const;
 

@@ -12,6 +12,7 @@
 #include "base/guard.h"
 #include "base/random.h"
 #include "base/status_macros.h"
+#include "server/explain.h"
 #include "server/session_requests.h"
 #include "server/status_details.h"
 
@@ -77,12 +78,15 @@ std::vector<int32_t> RandomHistory(int64_t items, int64_t count, Random& random)
 struct RecommendEngine::Place {
   std::unique_ptr<BatchItem> item;
   WidthDecision width;
-  std::vector<float> z;  // [dim of the most levels]
-  int64_t rows = 1;      // to encode
+  std::vector<float> z;      // [dim of the most levels]
+  int64_t rows = 1;          // to encode; 0: nothing
+  int64_t explain_rows = 0;  // to encode once the items are known
   bool failed = false;
 
   RecommendCall& call() const { return static_cast<RecommendCall&>(*item); }
   bool has_session() const { return call().query.session.has_value(); }
+  bool is_similar() const { return call().query.similar_to.has_value(); }
+  bool has_history() const { return !has_session() && !is_similar(); }
   Instant ends() const {
     const absl::Duration budget =
         call().query.width.latency_budget.value_or(absl::InfiniteDuration());
@@ -125,6 +129,7 @@ absl::Status RecommendEngine::CheckTiers(const Snapshot& snapshot) const {
 
 absl::Status RecommendEngine::Submit(std::unique_ptr<RecommendCall> call) {
   const Snapshot& snapshot = *call->snapshot;
+  if (call->items == nullptr) call->items = snapshot.items();
   RecommendQuery& query = call->query;
   // The width itself is chosen when the time that is left is known.
   NESTREC_ASSIGN_OR_RETURN(
@@ -183,12 +188,19 @@ void RecommendEngine::Run(Batcher::Batch batch) {
 double RecommendEngine::RunOn(const Snapshot& snapshot, std::span<Place> places, Instant started,
                               int narrowing) {
   int64_t rows = 0;
+  size_t similar = 0;
+  std::vector<int64_t> explained;
   for (Place& place : places) {
     RecommendQuery& query = place.call().query;
+    if (place.is_similar()) {
+      place.rows = 0;
+      ++similar;
+      continue;
+    }
     if (!query.user_id.empty()) {
       if (const absl::Status status =
               Guard("reading a session",
-                    [&] { return ReadSession(*options_.sessions, snapshot.catalogue(), query); });
+                    [&] { return ReadSession(*options_.sessions, *place.call().items, query); });
           !status.ok()) {
         place.Fail(status);
         continue;
@@ -198,13 +210,23 @@ double RecommendEngine::RunOn(const Snapshot& snapshot, std::span<Place> places,
     const int64_t items = place.has_session() ? 1 : static_cast<int64_t>(query.history.size());
     place.rows = std::clamp<int64_t>(items, 1, snapshot.encoder().max_len());
     rows += place.rows;
+    if (query.explain) {
+      const auto window = WindowOf(query, snapshot.encoder().max_len()).size();
+      place.explain_rows = std::max<int64_t>(1, ExplainRows(static_cast<int64_t>(window)));
+      explained.push_back(place.explain_rows);
+    }
   }
   CostModel& costs = snapshot.costs();
-  const Estimates estimates = Estimate(costs, std::max<int64_t>(1, rows), places.size());
+  const Estimates estimates = Estimate(costs, {.rows = rows,
+                                               .searches = places.size() - similar,
+                                               .similar = similar,
+                                               .explained = explained});
   double cost = 0;
   double cost_if_wider = 0;
   for (Place& place : places) {
     place.width = Decide(place, estimates, narrowing);
+    // There is nothing to go on with level by level.
+    if (place.is_similar()) place.width.most_levels = place.width.levels;
     place.z.resize(static_cast<size_t>(snapshot.sizes().end(place.width.most_levels - 1)));
     if (narrowing == 0 || estimates.total.empty()) continue;
     const int wider = Decide(place, estimates, narrowing - 1).levels;
@@ -219,11 +241,16 @@ double RecommendEngine::RunOn(const Snapshot& snapshot, std::span<Place> places,
   // The same work as this many rows of the widest of the batch.
   int widest = 1;
   for (const Place& place : places) {
-    if (!place.failed) widest = std::max(widest, place.width.levels);
+    if (!place.failed && !place.is_similar()) widest = std::max(widest, place.width.levels);
   }
   double equivalent = 0;
   for (Place& place : places) {
     if (place.failed) continue;
+    if (place.is_similar()) {
+      CopyItemVector(snapshot, *place.call().items, *place.call().query.similar_to,
+                     place.width.levels, place.z);
+      continue;
+    }
     if (const absl::Status& encoded = place.has_session() ? sessions : histories; !encoded.ok()) {
       place.Fail(encoded);
       continue;
@@ -234,12 +261,19 @@ double RecommendEngine::RunOn(const Snapshot& snapshot, std::span<Place> places,
   if (equivalent > 0) {
     costs.Record(Stage::kEncode, widest, std::max<int64_t>(1, std::llround(equivalent)), encode);
   }
-  for (Place& place : places) {
-    if (place.failed) continue;
+  for (const Place& place : places) {
+    if (place.failed || place.is_similar()) continue;
     const RecommendQuery& query = place.call().query;
     recent_.Add(place.has_session() ? query.session->items : query.history,
-                snapshot.encoder().max_len(), place.width.dim, snapshot.catalogue(), started);
-    Complete(snapshot, place, started, encode);
+                snapshot.encoder().max_len(), place.width.dim, *place.call().items, started);
+  }
+  // Those that take long, last.
+  for (const bool explain : {false, true}) {
+    for (Place& place : places) {
+      if (!place.failed && (place.explain_rows > 0) == explain) {
+        Complete(snapshot, place, started, encode);
+      }
+    }
   }
   if (!options_.observers.empty()) {
     const EngineObserver::Batch batch{
@@ -254,18 +288,30 @@ double RecommendEngine::RunOn(const Snapshot& snapshot, std::span<Place> places,
   return cost > 0 ? cost_if_wider / cost : 1;
 }
 
-RecommendEngine::Estimates RecommendEngine::Estimate(const CostModel& costs, int64_t rows,
-                                                     size_t calls) {
+RecommendEngine::Estimates RecommendEngine::Estimate(const CostModel& costs, const Work& work) {
   Estimates estimates;
   const auto total = [&](double quantile, Estimates& into) {
+    const auto add = [&](Stage stage, size_t times, std::vector<absl::Duration>& sums) {
+      const std::vector<absl::Duration> each = costs.PredictLevels(stage, 1, quantile);
+      sums.resize(std::max(sums.size(), times == 0 ? 0 : each.size()));
+      for (size_t level = 0; times > 0 && level < each.size(); ++level) {
+        sums[level] += each[level] * static_cast<int64_t>(times);
+      }
+    };
+    add(Stage::kSearch, work.searches, into.after);
+    add(Stage::kSimilar, work.similar, into.after);
+    if (!into.after.empty()) add(Stage::kOther, work.searches + work.similar, into.after);
+    for (const int64_t rows : work.explained) {
+      const auto each = costs.PredictLevels(Stage::kEncode, rows, quantile);
+      for (size_t level = 0; level < std::min(each.size(), into.after.size()); ++level) {
+        into.after[level] += each[level];
+      }
+    }
+    if (work.rows > 0) into.encode = costs.PredictLevels(Stage::kEncode, work.rows, quantile);
     std::vector<absl::Duration> sums;
-    into.encode = costs.PredictLevels(Stage::kEncode, rows, quantile);
-    into.after = costs.PredictLevels(Stage::kSearch, 1, quantile);
-    const std::vector<absl::Duration> other = costs.PredictLevels(Stage::kOther, 1, quantile);
-    for (size_t level = 0; level < into.after.size(); ++level) {
-      if (!other.empty()) into.after[level] += other[level];
-      into.after[level] *= static_cast<int64_t>(calls);
-      if (!into.encode.empty()) sums.push_back(into.encode[level] + into.after[level]);
+    if (work.rows == 0) return into.after;
+    for (size_t level = 0; level < std::min(into.after.size(), into.encode.size()); ++level) {
+      sums.push_back(into.encode[level] + into.after[level]);
     }
     return sums;
   };
@@ -297,9 +343,16 @@ absl::Status RecommendEngine::EncodeSessions(const Snapshot& snapshot, std::span
   std::vector<Place*> of_query;
   for (Place& place : places) {
     if (place.failed || !place.has_session()) continue;
-    queries.push_back({.history = &*place.call().query.session,
+    const SessionHistory& history = *place.call().query.session;
+    const ItemView& items = *place.call().items;
+    const auto window =
+        std::min(history.items.size(), static_cast<size_t>(snapshot.encoder().max_len()));
+    queries.push_back({.history = &history,
                        .more = place.call().query.history,
-                       .levels = place.width.levels});
+                       .levels = place.width.levels,
+                       .item_rows = &items,
+                       .items = items.generation(),
+                       .items_changed = items.NewestChange(History(history.items).last(window))});
     of_query.push_back(&place);
   }
   if (queries.empty()) return absl::OkStatus();
@@ -314,11 +367,12 @@ absl::Status RecommendEngine::EncodeHistories(const Snapshot& snapshot, std::spa
   std::vector<EncodeRow> rows;
   std::vector<Place*> of_row;
   for (Place& place : places) {
-    if (place.failed || place.has_session()) continue;
+    if (place.failed || !place.has_history()) continue;
     rows.push_back({.history = place.call().query.history,
                     .levels = place.width.levels,
                     .most_levels = place.width.most_levels,
-                    .z = place.z});
+                    .z = place.z,
+                    .item_rows = place.call().items.get()});
     of_row.push_back(&place);
   }
   const auto fits = [&](size_t row, int finished) {
@@ -344,37 +398,82 @@ void RecommendEngine::Complete(const Snapshot& snapshot, Place& place, Instant s
   RecommendCall& call = place.call();
   const int levels = place.width.levels;
   const Instant begun = options_.clock();
+  // As they are now: what was removed since the request came does not come back.
+  std::shared_ptr<const ItemView> items = snapshot.items();
   absl::StatusOr<SearchResult> result = Guard("searching", [&]() -> absl::StatusOr<SearchResult> {
-    return FindItems(snapshot, call.query, place.width,
+    return FindItems(snapshot, *items, call.query, place.width,
                      std::span(place.z).first(static_cast<size_t>(place.width.dim)));
   });
   const absl::Duration search = Between(begun, options_.clock());
   if (!result.ok()) return place.Fail(result.status());
-  snapshot.costs().Record(Stage::kSearch, levels, 1, search);
-  const RecommendCall::Answered answered{
-      .width = place.width,
-      .recommendation = {.result = *std::move(result), .encode = encode, .search = search},
-      .queued = Between(call.arrived, started)};
+  snapshot.costs().Record(place.is_similar() ? Stage::kSimilar : Stage::kSearch, levels, 1, search);
+  Recommendation recommendation{
+      .result = *std::move(result), .items = std::move(items), .encode = encode, .search = search};
+  if (place.explain_rows > 0) {
+    const absl::Status status = ExplainPlace(snapshot, place, recommendation);
+    if (!status.ok()) return place.Fail(status);
+  }
+  const absl::Duration explain = recommendation.explain;
+  const RecommendCall::Answered answered{.width = place.width,
+                                         .recommendation = std::move(recommendation),
+                                         .queued = Between(call.arrived, started)};
   for (EngineObserver* observer : options_.observers) observer->Served(call, answered);
   call.Answer(answered);
-  snapshot.costs().Record(Stage::kOther, levels, 1, Between(begun, options_.clock()) - search);
+  snapshot.costs().Record(Stage::kOther, levels, 1,
+                          Between(begun, options_.clock()) - search - explain);
+}
+
+absl::Status RecommendEngine::ExplainPlace(const Snapshot& snapshot, const Place& place,
+                                           Recommendation& recommendation) const {
+  const RecommendCall& call = place.call();
+  const int levels = place.width.levels;
+  const Instant begun = options_.clock();
+  absl::StatusOr<Explanation> explanation = Guard("explaining", [&] {
+    return Explain(snapshot, WindowOf(call.query, snapshot.encoder().max_len()), levels,
+                   {.known = call.items.get(),
+                    .searched = recommendation.items.get(),
+                    .found = recommendation.result.items},
+                   [&]() -> absl::Status {
+                     if (call.Cancelled()) {
+                       return absl::CancelledError("the client cancelled the call");
+                     }
+                     if (options_.clock() >= call.deadline) {
+                       return absl::DeadlineExceededError(
+                           "the deadline passed while the items were explained");
+                     }
+                     return absl::OkStatus();
+                   });
+  });
+  if (!explanation.ok()) return explanation.status();
+  recommendation.explanation = *std::move(explanation);
+  recommendation.explain = Between(begun, options_.clock());
+  snapshot.costs().Record(Stage::kEncode, levels, place.explain_rows, recommendation.explain);
+  return absl::OkStatus();
 }
 
 absl::Status RecommendEngine::WarmUp(const Snapshot& snapshot) {
   Random random(1);
+  const std::shared_ptr<const ItemView> view = snapshot.items();
   const auto run = [&](int levels, const History& history, bool record) -> absl::Status {
     const int dim = snapshot.sizes().end(levels - 1);
     std::vector<float> z(static_cast<size_t>(dim));
     RecommendQuery query;
     query.k = kWarmUpItems;
+    RecommendQuery similar = query;
+    similar.similar_to = history.empty() ? 1 : history.front();
     const Instant begun = options_.clock();
     NESTREC_RETURN_IF_ERROR(snapshot.encoder().Encode(std::span(&history, 1), levels, z));
     const Instant encoded = options_.clock();
-    NESTREC_RETURN_IF_ERROR(FindItems(snapshot, query, {.dim = dim, .levels = levels}, z).status());
+    NESTREC_RETURN_IF_ERROR(
+        FindItems(snapshot, *view, query, {.dim = dim, .levels = levels}, z).status());
+    const Instant searched = options_.clock();
+    NESTREC_RETURN_IF_ERROR(
+        FindItems(snapshot, *view, similar, {.dim = dim, .levels = levels}, z).status());
     if (record) {
       const auto items = std::max<int64_t>(1, static_cast<int64_t>(history.size()));
       snapshot.costs().Record(Stage::kEncode, levels, items, Between(begun, encoded));
-      snapshot.costs().Record(Stage::kSearch, levels, 1, Between(encoded, options_.clock()));
+      snapshot.costs().Record(Stage::kSearch, levels, 1, Between(encoded, searched));
+      snapshot.costs().Record(Stage::kSimilar, levels, 1, Between(searched, options_.clock()));
     }
     return absl::OkStatus();
   };

@@ -53,6 +53,8 @@ class RecommendCall : public BatchItem {
 
   RecommendQuery query;
   std::shared_ptr<const Snapshot> snapshot;
+  // That the query was validated against; null: the snapshot's at Submit.
+  std::shared_ptr<const ItemView> items;
   Instant arrived;
   Instant deadline = Instant::max();  // the call's
   std::string request_id;             // for logs; may be empty
@@ -131,12 +133,22 @@ class RecommendEngine {
   // REQUIRES: one snapshot. Returns what the batch would have taken with one step less, as a
   // multiple of what it took.
   double RunOn(const Snapshot& snapshot, std::span<Place> places, Instant started, int narrowing);
-  static Estimates Estimate(const CostModel& costs, int64_t rows, size_t calls);
+  // What a batch has to do.
+  struct Work {
+    int64_t rows = 0;  // items to encode
+    size_t searches = 0;
+    size_t similar = 0;                       // searches by cosine
+    std::span<const int64_t> explained = {};  // items to encode for each explanation
+  };
+  static Estimates Estimate(const CostModel& costs, const Work& work);
   WidthDecision Decide(const Place& place, const Estimates& estimates, int narrowing) const;
   absl::Status EncodeSessions(const Snapshot& snapshot, std::span<Place> places);
   absl::Status EncodeHistories(const Snapshot& snapshot, std::span<Place> places,
                                const Estimates& estimates);
   void Complete(const Snapshot& snapshot, Place& place, Instant started, absl::Duration encode);
+
+  absl::Status ExplainPlace(const Snapshot& snapshot, const Place& place,
+                            Recommendation& recommendation) const;
 
   const Options options_;
   const std::vector<BatchQueue::Lane> lanes_;

@@ -2,16 +2,21 @@
 // request's lists and filter allow, held to its caps and made diverse.
 //
 // Scores are inner products of z[:dim], from the encoder, and the items' vectors cut to dim; an
-// empty history's z is the prior that the model learned.
+// empty history's z is the prior that the model learned. For items like another one, z is that
+// item's vector, and scores are cosines.
 //
 // Thread safety: pure; runs on the calling thread.
 #pragma once
 
+#include <memory>
+#include <optional>
 #include <span>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "index/item_index.h"
+#include "server/explain.h"
+#include "server/live/item_view.h"
 #include "server/policy.h"
 #include "server/snapshot.h"
 #include "server/validate.h"
@@ -20,13 +25,23 @@ namespace nestrec {
 
 struct Recommendation {
   SearchResult result;
+  std::shared_ptr<const ItemView> items =
+      {};                 // that were searched: the result's numbers are theirs
   absl::Duration encode;  // of the batch that the request was part of
   absl::Duration search;
+  std::optional<Explanation> explanation = {};
+  absl::Duration explain = {};
 };
 
-// The items for z [width.dim], the query's vector. `query` was validated against this snapshot's
-// catalogue, `width` chosen for its sizes. Errors are ours: kInternal, kResourceExhausted.
-absl::StatusOr<SearchResult> FindItems(const Snapshot& snapshot, const RecommendQuery& query,
-                                       const WidthDecision& width, std::span<const float> z);
+// An item's vector as z [the levels' columns]. REQUIRES: an item of the view.
+void CopyItemVector(const Snapshot& snapshot, const ItemView& items, int32_t item, int levels,
+                    std::span<float> z);
+
+// The items of the view for z [width.dim], the query's vector. `query` was validated against this
+// view or an earlier one of the snapshot, `width` chosen for its sizes. Errors are ours: kInternal,
+// kResourceExhausted.
+absl::StatusOr<SearchResult> FindItems(const Snapshot& snapshot, const ItemView& items,
+                                       const RecommendQuery& query, const WidthDecision& width,
+                                       std::span<const float> z);
 
 }  // namespace nestrec

@@ -32,17 +32,17 @@ void AddMilliseconds(absl::string_view key, absl::Duration time, std::string& li
 }
 
 // The ids of the last items of `history`; 0 is one that the catalogue has not.
-void AddIds(const Catalogue& catalogue, std::span<const int32_t> history, bool& first,
+void AddIds(const ItemView& items, std::span<const int32_t> history, bool& first,
             std::string& line) {
   for (const int32_t item : history) {
     if (item == 0) continue;
     line += first ? "" : ",";
-    AppendJsonText(catalogue.id(item), line);
+    AppendJsonText(items.id(item), line);
     first = false;
   }
 }
 
-void AddHistory(const RecommendQuery& query, const Catalogue& catalogue, std::string& line) {
+void AddHistory(const RecommendQuery& query, const ItemView& items, std::string& line) {
   constexpr size_t kMost = RequestRecorder::kMaxHistory;
   const std::span<const int32_t> sent(query.history);
   const std::span<const int32_t> last = sent.last(std::min(sent.size(), kMost));
@@ -50,9 +50,9 @@ void AddHistory(const RecommendQuery& query, const Catalogue& catalogue, std::st
   line += ",\"history\":[";
   if (query.session.has_value()) {
     const std::span<const int32_t> session(query.session->items);
-    AddIds(catalogue, session.last(std::min(session.size(), kMost - last.size())), first, line);
+    AddIds(items, session.last(std::min(session.size(), kMost - last.size())), first, line);
   }
-  AddIds(catalogue, last, first, line);
+  AddIds(items, last, first, line);
   line += ']';
 }
 
@@ -74,11 +74,13 @@ void RequestRecorder::Served(const RecommendCall& call, const RecommendCall::Ans
                            ? SampleOf(calls_.fetch_add(1, std::memory_order_relaxed)) < share_
                            : SamplesUser(query.user_id);
   if (!sampled) return;
-  const Catalogue& catalogue = call.snapshot->catalogue();
+  // Likeness is no history that a model could be trained on.
+  if (query.similar_to.has_value()) return;
+  const ItemView& items = *call.items;
   std::string line = LineOf("request");
   if (!call.request_id.empty()) AddText("request_id", call.request_id, line);
   if (!query.user_id.empty()) AddText("user_id", query.user_id, line);
-  AddHistory(query, catalogue, line);
+  AddHistory(query, items, line);
   absl::StrAppend(&line, ",\"k\":", query.k, ",\"dim\":", answered.width.dim);
   AddText("tier", answered.width.tier, line);
   AddText("why", WidthReasonName(answered.width.why), line);
@@ -91,7 +93,7 @@ void RequestRecorder::Served(const RecommendCall& call, const RecommendCall::Ans
   line += ",\"items\":[";
   for (size_t i = 0; i < std::min(result.items.size(), kMaxItems); ++i) {
     absl::StrAppend(&line, i == 0 ? "" : ",", "{\"id\":");
-    AppendJsonText(catalogue.id(result.items[i].item), line);
+    AppendJsonText(answered.recommendation.items->id(result.items[i].item), line);
     absl::StrAppend(&line, ",\"score\":", absl::StrFormat("%.9g", result.items[i].score), "}");
   }
   line += "]}";

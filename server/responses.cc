@@ -51,18 +51,33 @@ void FillMetrics(const std::vector<SizeMetrics>& all, int dim,
   }
 }
 
-}  // namespace
+void FillCosts(const Snapshot& snapshot, int levels, v1::SizeCosts& costs) {
+  constexpr double kUsual = 0.5;
+  constexpr double kSure = 0.95;
+  const auto fill = [&](Stage stage, int64_t rows, google::protobuf::Duration& usual,
+                        google::protobuf::Duration& sure) {
+    const CostModel& model = snapshot.costs();
+    usual =
+        nestrec::ToProto(model.Predict(stage, levels, rows, kUsual).value_or(absl::ZeroDuration()));
+    sure =
+        nestrec::ToProto(model.Predict(stage, levels, rows, kSure).value_or(absl::ZeroDuration()));
+  };
+  fill(Stage::kEncode, snapshot.encoder().max_len(), *costs.mutable_encode_p50(),
+       *costs.mutable_encode_p95());
+  fill(Stage::kSearch, 1, *costs.mutable_search_p50(), *costs.mutable_search_p95());
+}
 
-void FillResponse(const Snapshot& snapshot, const RecommendQuery& query, const WidthDecision& width,
-                  const Recommendation& recommendation, absl::Duration queued,
-                  v1::RecommendResponse& response) {
-  const Catalogue& catalogue = snapshot.catalogue();
+// What the responses that return items have in common.
+template <typename Response>
+void FillItems(const Snapshot& snapshot, const RecommendQuery& query, const WidthDecision& width,
+               const Recommendation& recommendation, absl::Duration queued, Response& response) {
+  const ItemView& items = *recommendation.items;
   response.mutable_items()->Reserve(static_cast<int>(recommendation.result.items.size()));
   for (const ScoredItem& found : recommendation.result.items) {
     v1::RecommendedItem& item = *response.add_items();
-    item.set_item_id(std::string(catalogue.id(found.item)));
+    item.set_item_id(std::string(items.id(found.item)));
     item.set_score(found.score);
-    std::vector<std::string> values = RecordFields(catalogue.record(found.item), query.fields);
+    std::vector<std::string> values = RecordFields(items.record(found.item), query.fields);
     for (size_t i = 0; i < values.size(); ++i) {
       if (!values[i].empty()) {
         (*item.mutable_fields())[query.fields[i]] = std::move(values[i]);
@@ -81,9 +96,6 @@ void FillResponse(const Snapshot& snapshot, const RecommendQuery& query, const W
   *timings.mutable_encode() = nestrec::ToProto(recommendation.encode);
   *timings.mutable_search() = nestrec::ToProto(recommendation.search);
 
-  response.mutable_unknown_item_ids()->Assign(query.unknown_history.ids.begin(),
-                                              query.unknown_history.ids.end());
-  response.set_unknown_item_count(static_cast<uint32_t>(query.unknown_history.count));
   response.mutable_unknown_exclude_item_ids()->Assign(query.unknown_excluded.ids.begin(),
                                                       query.unknown_excluded.ids.end());
   response.set_unknown_exclude_item_count(static_cast<uint32_t>(query.unknown_excluded.count));
@@ -92,13 +104,51 @@ void FillResponse(const Snapshot& snapshot, const RecommendQuery& query, const W
   response.set_unknown_only_item_count(static_cast<uint32_t>(query.unknown_only.count));
 }
 
+}  // namespace
+
+void FillResponse(const Snapshot& snapshot, const RecommendQuery& query, const WidthDecision& width,
+                  const Recommendation& recommendation, absl::Duration queued,
+                  v1::RecommendResponse& response) {
+  FillItems(snapshot, query, width, recommendation, queued, response);
+  response.mutable_unknown_item_ids()->Assign(query.unknown_history.ids.begin(),
+                                              query.unknown_history.ids.end());
+  response.set_unknown_item_count(static_cast<uint32_t>(query.unknown_history.count));
+  if (!recommendation.explanation.has_value()) return;
+  const Explanation& explanation = *recommendation.explanation;
+  response.mutable_explained_item_ids()->Assign(explanation.ids.begin(), explanation.ids.end());
+  const size_t window = explanation.window.size();
+  for (int i = 0; i < response.items_size(); ++i) {
+    const auto begin = explanation.contributions.begin() + static_cast<std::ptrdiff_t>(window) * i;
+    response.mutable_items(i)->mutable_contributions()->Assign(
+        begin, begin + static_cast<std::ptrdiff_t>(window));
+  }
+  *response.mutable_served()->mutable_timings()->mutable_explain() =
+      nestrec::ToProto(recommendation.explain);
+}
+
+void FillResponse(const Snapshot& snapshot, const RecommendQuery& query, const WidthDecision& width,
+                  const Recommendation& recommendation, absl::Duration queued,
+                  v1::SimilarItemsResponse& response) {
+  FillItems(snapshot, query, width, recommendation, queued, response);
+}
+
+void FillLiveItems(const ItemView& items, v1::LiveItemCounts& counts) {
+  counts.set_added(items.counts().added);
+  counts.set_changed(items.counts().changed);
+  counts.set_removed(items.counts().removed);
+  counts.set_skipped(items.counts().skipped);
+  counts.set_bytes(items.counts().bytes);
+}
+
 void FillModelInfo(const Snapshot& snapshot, int64_t max_k, v1::GetModelInfoResponse& response) {
   const ModelInfo& info = snapshot.checkpoint().info();
   response.set_model_name(info.name);
   response.set_model_version(snapshot.version());
   response.set_program_version(std::string(kVersion));
   response.set_created(info.created);
-  response.set_item_count(info.items);
+  const std::shared_ptr<const ItemView> items = snapshot.items();
+  response.set_item_count(items->listed());
+  FillLiveItems(*items, *response.mutable_live_items());
   response.set_max_len(info.max_len);
   const Architecture& architecture = snapshot.checkpoint().view().architecture;
   response.set_mixer(std::string(MixerName(architecture.mixer)));
@@ -109,6 +159,7 @@ void FillModelInfo(const Snapshot& snapshot, int64_t max_k, v1::GetModelInfoResp
     size.set_dim(dim);
     size.set_model_bytes(static_cast<int64_t>(snapshot.checkpoint().LevelBytes(levels)));
     size.set_index_bytes(snapshot.index_bytes(dim));
+    FillCosts(snapshot, levels, *size.mutable_costs());
     FillMetrics(info.validation, dim, &v1::SizeInfo::mutable_validation, size);
     FillMetrics(info.test, dim, &v1::SizeInfo::mutable_test, size);
   }

@@ -7,6 +7,7 @@
 
 #include "absl/time/time.h"
 #include "nestrec/v1/recommend.pb.h"
+#include "server/live/item_view.h"
 #include "server/policy.h"
 #include "server/recommender.h"
 #include "server/snapshot.h"
@@ -18,6 +19,12 @@ namespace nestrec {
 void FillResponse(const Snapshot& snapshot, const RecommendQuery& query, const WidthDecision& width,
                   const Recommendation& recommendation, absl::Duration queued,
                   v1::RecommendResponse& response);
+
+void FillResponse(const Snapshot& snapshot, const RecommendQuery& query, const WidthDecision& width,
+                  const Recommendation& recommendation, absl::Duration queued,
+                  v1::SimilarItemsResponse& response);
+
+void FillLiveItems(const ItemView& items, v1::LiveItemCounts& counts);
 
 // `max_k`: the server's limit.
 void FillModelInfo(const Snapshot& snapshot, int64_t max_k, v1::GetModelInfoResponse& response);

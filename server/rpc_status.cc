@@ -4,9 +4,28 @@
 
 #include "absl/strings/cord.h"
 #include "absl/strings/string_view.h"
-#include "google/rpc/status.pb.h"
 
 namespace nestrec {
+
+google::rpc::Status ToProto(const absl::Status& status) {
+  google::rpc::Status proto;
+  proto.set_code(status.raw_code());
+  proto.set_message(std::string(status.message()));
+  status.ForEachPayload([&](absl::string_view type_url, const absl::Cord& payload) {
+    auto* detail = proto.add_details();
+    detail->set_type_url(std::string(type_url));
+    detail->set_value(std::string(payload));
+  });
+  return proto;
+}
+
+absl::Status FromProto(const google::rpc::Status& status) {
+  absl::Status result(static_cast<absl::StatusCode>(status.code()), status.message());
+  for (const auto& detail : status.details()) {
+    result.SetPayload(detail.type_url(), absl::Cord(detail.value()));
+  }
+  return result;
+}
 
 grpc::Status ToGrpcStatus(const absl::Status& status) {
   if (status.ok()) {
@@ -14,31 +33,21 @@ grpc::Status ToGrpcStatus(const absl::Status& status) {
   }
   const auto code =
       static_cast<grpc::StatusCode>(status.raw_code());  // both are the canonical codes
-  const std::string message(status.message());
-  google::rpc::Status details;
-  details.set_code(status.raw_code());
-  details.set_message(message);
-  status.ForEachPayload([&](absl::string_view type_url, const absl::Cord& payload) {
-    auto* detail = details.add_details();
-    detail->set_type_url(std::string(type_url));
-    detail->set_value(std::string(payload));
-  });
-  return details.details().empty() ? grpc::Status(code, message)
-                                   : grpc::Status(code, message, details.SerializeAsString());
+  const google::rpc::Status details = ToProto(status);
+  return details.details().empty()
+             ? grpc::Status(code, details.message())
+             : grpc::Status(code, details.message(), details.SerializeAsString());
 }
 
 absl::Status FromGrpcStatus(const grpc::Status& status) {
   if (status.ok()) {
     return absl::OkStatus();
   }
-  absl::Status result(static_cast<absl::StatusCode>(status.error_code()), status.error_message());
   google::rpc::Status details;
-  if (details.ParseFromString(status.error_details())) {
-    for (const auto& detail : details.details()) {
-      result.SetPayload(detail.type_url(), absl::Cord(detail.value()));
-    }
-  }
-  return result;
+  if (!details.ParseFromString(status.error_details())) details.Clear();
+  details.set_code(status.error_code());
+  details.set_message(status.error_message());
+  return FromProto(details);
 }
 
 }  // namespace nestrec

@@ -38,6 +38,9 @@ constexpr std::chrono::seconds kLongestRefusing{1};
 
 class Server::Impl {
  public:
+  // Calls that change items and wait for the one before; each may hold a message.
+  static constexpr size_t kWaitingItemCalls = 16;
+
   // `models` is null where nothing changes; `snapshots` keeps it alive.
   Impl(ServerOptions options, std::shared_ptr<SnapshotSource> snapshots, ModelManager* models,
        std::unique_ptr<Security> security)
@@ -56,11 +59,13 @@ class Server::Impl {
                           .observers = observability_.observers(),
                           .clock = options_.clock}),
         session_workers_(options_.sessions == nullptr ? nullptr : MakeSessionWorkers(options_)),
+        item_workers_(options_.live_items == nullptr ? nullptr : MakeItemWorkers(options_)),
         service_(snapshots_.get(), options_.limits,
                  {.tracker = &calls_, .hooks = Hooks(), .clock = options_.clock}, &engine_,
                  {.manager = options_.sessions.get(),
                   .workers = session_workers_.get(),
-                  .recorder = options_.observe.recorder}),
+                  .recorder = options_.observe.recorder},
+                 {.items = options_.live_items.get(), .workers = item_workers_.get()}),
         admin_(models_, &security_->access(), &options_.log) {
     observability_.Watch({.engine = &engine_,
                           .snapshots = snapshots_.get(),
@@ -70,6 +75,9 @@ class Server::Impl {
   }
 
   absl::Status Start(ListenAddress address, ListenAddress admin_address) {
+    if (options_.live_items != nullptr) {
+      NESTREC_RETURN_IF_ERROR(options_.live_items->Attach(first_));
+    }
     NESTREC_RETURN_IF_ERROR(engine_.WarmUp(*first_));
     first_.reset();
     grpc::EnableDefaultHealthCheckService(true);
@@ -122,6 +130,9 @@ class Server::Impl {
       if (session_workers_ != nullptr) {
         session_workers_->Shutdown();
       }
+      if (item_workers_ != nullptr) {
+        item_workers_->Shutdown();
+      }
       engine_.Shutdown();
       observability_.Stop();
     });
@@ -159,6 +170,12 @@ class Server::Impl {
     return hooks;
   }
 
+  // Changes of items run one after the other.
+  static std::unique_ptr<WorkerPool> MakeItemWorkers(const ServerOptions& options) {
+    return std::make_unique<WorkerPool>(WorkerPool::Options{
+        .threads = 1, .queue_capacity = kWaitingItemCalls, .clock = options.clock});
+  }
+
   void SetHealth(bool serving) {
     grpc::HealthCheckServiceInterface* health = server_->GetHealthCheckService();
     health->SetServingStatus(v1::RecommendService::service_full_name(), serving);
@@ -174,6 +191,7 @@ class Server::Impl {
   std::shared_ptr<const Snapshot> first_;  // until it is warm
   RecommendEngine engine_;
   const std::unique_ptr<WorkerPool> session_workers_;
+  const std::unique_ptr<WorkerPool> item_workers_;
   RecommendServiceImpl service_;
   AdminServiceImpl admin_;
   std::unique_ptr<grpc::Server> server_;

@@ -18,9 +18,10 @@
 #include "absl/time/time.h"
 #include "server/clock.h"
 #include "server/lifecycle/model_manager.h"
+#include "server/live/live_items.h"
 #include "server/log.h"
-#include "server/security/security.h"
 #include "server/observability_options.h"
+#include "server/security/security.h"
 #include "server/session/session_manager.h"
 #include "server/snapshot.h"
 #include "server/snapshot_source.h"
@@ -44,6 +45,7 @@ struct ServerOptions {
   SecurityOptions security;                  // of both listeners
   std::shared_ptr<SessionManager> sessions;  // null: the server keeps none
   int session_threads = 8;                   // that wait for the session log
+  std::shared_ptr<LiveItems> live_items;     // that the snapshots follow; null: none are taken
   Log log{[](absl::string_view) {}};         // of what operators ask
   ObservabilityOptions observe;
   Clock clock = SteadyClock();

@@ -110,8 +110,19 @@ void WriteModel(const Snapshot& snapshot, MetricWriter& writer) {
                {{"name", snapshot.checkpoint().info().name},
                 {"version", snapshot.version()},
                 {"program_version", kVersion}});
-  writer.Gauge("nestrec_items", "Items in the model's catalogue.",
-               Value(snapshot.catalogue().size()));
+  const std::shared_ptr<const ItemView> items = snapshot.items();
+  writer.Gauge("nestrec_items", "Items that may come back, upserted ones included.",
+               Value(items->listed()));
+  const LiveCounts& live = items->counts();
+  for (const auto& [state, count] :
+       {std::pair("added", live.added), std::pair("changed", live.changed),
+        std::pair("removed", live.removed), std::pair("skipped", live.skipped)}) {
+    writer.Gauge("nestrec_live_items",
+                 "How the items that are served differ from the model's, by what became of them.",
+                 Value(count), {{"state", state}});
+  }
+  writer.Gauge("nestrec_live_item_bytes", "Memory of upserted and removed items.",
+               Value(live.bytes));
   for (int levels = 1; levels <= snapshot.sizes().levels(); ++levels) {
     const int dim = snapshot.sizes().end(levels - 1);
     const MetricLabels labels = {{"dim", absl::StrCat(dim)}};

@@ -78,8 +78,8 @@ std::optional<FieldViolation> CheckUserId(const std::string& user_id, const Requ
 }
 
 absl::StatusOr<RecordQuery> ValidateRecordEvents(const v1::RecordEventsRequest& request,
-                                                 const RequestLimits& limits,
-                                                 const Catalogue& catalogue, absl::Time now) {
+                                                 const RequestLimits& limits, const ItemView& items,
+                                                 absl::Time now) {
   std::vector<FieldViolation> violations;
   for (auto violation :
        {CheckUserId(request.user_id(), limits, /*required=*/true), CheckItems(request, limits),
@@ -98,7 +98,7 @@ absl::StatusOr<RecordQuery> ValidateRecordEvents(const v1::RecordEventsRequest& 
                                 : absl::FromUnixSeconds(request.timestamps(i).seconds()) +
                                       absl::Nanoseconds(request.timestamps(i).nanos());
     query.events.push_back({.item_id = id, .time = time});
-    if (!catalogue.Find(id).has_value() && unknown.insert(id).second) {
+    if (!items.Find(id).has_value() && unknown.insert(id).second) {
       ++query.unknown.count;
       if (query.unknown.ids.size() < UnknownIds::kReported) query.unknown.ids.push_back(id);
     }
@@ -136,10 +136,10 @@ absl::Status ForgetUser(SessionManager& sessions, const std::string& user_id,
   return absl::OkStatus();
 }
 
-absl::Status ReadSession(SessionManager& sessions, const Catalogue& catalogue,
-                         RecommendQuery& query) {
+absl::Status ReadSession(SessionManager& sessions, const ItemView& items, RecommendQuery& query) {
   if (query.user_id.empty() || query.session.has_value()) return absl::OkStatus();
-  absl::StatusOr<SessionHistory> history = sessions.Read(query.user_id, catalogue);
+  absl::StatusOr<SessionHistory> history =
+      sessions.Read(query.user_id, [&items](absl::string_view id) { return items.Find(id); });
   if (!history.ok()) return WithRetry(history.status());
   if (!query.include_seen) {
     std::copy_if(history->items.begin(), history->items.end(), std::back_inserter(query.excluded),

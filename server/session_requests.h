@@ -11,8 +11,8 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
-#include "model/catalogue.h"
 #include "nestrec/v1/recommend.pb.h"
+#include "server/live/item_view.h"
 #include "server/session/session_manager.h"
 #include "server/status_details.h"
 #include "server/validate.h"
@@ -28,8 +28,8 @@ struct RecordQuery {
 
 // kInvalidArgument with a violation for every bad field. Events without a time get `now`.
 absl::StatusOr<RecordQuery> ValidateRecordEvents(const v1::RecordEventsRequest& request,
-                                                 const RequestLimits& limits,
-                                                 const Catalogue& catalogue, absl::Time now);
+                                                 const RequestLimits& limits, const ItemView& items,
+                                                 absl::Time now);
 
 absl::Status ValidateForgetUser(const v1::ForgetUserRequest& request, const RequestLimits& limits);
 
@@ -47,7 +47,6 @@ absl::Status ForgetUser(SessionManager& sessions, const std::string& user_id,
                         v1::ForgetUserResponse& response);
 
 // Reads the query's session, once, and keeps what it has seen from coming back.
-absl::Status ReadSession(SessionManager& sessions, const Catalogue& catalogue,
-                         RecommendQuery& query);
+absl::Status ReadSession(SessionManager& sessions, const ItemView& items, RecommendQuery& query);
 
 }  // namespace nestrec

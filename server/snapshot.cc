@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "base/status_macros.h"
+#include "index/cosine_index.h"
 #include "index/nested_builder.h"
 #include "model/metrics.h"
 #include "server/catalogue_attributes.h"
@@ -92,6 +93,8 @@ absl::Status Snapshot::ReadCatalogue(const Options& options, const Log& log) {
   NESTREC_ASSIGN_OR_RETURN(CatalogueAttributes attributes,
                            ReadAttributes(catalogue(), options.tiers.filter_fields));
   attributes_ = std::move(attributes.table);
+  filter_fields_ = options.tiers.filter_fields;
+  SetItems(std::make_shared<const ItemView>(catalogue()));
   const std::vector<std::string> fields = attributes_.FieldNames();
   log.Info("catalogue_read", {{"filter_fields", fields.size()},
                               {"bytes", attributes_.bytes()},
@@ -109,6 +112,19 @@ absl::Status Snapshot::ReadCatalogue(const Options& options, const Log& log) {
                  {"cure", "list those that requests need as filter_fields in the config"}});
   }
   return absl::OkStatus();
+}
+
+std::shared_ptr<const ItemView> Snapshot::items() const {
+  const MutexLock lock(items_mutex_);
+  return items_;
+}
+
+void Snapshot::SetItems(std::shared_ptr<const ItemView> items) const {
+  {
+    const MutexLock lock(items_mutex_);
+    items_.swap(items);
+  }
+  // What was there before goes here, outside the lock that requests take.
 }
 
 LevelVectors Snapshot::item_vectors() const {
@@ -173,6 +189,11 @@ absl::Status Snapshot::BuildIndexes(const Options& options, const Log& log) {
   for (const absl::Status& status : statuses) {
     NESTREC_RETURN_IF_ERROR(status);
   }
+  NESTREC_ASSIGN_OR_RETURN(const std::shared_ptr<const ItemNorms> norms,
+                           ItemNorms::Create(source.vectors));
+  for (int levels = 1; levels <= sizes().levels(); ++levels) {
+    cosine_indexes_.push_back(std::make_unique<CosineIndex>(source.vectors, levels, norms));
+  }
   return absl::OkStatus();
 }
 
@@ -208,6 +229,9 @@ int64_t Snapshot::index_bytes(int dim) const {
   int64_t bytes = 0;
   for (const auto& [key, index] : indexes_) {
     bytes += key.first == dim ? index->bytes() : 0;
+  }
+  for (const auto& index : cosine_indexes_) {
+    bytes += index->dim() == dim ? index->bytes() : 0;
   }
   return bytes;
 }

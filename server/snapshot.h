@@ -4,7 +4,8 @@
 //   NESTREC_ASSIGN_OR_RETURN(auto snapshot, Snapshot::Load({.path = "m.safetensors"}, log));
 //   const ItemIndex& index = snapshot->index(64, IndexSpec{});
 //
-// Thread safety: immutable once loaded, but for costs(), which may be used from any thread.
+// Thread safety: immutable once loaded, but for costs() and items(), which may be used from any
+// thread.
 #pragma once
 
 #include <cstdint>
@@ -22,7 +23,9 @@
 #include "model/encoder.h"
 #include "server/clock.h"
 #include "server/cost_model.h"
+#include "server/live/item_view.h"
 #include "server/log.h"
+#include "server/mutex.h"
 #include "server/session/session_manager.h"
 #include "server/tiers.h"
 
@@ -53,7 +56,16 @@ class Snapshot {
   const NestedSizes& sizes() const { return checkpoint_->sizes(); }
   const Catalogue& catalogue() const { return *checkpoint_->catalogue(); }
   const std::string& version() const { return checkpoint_->info().version; }
+  // Of the checkpoint's items alone.
   const AttributeTable& attributes() const { return attributes_; }
+  // The fields that filters may name; none: all.
+  const std::vector<std::string>& filter_fields() const { return filter_fields_; }
+  // All items as they are now: the checkpoint's, until somebody (server/live/live_items.h) says
+  // otherwise. Never null.
+  std::shared_ptr<const ItemView> items() const;
+  // Requests that ask from now on get these. REQUIRES: a view of this catalogue, whose numbers are
+  // as ItemView promises.
+  void SetItems(std::shared_ptr<const ItemView> items) const;
   // A view on the checkpoint's item embeddings.
   LevelVectors item_vectors() const;
   const Encoder& encoder() const { return *encoder_; }
@@ -66,6 +78,10 @@ class Snapshot {
   // REQUIRES: dim is one of sizes(), and spec is IndexSpec() or that of a tier whose range holds
   // dim.
   const ItemIndex& index(int dim, const IndexSpec& spec) const;
+  // Items by cosine, at the first `levels` levels. REQUIRES: levels of sizes().
+  const ItemIndex& cosine_index(int levels) const {
+    return *cosine_indexes_[static_cast<size_t>(levels) - 1];
+  }
   // What this model's widths cost on this machine, learned while it serves.
   CostModel& costs() const { return *costs_; }
   // Of all indexes of `dim`.
@@ -88,8 +104,12 @@ class Snapshot {
   std::unique_ptr<CostModel> costs_;
   std::unique_ptr<const Encoder> encoder_;
   std::unique_ptr<const Stepper> stepper_;  // null: none
+  std::vector<std::string> filter_fields_;
+  mutable Mutex items_mutex_;  // for the copy of a pointer alone
+  mutable std::shared_ptr<const ItemView> items_ ABSL_GUARDED_BY(items_mutex_);
   AttributeTable attributes_;
   std::map<IndexKey, std::unique_ptr<const ItemIndex>> indexes_;
+  std::vector<std::unique_ptr<const ItemIndex>> cosine_indexes_;  // by levels - 1
 };
 
 }  // namespace nestrec

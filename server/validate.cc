@@ -5,13 +5,13 @@
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "base/printable.h"
 #include "server/proto_time.h"
 #include "server/status_details.h"
 
 namespace nestrec {
 namespace {
 
-constexpr uint32_t kDefaultK = 10;
 constexpr char kDefaultField[] = "title";
 
 using StringList = google::protobuf::RepeatedPtrField<std::string>;
@@ -51,14 +51,13 @@ std::optional<FieldViolation> CheckBudget(const google::protobuf::Duration& budg
                                                        " ns; a valid duration above 0 is needed")};
 }
 
-// The numbers of the ids that the catalogue has, in their order.
-std::vector<int32_t> Resolve(const StringList& ids, const Catalogue& catalogue,
-                             UnknownIds& unknown) {
+// The numbers of the ids that are known, in their order.
+std::vector<int32_t> Resolve(const StringList& ids, const ItemView& items, UnknownIds& unknown) {
   std::vector<int32_t> numbers;
   numbers.reserve(static_cast<size_t>(ids.size()));
   absl::flat_hash_set<absl::string_view> unknown_ids;
   for (const std::string& id : ids) {
-    if (const std::optional<int32_t> number = catalogue.Find(id)) {
+    if (const std::optional<int32_t> number = items.Find(id)) {
       numbers.push_back(*number);
     } else if (unknown_ids.insert(id).second) {
       ++unknown.count;
@@ -70,39 +69,28 @@ std::vector<int32_t> Resolve(const StringList& ids, const Catalogue& catalogue,
   return numbers;
 }
 
-// What is wrong; what is right of filter, caps and diversity goes into `query`.
-std::vector<FieldViolation> FindViolations(const v1::RecommendRequest& request,
-                                           const RequestLimits& limits,
-                                           const AttributeTable& attributes,
-                                           RecommendQuery& query) {
-  std::vector<FieldViolation> violations;
+// What requests that return items have in common: how many, how wide, which ones. What is right of
+// filter, caps and diversity goes into `query`.
+template <typename Request>
+void CheckSelection(const Request& request, const RequestLimits& limits,
+                    const AttributeView& attributes, RecommendQuery& query,
+                    std::vector<FieldViolation>& violations) {
   const auto add = [&](std::optional<FieldViolation> violation) {
     if (violation.has_value()) {
       violations.push_back(*std::move(violation));
     }
   };
-  add(CheckStrings(request.history_item_ids(), "history_item_ids", limits.max_history,
-                   limits.max_id_bytes, "; send the newest"));
   query.k = request.has_k() ? request.k() : kDefaultK;
   const bool k_is_good = query.k >= 1 && query.k <= limits.max_k;
   if (request.has_k() && !k_is_good) {
     violations.push_back({"k", absl::StrCat(request.k(), " is not in 1 to ", limits.max_k)});
   }
-  if (request.user_id().size() > limits.max_user_id_bytes) {
-    violations.push_back(
-        {"user_id", absl::StrCat("has ", request.user_id().size(), " bytes; at most ",
-                                 limits.max_user_id_bytes, " are allowed")});
-  }
-  if (request.width_case() == v1::RecommendRequest::kTier &&
-      request.tier().size() > limits.max_tier_bytes) {
+  if (request.width_case() == Request::kTier && request.tier().size() > limits.max_tier_bytes) {
     violations.push_back({"tier", absl::StrCat("has ", request.tier().size(), " bytes; at most ",
                                                limits.max_tier_bytes, " are allowed")});
   }
   if (request.has_latency_budget()) {
     add(CheckBudget(request.latency_budget()));
-  }
-  if (request.has_min_quality() && !(request.min_quality() >= 0 && request.min_quality() <= 1)) {
-    violations.push_back({"min_quality", absl::StrCat(request.min_quality(), " is not in 0 to 1")});
   }
   add(CheckStrings(request.exclude_item_ids(), "exclude_item_ids", limits.max_excluded,
                    limits.max_id_bytes, ""));
@@ -115,45 +103,27 @@ std::vector<FieldViolation> FindViolations(const v1::RecommendRequest& request,
   }
   add(CheckStrings(request.only_item_ids(), "only_item_ids", limits.max_only, limits.max_id_bytes,
                    "; use a filter"));
-  query.caps = ReadCaps(request, limits.filter, attributes, violations);
+  query.caps = ReadCaps(request.caps(), limits.filter, attributes, violations);
   if (request.has_diversity() && k_is_good) {
     query.diversity = ReadDiversity(request.diversity(), query.k, limits.filter, violations);
   }
   add(CheckStrings(request.fields(), "fields", limits.max_fields, limits.max_field_bytes, ""));
-  return violations;
 }
 
-}  // namespace
-
-absl::StatusOr<RecommendQuery> ValidateRecommend(const v1::RecommendRequest& request,
-                                                 const RequestLimits& limits,
-                                                 const Catalogue& catalogue,
-                                                 const AttributeTable& attributes) {
-  RecommendQuery query;
-  const std::vector<FieldViolation> violations = FindViolations(request, limits, attributes, query);
-  if (!violations.empty()) {
-    return BadRequest(violations);
-  }
-  query.user_id = request.user_id();
-  query.include_seen = request.include_seen();
-  query.history = Resolve(request.history_item_ids(), catalogue, query.unknown_history);
-  query.excluded = Resolve(request.exclude_item_ids(), catalogue, query.unknown_excluded);
-  if (!request.include_seen()) {
-    query.excluded.insert(query.excluded.end(), query.history.begin(), query.history.end());
-  }
+// REQUIRES: CheckSelection found nothing.
+template <typename Request>
+void ReadSelection(const Request& request, const ItemView& items, RecommendQuery& query) {
+  query.excluded = Resolve(request.exclude_item_ids(), items, query.unknown_excluded);
   if (!request.only_item_ids().empty()) {
-    query.only = Resolve(request.only_item_ids(), catalogue, query.unknown_only);
+    query.only = Resolve(request.only_item_ids(), items, query.unknown_only);
   }
-  if (request.width_case() == v1::RecommendRequest::kDim) {
+  if (request.width_case() == Request::kDim) {
     query.width.dim = request.dim();
-  } else if (request.width_case() == v1::RecommendRequest::kTier) {
+  } else if (request.width_case() == Request::kTier) {
     query.width.tier = request.tier();
   }
   if (request.has_latency_budget()) {
     query.width.latency_budget = FromProto(request.latency_budget());
-  }
-  if (request.has_min_quality()) {
-    query.width.min_quality = request.min_quality();
   }
   if (request.has_min_score()) {
     query.min_score = request.min_score();
@@ -162,6 +132,74 @@ absl::StatusOr<RecommendQuery> ValidateRecommend(const v1::RecommendRequest& req
   if (query.fields.empty()) {
     query.fields.push_back(kDefaultField);
   }
+}
+
+}  // namespace
+
+absl::StatusOr<RecommendQuery> ValidateRecommend(const v1::RecommendRequest& request,
+                                                 const RequestLimits& limits, const ItemView& items,
+                                                 const AttributeView& attributes) {
+  RecommendQuery query;
+  std::vector<FieldViolation> violations;
+  if (auto violation = CheckStrings(request.history_item_ids(), "history_item_ids",
+                                    limits.max_history, limits.max_id_bytes, "; send the newest")) {
+    violations.push_back(*std::move(violation));
+  }
+  if (request.user_id().size() > limits.max_user_id_bytes) {
+    violations.push_back(
+        {"user_id", absl::StrCat("has ", request.user_id().size(), " bytes; at most ",
+                                 limits.max_user_id_bytes, " are allowed")});
+  }
+  if (request.has_min_quality() && !(request.min_quality() >= 0 && request.min_quality() <= 1)) {
+    violations.push_back({"min_quality", absl::StrCat(request.min_quality(), " is not in 0 to 1")});
+  }
+  CheckSelection(request, limits, attributes, query, violations);
+  if (request.explain() && query.k > limits.max_explained_k && query.k <= limits.max_k) {
+    violations.push_back({"k", absl::StrCat(query.k, " is more than explain allows, ",
+                                            limits.max_explained_k, "; ask for fewer items")});
+  }
+  if (!violations.empty()) {
+    return BadRequest(violations);
+  }
+  ReadSelection(request, items, query);
+  query.explain = request.explain();
+  query.user_id = request.user_id();
+  query.include_seen = request.include_seen();
+  query.history = Resolve(request.history_item_ids(), items, query.unknown_history);
+  if (!request.include_seen()) {
+    query.excluded.insert(query.excluded.end(), query.history.begin(), query.history.end());
+  }
+  if (request.has_min_quality()) {
+    query.width.min_quality = request.min_quality();
+  }
+  return query;
+}
+
+absl::StatusOr<RecommendQuery> ValidateSimilarItems(const v1::SimilarItemsRequest& request,
+                                                    const RequestLimits& limits,
+                                                    const ItemView& items,
+                                                    const AttributeView& attributes) {
+  RecommendQuery query;
+  std::vector<FieldViolation> violations;
+  const std::string& id = request.item_id();
+  if (id.empty()) {
+    violations.push_back({"item_id", "is empty"});
+  } else if (id.size() > limits.max_id_bytes) {
+    violations.push_back({"item_id", absl::StrCat("has ", id.size(), " bytes; at most ",
+                                                  limits.max_id_bytes, " are allowed")});
+  }
+  CheckSelection(request, limits, attributes, query, violations);
+  if (!violations.empty()) {
+    return BadRequest(violations);
+  }
+  const std::optional<int32_t> item = items.Find(id);
+  if (!item.has_value() || !items.IsListed(*item)) {
+    return absl::NotFoundError(
+        absl::StrCat("item_id: there is no item \"", Printable(id), "\" in the catalogue"));
+  }
+  ReadSelection(request, items, query);
+  query.similar_to = *item;
+  query.excluded.push_back(*item);
   return query;
 }
 

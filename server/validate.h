@@ -9,12 +9,12 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "index/attributes.h"
+#include "index/attribute_view.h"
 #include "index/diversity.h"
 #include "index/predicate.h"
-#include "model/catalogue.h"
 #include "nestrec/v1/recommend.pb.h"
 #include "server/filter_reader.h"
+#include "server/live/item_view.h"
 #include "server/policy.h"
 #include "server/session/session_manager.h"
 
@@ -34,7 +34,18 @@ struct RequestLimits {
   int max_events = 1000;  // of one RecordEvents
   size_t max_event_id_bytes = 128;
   FilterLimits filter;
+  int max_batch_requests = 100;  // of one BatchRecommend, and over all of its requests:
+  int64_t max_batch_ids = 100'000;
+  int64_t max_batch_items = 10'000;  // sum of k
+  int max_batch_explained = 10;      // requests with explain
+  int64_t max_explained_k = 100;     // of a request with explain
+  int max_upserts = 1000;            // items of one UpsertItems or RemoveItems
+  size_t max_record_bytes = 65'536;
+  int max_modalities = 16;
 };
+
+// Items that come back where a request does not say how many.
+inline constexpr uint32_t kDefaultK = 10;
 
 // Ids that the catalogue does not have.
 struct UnknownIds {
@@ -48,6 +59,7 @@ struct RecommendQuery {
   std::string user_id;                    // empty: none
   std::optional<SessionHistory> session;  // of the user, once it was read
   std::vector<int32_t> history;           // item numbers, oldest first, unknown ones left out
+  std::optional<int32_t> similar_to;      // items like this one; then there is no history
   bool include_seen = false;
   std::vector<int32_t> excluded;  // what must not come back; may repeat
   int64_t k = 0;
@@ -58,16 +70,22 @@ struct RecommendQuery {
   std::vector<GroupCap> caps;
   std::optional<DiversityQuery> diversity;
   std::vector<std::string> fields;
+  bool explain = false;
   UnknownIds unknown_history;
   UnknownIds unknown_excluded;
   UnknownIds unknown_only;
 };
 
 // kInvalidArgument with a violation for every bad field (of a list, for its first bad element).
-// `attributes` are the catalogue's; the query's field ids are theirs.
+// `attributes` are the items'.
 absl::StatusOr<RecommendQuery> ValidateRecommend(const v1::RecommendRequest& request,
-                                                 const RequestLimits& limits,
-                                                 const Catalogue& catalogue,
-                                                 const AttributeTable& attributes);
+                                                 const RequestLimits& limits, const ItemView& items,
+                                                 const AttributeView& attributes);
+
+// The same; kNotFound where the item is not among those that may come back.
+absl::StatusOr<RecommendQuery> ValidateSimilarItems(const v1::SimilarItemsRequest& request,
+                                                    const RequestLimits& limits,
+                                                    const ItemView& items,
+                                                    const AttributeView& attributes);
 
 }  // namespace nestrec

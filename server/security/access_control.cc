@@ -44,6 +44,16 @@ std::string NameOf(const grpc::ServerContextBase& context) {
   return AddressOf(context);
 }
 
+// Calls that change what every client gets.
+bool ChangesItems(absl::string_view method) {
+  return method == "UpsertItems" || method == "RemoveItems";
+}
+
+absl::Status NoOperator(absl::string_view client) {
+  return absl::PermissionDeniedError(
+      absl::StrCat(client, " is no operator; its line in the token file lacks `admin`"));
+}
+
 }  // namespace
 
 AccessControl::AccessControl(Options options, Log log)
@@ -90,6 +100,7 @@ absl::StatusOr<TokenTable::Client> AccessControl::Authenticate(
 absl::Status AccessControl::Begin(CallInfo& call) {
   NESTREC_ASSIGN_OR_RETURN(TokenTable::Client client, Authenticate(*call.context));
   call.client = std::move(client.name);
+  if (!client.admin && ChangesItems(call.method)) return NoOperator(call.client);
   if (limiter_ == nullptr) return absl::OkStatus();
   const absl::Duration wait = limiter_->Take(call.client, call.arrived);
   if (wait <= absl::ZeroDuration()) return absl::OkStatus();
@@ -102,10 +113,7 @@ absl::Status AccessControl::Begin(CallInfo& call) {
 
 absl::Status AccessControl::AdmitOperator(const grpc::ServerContextBase& context) const {
   NESTREC_ASSIGN_OR_RETURN(const TokenTable::Client client, Authenticate(context));
-  return client.admin
-             ? absl::OkStatus()
-             : absl::PermissionDeniedError(absl::StrCat(
-                   client.name, " is no operator; its line in the token file lacks `admin`"));
+  return client.admin ? absl::OkStatus() : NoOperator(client.name);
 }
 
 void AccessControl::Refresh() {

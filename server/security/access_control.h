@@ -34,8 +34,9 @@ class AccessControl final : public CallHook {
   static absl::StatusOr<std::unique_ptr<AccessControl>> Create(const Options& options,
                                                                const Log& log);
 
-  // kUnauthenticated without a token that is in the file; kResourceExhausted, with the time to
-  // wait, beyond the limit. Sets call.client.
+  // kUnauthenticated without a token that is in the file; kPermissionDenied where the call changes
+  // items and the client is no operator; kResourceExhausted, with the time to wait, beyond the
+  // limit. Sets call.client.
   absl::Status Begin(CallInfo& call) override;
   // The same for operators' calls: kPermissionDenied for a client that is none. Not limited.
   absl::Status AdmitOperator(const grpc::ServerContextBase& context) const;

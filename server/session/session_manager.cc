@@ -9,8 +9,7 @@
 
 namespace nestrec {
 
-absl::StatusOr<SessionHistory> SessionManager::Read(absl::string_view user_id,
-                                                    const Catalogue& catalogue) {
+absl::StatusOr<SessionHistory> SessionManager::Read(absl::string_view user_id, FindItem find) {
   NESTREC_ASSIGN_OR_RETURN(const SessionTail tail,
                            log_->Read(user_id, std::numeric_limits<int32_t>::max()));
   SessionHistory history{.user_id = std::string(user_id),
@@ -20,7 +19,7 @@ absl::StatusOr<SessionHistory> SessionManager::Read(absl::string_view user_id,
                          .unknown = 0};
   history.items.reserve(tail.events.size());
   for (const SessionEvent& event : tail.events) {
-    history.items.push_back(catalogue.Find(event.item_id).value_or(0));
+    history.items.push_back(find(event.item_id).value_or(0));
     history.unknown += history.items.back() == 0 ? 1 : 0;
   }
   return history;
@@ -58,7 +57,8 @@ absl::Status SessionManager::Step(const SessionModel& model, std::span<const Ses
   const auto key_of = [&](const SessionQuery& query) {
     return StateCache::Key{.user_id = query.history->user_id,
                            .session = query.history->session,
-                           .model = model.version};
+                           .model = model.version,
+                           .items = query.items};
   };
   std::vector<StateCache::Found> found;
   std::vector<SessionInput> inputs;
@@ -66,14 +66,16 @@ absl::Status SessionManager::Step(const SessionModel& model, std::span<const Ses
     found.push_back(states_.Get(key_of(query)));
     const SessionState* state = found.back().state.get();
     // The same model may have been loaded with more levels before.
-    const bool fits = state != nullptr && state->levels() <= stepper.sizes().levels();
+    const bool fits = state != nullptr && state->levels() <= stepper.sizes().levels() &&
+                      found.back().items >= query.items_changed;
     const History items(query.history->items);
     inputs.push_back(
         {.state = fits ? state : nullptr,
          .items = items.last(std::min(items.size(), static_cast<size_t>(stepper.max_len()))),
          .end = query.history->end,
          .more = query.more,
-         .levels = query.levels});
+         .levels = query.levels,
+         .item_rows = query.item_rows});
   }
   std::vector<SessionOutput> outputs(queries.size());
   NESTREC_RETURN_IF_ERROR(stepper.Run(inputs, outputs));
@@ -97,7 +99,8 @@ absl::Status SessionManager::EncodeAgain(const SessionModel& model,
     answers[i].way = StepWay::kReplayed;
     answers[i].computed = static_cast<int64_t>(items.size());
     const History history(items);
-    NESTREC_RETURN_IF_ERROR(model.encoder->Encode({&history, 1}, query.levels, answers[i].z));
+    NESTREC_RETURN_IF_ERROR(
+        model.encoder->Encode({&history, 1}, query.levels, answers[i].z, query.item_rows));
   }
   return absl::OkStatus();
 }

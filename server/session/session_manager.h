@@ -18,10 +18,12 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
@@ -53,6 +55,12 @@ struct SessionQuery {
   const SessionHistory* history;
   History more;  // items that follow, for this answer alone
   int levels;
+  // Items that the model's table does not have, or has otherwise; may be null.
+  const ItemRows* item_rows = nullptr;
+  // What all items were at the time of this answer, and the last time at which one of the session's
+  // items changed: a state of before that is computed again. Numbers that only grow.
+  uint64_t items = 0;
+  uint64_t items_changed = 0;
 };
 
 struct SessionAnswer {
@@ -83,8 +91,13 @@ class SessionManager {
     return log_->Append(user_id, events, event_id);
   }
 
-  // As SessionLog::Read, in the catalogue's numbers.
-  absl::StatusOr<SessionHistory> Read(absl::string_view user_id, const Catalogue& catalogue);
+  // As SessionLog::Read, in the catalogue's numbers: find(id) is an item's, nothing where there is
+  // none.
+  using FindItem = absl::FunctionRef<std::optional<int32_t>(absl::string_view id)>;
+  absl::StatusOr<SessionHistory> Read(absl::string_view user_id, FindItem find);
+  absl::StatusOr<SessionHistory> Read(absl::string_view user_id, const Catalogue& catalogue) {
+    return Read(user_id, [&](absl::string_view id) { return catalogue.Find(id); });
+  }
 
   // Fills answers[i] for queries[i], whose levels may differ. Errors of Stepper::Run and
   // Encoder::Encode.

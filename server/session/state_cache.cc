@@ -40,6 +40,7 @@ StateCache::Found StateCache::Get(const Key& key) {
   if (entry->session != key.session || entry->model != key.model) return found;
   shard.order.splice(shard.order.end(), shard.order, entry);
   found.state = entry->state;
+  found.items = entry->items;
   return found;
 }
 
@@ -52,7 +53,8 @@ void StateCache::Put(const Key& key, SessionState state, uint64_t erasures,
   if (at != shard.entries.end()) {
     const Order::iterator entry = at->second;
     if (entry->session == key.session && entry->model == key.model) {
-      state.MergeFrom(*entry->state, sizes, planes);
+      if (entry->items > key.items) return;
+      if (entry->items == key.items) state.MergeFrom(*entry->state, sizes, planes);
     }
     Remove(shard, entry);
   }
@@ -60,6 +62,7 @@ void StateCache::Put(const Key& key, SessionState state, uint64_t erasures,
       shard.order.end(), {.user_id = std::string(key.user_id),
                           .session = key.session,
                           .model = key.model,
+                          .items = key.items,
                           .state = std::make_shared<const SessionState>(std::move(state))});
   shard.entries.emplace(entry->user_id, entry);
   shard.bytes += entry->bytes();

@@ -27,11 +27,13 @@ class StateCache {
   struct Key {
     absl::string_view user_id;
     uint64_t session;
-    uint64_t model;  // a number that no other model or version has
+    uint64_t model;      // a number that no other model or version has
+    uint64_t items = 0;  // Put: the state of the model's items that it was computed from
   };
   struct Found {
     std::shared_ptr<const SessionState> state;  // null: none
     uint64_t erasures = 0;                      // for Put
+    uint64_t items = 0;                         // as of its Put
   };
   struct Stats {
     int64_t states = 0;
@@ -44,7 +46,8 @@ class StateCache {
 
   Found Get(const Key& key);
 
-  // Keeps the state, merged level by level with what others have put there meanwhile; `erasures` as
+  // Keeps the state, merged level by level with what others have put there meanwhile, if it is of
+  // the same items, and unless it is of newer ones; `erasures` as
   // Get gave it: what was erased since then does not come back.
   void Put(const Key& key, SessionState state, uint64_t erasures, const NestedSizes& sizes,
            int planes);
@@ -59,6 +62,7 @@ class StateCache {
     std::string user_id;
     uint64_t session;
     uint64_t model;
+    uint64_t items;
     std::shared_ptr<const SessionState> state;
 
     size_t bytes() const;

@@ -6,6 +6,7 @@
 #include "absl/time/time.h"
 #include "index/predicate.h"
 #include "server/catalogue_attributes.h"
+#include "server/item_requests.h"
 #include "server/session_requests.h"
 #include "server/validate.h"
 #include "tests/fuzz/targets.h"
@@ -47,18 +48,38 @@ const Shop& TheShop() {
 
 void FuzzRequest(absl::string_view bytes) {
   if (bytes.empty()) return;
-  const bool is_record = (bytes[0] & 1) != 0;
+  const int kind = static_cast<unsigned char>(bytes[0]) % 4;
   bytes.remove_prefix(1);
   const Shop& shop = TheShop();
-  if (is_record) {
+  static const ItemView* const items = new ItemView(shop.catalogue);
+  const auto parses = [&](google::protobuf::Message& request) {
+    return request.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()));
+  };
+  if (kind == 1) {
     v1::RecordEventsRequest request;
-    if (!request.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) return;
-    ValidateRecordEvents(request, {}, shop.catalogue, absl::UnixEpoch()).IgnoreError();
+    if (parses(request)) ValidateRecordEvents(request, {}, *items, absl::UnixEpoch()).IgnoreError();
     return;
   }
-  v1::RecommendRequest request;
-  if (!request.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) return;
-  const auto query = ValidateRecommend(request, {}, shop.catalogue, shop.attributes.table);
+  if (kind == 2) {
+    v1::UpsertItemsRequest request;
+    if (!parses(request)) return;
+    const auto upserted = ValidateUpsert(request, {});
+    for (size_t i = 0; upserted.ok() && i < upserted->size(); ++i) {
+      // What is valid can be read.
+      if ((*upserted)[i].record.has_value()) AttributesOf(*(*upserted)[i].record, {});
+    }
+    return;
+  }
+  absl::StatusOr<RecommendQuery> query = absl::UnknownError("");
+  if (kind == 3) {
+    v1::SimilarItemsRequest request;
+    if (!parses(request)) return;
+    query = ValidateSimilarItems(request, {}, *items, shop.attributes.table);
+  } else {
+    v1::RecommendRequest request;
+    if (!parses(request)) return;
+    query = ValidateRecommend(request, {}, *items, shop.attributes.table);
+  }
   if (!query.ok() || !query->filter.has_value()) return;
   // What is valid can be searched with.
   const auto matching = Matching(*query->filter, shop.attributes.table);

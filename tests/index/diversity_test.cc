@@ -75,8 +75,8 @@ struct Shop {
   }
 
   std::vector<GroupCap> Caps(int brand_cap, int series_cap) const {
-    return {{.field = *table.Find("brand"), .most = brand_cap},
-            {.field = *table.Find("series"), .most = series_cap}};
+    return {{.field = "brand", .most = brand_cap},
+            {.field = "series", .most = series_cap}};
   }
 };
 

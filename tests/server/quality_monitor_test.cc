@@ -205,11 +205,11 @@ TEST_F(QualityMonitorTest, AShadowIsAskedForWhatTheRequestWasByItsOwnNumbers) {
   for (int32_t& item : own.excluded) item = number(item);
   const auto expected = WidestItems(**shadow, own);
   ASSERT_TRUE(expected.ok()) << expected.status();
-  const auto items = ShadowItems(**shadow, *snapshot_, query, 24);
+  const auto items = ShadowItems(**shadow, *snapshot_, *snapshot_->items(), query, 24);
   ASSERT_TRUE(items.ok()) << items.status();
   ASSERT_EQ(items->size(), 6u);
   for (size_t i = 0; i < items->size(); ++i) EXPECT_EQ((*items)[i], number((*expected)[i]));
-  EXPECT_EQ(ShadowItems(**shadow, *snapshot_, query, 64).status().code(),
+  EXPECT_EQ(ShadowItems(**shadow, *snapshot_, *snapshot_->items(), query, 64).status().code(),
             absl::StatusCode::kFailedPrecondition);
 
   QualityMonitor monitor(metrics_, {.share = 0, .shadow_for = [&](const Snapshot& answered) {
@@ -235,7 +235,7 @@ TEST_F(QualityMonitorTest, ASessionCountsAsTheHistoryThatItIs) {
   query.history = {11};
   query.session = session;
   query.excluded = {5, 6, 7, 11};
-  const auto items = WidestItems(*snapshot_, query);
+  const auto items = WidestItems(*snapshot_, *snapshot_->items(), *snapshot_->items(), query);
   ASSERT_TRUE(items.ok()) << items.status();
   EXPECT_EQ(*items, BruteForce({5, 6, 7, 11}, 64, 8, {5, 6, 7, 11}));
 }

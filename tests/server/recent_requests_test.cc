@@ -24,7 +24,7 @@ class RecentRequestsTest : public ::testing::Test {
     return *Catalogue::Create(ids, records);
   }
   void Add(const std::vector<int32_t>& history, int dim = 8, int most = 3) {
-    recent_.Add(history, most, dim, catalogue_, now_);
+    recent_.Add(history, most, dim, ItemView(catalogue_), now_);
   }
   void Wait(absl::Duration time) { now_ += absl::ToChronoNanoseconds(time); }
 

@@ -125,6 +125,24 @@ TEST_F(RecommendEngineTest, AnswersEveryWidthAsIfItWereAlone) {
   }
 }
 
+TEST_F(RecommendEngineTest, WhatExplainCostsCountsAgainstTheBudget) {
+  const auto engine = WarmEngine();
+  // About 3 ms at any width without it; 10 * 10 more items to encode with it.
+  const std::vector<int32_t> history = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10};
+  for (const bool explain : {false, true}) {
+    auto call = Call({.latency_budget = absl::Microseconds(3500)}, history);
+    call->query.explain = explain;
+    const absl::StatusOr<Answered> answered = Run(*engine, std::move(call));
+    ASSERT_TRUE(answered.ok()) << answered.status();
+    EXPECT_EQ(answered->width.dim, explain ? 8 : 64);
+    EXPECT_EQ(answered->recommendation.explanation.has_value(), explain);
+    if (explain) {
+      EXPECT_EQ(answered->width.why, WidthReason::kBudget);
+      EXPECT_EQ(answered->recommendation.explanation->window, history);
+    }
+  }
+}
+
 TEST_F(RecommendEngineTest, ServesTheWidestWhileThereIsTime) {
   const auto engine = WarmEngine();
   for (const absl::Duration budget : {absl::Milliseconds(100), absl::InfiniteDuration()}) {

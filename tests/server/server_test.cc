@@ -409,6 +409,14 @@ TEST_F(ServerTest, DescribesItsModel) {
   EXPECT_EQ(info->sizes(1).dim(), 24);
   EXPECT_LT(info->sizes(1).model_bytes(), info->sizes(2).model_bytes());
   EXPECT_GE(info->sizes(2).index_bytes(), kItems * 64 * 4);
+  // The server has warmed up, so that something is known of every width.
+  for (const v1::SizeInfo& size : info->sizes()) {
+    const v1::SizeCosts& costs = size.costs();
+    EXPECT_GT(costs.encode_p50().nanos(), 0);
+    EXPECT_GT(costs.search_p50().nanos(), 0);
+    EXPECT_GE(costs.encode_p95().nanos() + 1'000'000'000 * costs.encode_p95().seconds(),
+              costs.encode_p50().nanos() + 1'000'000'000 * costs.encode_p50().seconds());
+  }
   ASSERT_EQ(info->sizes(2).test().at_size(), 4);
   EXPECT_EQ(info->sizes(2).test().at(1).k(), 10);
   EXPECT_NEAR(info->sizes(2).test().at(1).recall(), 0.064, 1e-9);

@@ -20,7 +20,7 @@ using ::testing::IsEmpty;
 class Validate : public ::testing::Test {
  protected:
   absl::StatusOr<RecommendQuery> Query() const {
-    return ValidateRecommend(request_, {}, catalogue_, attributes_);
+    return ValidateRecommend(request_, {}, ItemView(catalogue_), attributes_);
   }
   // The only violation, as "field: description".
   std::string Violation() const {
@@ -205,7 +205,7 @@ TEST_F(Validate, ReadsCapsAndDiversity) {
   const auto query = Query();
   ASSERT_TRUE(query.ok()) << query.status();
   ASSERT_EQ(query->caps.size(), 1u);
-  EXPECT_EQ(query->caps[0].field, attributes_.Find("brand"));
+  EXPECT_EQ(query->caps[0].field, "brand");
   EXPECT_EQ(query->caps[0].most, 2);
   EXPECT_FLOAT_EQ(static_cast<float>(query->diversity->relevance), 0.7f);
   EXPECT_EQ(query->diversity->candidates, 100);

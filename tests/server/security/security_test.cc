@@ -17,6 +17,7 @@
 #include "base/file.h"
 #include "nestrec/v1/admin.grpc.pb.h"
 #include "nestrec/v1/recommend.grpc.pb.h"
+#include "server/client.h"
 #include "server/rpc_status.h"
 #include "server/server.h"
 #include "server/status_details.h"
@@ -216,6 +217,16 @@ TEST_F(SecurityTest, AsksForATokenAndTellsClientsFromOperators) {
   EXPECT_EQ(no_operator.code(), absl::StatusCode::kPermissionDenied);
   EXPECT_THAT(std::string(no_operator.message()), HasSubstr("shop is no operator"));
   EXPECT_EQ(AskOperator(absl::StrCat("Bearer ", kOperatorToken)), absl::OkStatus());
+
+  // Items are changed by operators; what this server says to them is that it takes none.
+  const auto upsert = [&](absl::string_view token) {
+    const RecommendClient client({.server = server_->address(),
+                                  .timeout = absl::Seconds(60),
+                                  .credentials = {.token = std::string(token)}});
+    return client.UpsertItems({}).status().code();
+  };
+  EXPECT_EQ(upsert(kToken), absl::StatusCode::kPermissionDenied);
+  EXPECT_EQ(upsert(kOperatorToken), absl::StatusCode::kFailedPrecondition);
 }
 
 TEST_F(SecurityTest, TakesUpNewTokensAndNoBadOnes) {

@@ -1,0 +1,121 @@
+#include "server/recommend_starter.h"
+
+#include <memory>
+#include <utility>
+
+#include "base/guard.h"
+#include "base/status_macros.h"
+#include "server/proto_time.h"
+#include "server/responses.h"
+#include "server/session_requests.h"
+
+namespace nestrec {
+namespace {
+
+template <typename Response>
+class Call final : public RecommendCall {
+ public:
+  Call(Response* response, RecommendTarget target, const Clock* clock)
+      : response_(response), target_(std::move(target)), clock_(clock) {
+    arrived = target_.arrived;
+    deadline = target_.deadline;
+    request_id = target_.request_id;
+  }
+
+  bool Cancelled() const override { return target_.cancelled(); }
+  void Answer(const Answered& answered) override {
+    if (target_.details != nullptr) {
+      CallDetails& details = *target_.details;
+      details.dim = answered.width.dim;
+      details.tier = answered.width.tier;
+      details.why = WidthReasonName(answered.width.why);
+      details.history = static_cast<int64_t>(
+          query.history.size() + (query.session.has_value() ? query.session->items.size() : 0));
+      details.queued = answered.queued;
+      details.encode = answered.recommendation.encode;
+      details.search = answered.recommendation.search;
+    }
+    target_.done(Guard("answering", [&] {
+      FillResponse(*snapshot, query, answered.width, answered.recommendation, answered.queued,
+                   *response_);
+      *response_->mutable_served()->mutable_timings()->mutable_total() =
+          ToProto(Between(arrived, (*clock_)()));
+      return absl::OkStatus();
+    }));
+  }
+  void Fail(const absl::Status& why) override { target_.done(why); }
+
+  const RecommendTarget& target() const { return target_; }
+
+ private:
+  Response* const response_;
+  const RecommendTarget target_;
+  const Clock* const clock_;
+};
+
+}  // namespace
+
+RecommendStarter::RecommendStarter(const SnapshotSource* snapshots, const RequestLimits& limits,
+                                   RecommendEngine* engine, SessionParts sessions, Clock clock)
+    : snapshots_(snapshots),
+      limits_(limits),
+      engine_(engine),
+      sessions_(sessions),
+      clock_(std::move(clock)) {}
+
+absl::Status RecommendStarter::Start(const v1::SimilarItemsRequest& request,
+                                     v1::SimilarItemsResponse* response,
+                                     RecommendTarget target) const {
+  auto call =
+      std::make_unique<Call<v1::SimilarItemsResponse>>(response, std::move(target), &clock_);
+  call->snapshot = snapshots_->Stable();
+  call->items = call->snapshot->items();
+  NESTREC_ASSIGN_OR_RETURN(
+      call->query, ValidateSimilarItems(request, limits_, *call->items,
+                                        {call->snapshot->attributes(), call->items->attributes()}));
+  if (call->target().details != nullptr) call->target().details->k = call->query.k;
+  return engine_->Submit(std::move(call));
+}
+
+absl::Status RecommendStarter::Start(const v1::RecommendRequest& request,
+                                     v1::RecommendResponse* response,
+                                     RecommendTarget target) const {
+  using RecommendationCall = Call<v1::RecommendResponse>;
+  auto call = std::make_unique<RecommendationCall>(response, std::move(target), &clock_);
+  call->snapshot = snapshots_->For(request.user_id());
+  call->items = call->snapshot->items();
+  NESTREC_ASSIGN_OR_RETURN(
+      call->query, ValidateRecommend(request, limits_, *call->items,
+                                     {call->snapshot->attributes(), call->items->attributes()}));
+  if (CallDetails* const details = call->target().details) {
+    details->k = call->query.k;
+    details->history = static_cast<int64_t>(call->query.history.size());
+  }
+  if (!call->query.user_id.empty() && sessions_.manager == nullptr) {
+    return NoSessionsError();
+  }
+  if (call->query.user_id.empty() || !sessions_.manager->log().remote()) {
+    return engine_->Submit(std::move(call));
+  }
+  // The model's threads do not wait for a network.
+  const Instant deadline = call->deadline;
+  auto waiting = std::make_shared<std::unique_ptr<RecommendationCall>>(std::move(call));
+  return sessions_.workers->Submit(
+      {.deadline = deadline,
+       .cancelled = [waiting] { return (*waiting)->Cancelled(); },
+       .run =
+           [this, waiting](Instant /*started*/) {
+             // Submit takes the call even where it refuses it.
+             RecommendationCall* const read = waiting->get();
+             absl::Status status = Guard("reading a session", [&] {
+               return ReadSession(*sessions_.manager, *read->items, read->query);
+             });
+             if (!status.ok()) return read->Fail(status);
+             const RecommendTarget target = read->target();
+             status = Guard("queueing", [&] { return engine_->Submit(std::move(*waiting)); });
+             if (!status.ok()) target.done(status);
+           },
+       .drop = [waiting](const absl::Status& why) { (*waiting)->Fail(why); }});
+}
+
+}  // namespace nestrec
