@@ -71,7 +71,11 @@ class BatchRecommendTest : public ::testing::Test {
     client_ = std::make_unique<RecommendClient>(
         RecommendClient::Options{.server = server_->address(), .timeout = absl::Seconds(60)});
   }
-  void SetUp() override { Start({.threads = 2}); }
+  void SetUp() override {
+    ServerOptions options;
+    options.threads = 2;
+    Start(options);
+  }
 
   v1::BatchRecommendResponse MustBatch(const v1::BatchRecommendRequest& request) {
     auto response = client_->BatchRecommend(request);
@@ -130,7 +134,9 @@ TEST_F(BatchRecommendTest, ABadRequestFailsAloneWithItsDetails) {
 TEST_F(BatchRecommendTest, SessionsAreReadByEachRequest) {
   auto sessions = OpenSessions({.store = folder_.File("sessions")}, Log([](absl::string_view) {}));
   ASSERT_TRUE(sessions.ok()) << sessions.status();
-  Start({.threads = 1, .sessions = *std::move(sessions)});
+  ServerOptions options{.threads = 1};
+  options.sessions = *std::move(sessions);
+  Start(options);
   v1::RecordEventsRequest events;
   events.set_user_id("u");
   for (const int32_t item : {5, 6, 7}) events.add_item_ids(RandomModelItemId(item));
@@ -171,13 +177,15 @@ TEST_F(BatchRecommendTest, WhatTheQueueHasNoPlaceForFailsAloneWithAdvice) {
   std::shared_future<void> until = released.get_future().share();
   std::atomic<bool> armed = false;
   std::atomic<int> calls = 0;
-  Start({.threads = 1, .queue_capacity = 2, .max_batch = 1, .clock = [&, until] {
-           if (armed && ++calls == 3) {
-             reached.set_value();
-             until.wait();
-           }
-           return std::chrono::steady_clock::now();
-         }});
+  ServerOptions options{.threads = 1, .queue_capacity = 2, .max_batch = 1};
+  options.clock = [&, until] {
+    if (armed && ++calls == 3) {
+      reached.set_value();
+      until.wait();
+    }
+    return std::chrono::steady_clock::now();
+  };
+  Start(options);
   armed = true;
   auto first = std::async(std::launch::async, [&] { return client_->Recommend({}).status(); });
   reached.get_future().wait();
@@ -208,13 +216,15 @@ TEST_F(BatchRecommendTest, WhatWaitsWhenTheCallEndsIsDroppedBeforeItCostsAnythin
   std::shared_future<void> until = released.get_future().share();
   std::atomic<bool> armed = false;
   std::atomic<int> calls = 0;
-  Start({.threads = 1, .max_batch = 1, .clock = [&, until] {
-           if (armed && ++calls == 3) {
-             reached.set_value();
-             until.wait();
-           }
-           return std::chrono::steady_clock::now();
-         }});
+  ServerOptions options{.threads = 1, .max_batch = 1};
+  options.clock = [&, until] {
+    if (armed && ++calls == 3) {
+      reached.set_value();
+      until.wait();
+    }
+    return std::chrono::steady_clock::now();
+  };
+  Start(options);
   armed = true;
   auto first = std::async(std::launch::async, [&] { return client_->Recommend({}).status(); });
   reached.get_future().wait();

@@ -203,7 +203,7 @@ TEST_F(QualityMonitorTest, AShadowIsAskedForWhatTheRequestWasByItsOwnNumbers) {
   RecommendQuery own = query;
   for (int32_t& item : own.history) item = number(item);
   for (int32_t& item : own.excluded) item = number(item);
-  const auto expected = WidestItems(**shadow, own);
+  const auto expected = WidestItems(**shadow, *(*shadow)->items(), *(*shadow)->items(), own);
   ASSERT_TRUE(expected.ok()) << expected.status();
   const auto items = ShadowItems(**shadow, *snapshot_, *snapshot_->items(), query, 24);
   ASSERT_TRUE(items.ok()) << items.status();
