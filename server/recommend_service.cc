@@ -18,7 +18,9 @@ RecommendTarget TargetOf(UnaryCall* call) {
   return {.cancelled = [call] { return call->Cancelled(); },
           .done = [call](const absl::Status& status) { call->End(status); },
           .arrived = call->info().arrived,
-          .deadline = call->info().deadline};
+          .deadline = call->info().deadline,
+          .request_id = call->info().request_id,
+          .details = &call->details()};
 }
 
 }  // namespace

@@ -28,7 +28,7 @@ TEST(ServerConfig, ReadsTiers) {
   EXPECT_EQ(settings->default_tier, "best");
   EXPECT_EQ(settings->tiers,
             (std::vector<Tier>{{.name = "fast", .dim = 64, .index = {"IVF256,Flat", "nprobe=16"}},
-                               {.name = "best", .dim = 1024, .index = {"Flat", ""}}}));
+                               {.name = "best", .dim = 1024, .index = {"auto", ""}}}));
 }
 
 TEST(ServerConfig, MayBeEmpty) {
