@@ -17,6 +17,9 @@ struct ClientFlags {
   ClientFiles files;
 };
 
+// --tls, --tls-ca, --tls-cert, --tls-key, --token-file.
+void AddCredentialFlags(CLI::App& command, ClientFiles& files);
+
 // --server, --timeout, --tls, --tls-ca, --tls-cert, --tls-key, --token-file.
 void AddClientFlags(CLI::App& command, ClientFlags& flags);
 

@@ -3,29 +3,22 @@
 #include <memory>
 #include <string>
 
-#include "absl/strings/str_cat.h"
-#include "absl/time/time.h"
 #include "base/status_macros.h"
+#include "cli/client_flags.h"
 #include "cli/commands.h"
-#include "cli/flags.h"
 #include "server/health_client.h"
 
 namespace nestrec {
 namespace {
 
 struct HealthFlags {
-  HealthQuery query;
-  std::string timeout = "1s";
+  ClientFlags client{.timeout_seconds = 1};
+  std::string service;
 };
 
 absl::Status RunHealth(const HealthFlags& flags) {
-  HealthQuery query = flags.query;
-  if (!absl::ParseDuration(flags.timeout, &query.timeout) ||
-      query.timeout < absl::Milliseconds(1) || query.timeout > absl::Hours(1)) {
-    return UsageError(absl::InvalidArgumentError(absl::StrCat(
-        "--timeout: '", flags.timeout, "' is not a duration from 1ms to 1h, such as 1s or 500ms")));
-  }
-  NESTREC_RETURN_IF_ERROR(CheckHealth(query));
+  NESTREC_ASSIGN_OR_RETURN(ClientOptions options, ClientOptionsOf(flags.client));
+  NESTREC_RETURN_IF_ERROR(CheckHealth(std::move(options), flags.service));
   std::printf("SERVING\n");
   return absl::OkStatus();
 }
@@ -36,11 +29,13 @@ void AddHealthCommand(CLI::App& app, Command* selected) {
   auto flags = std::make_shared<HealthFlags>();
   CLI::App* command = app.add_subcommand(
       "health", "Ask a server whether it serves: exit code 0, else 1 (gRPC health protocol)");
-  command->add_option("address", flags->query.address, "host:port of the server")->required();
-  command->add_option("--service", flags->query.service,
+  command->add_option("address", flags->client.server, "host:port of the server")->required();
+  command->add_option("--service", flags->service,
                       "Service to ask about (default: the server as a whole)");
-  command->add_option("--timeout", flags->timeout, "How long the answer may take")
+  command->add_option("--timeout", flags->client.timeout_seconds, "Seconds to wait for the answer")
+      ->check(CLI::Range(0.001, 3600.0))
       ->capture_default_str();
+  AddCredentialFlags(*command, flags->client.files);
   command->callback([flags, selected] { *selected = [flags] { return RunHealth(*flags); }; });
 }
 

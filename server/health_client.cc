@@ -2,7 +2,7 @@
 
 #include <grpcpp/grpcpp.h>
 
-#include <chrono>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "grpc/health/v1/health.grpc.pb.h"
@@ -10,38 +10,38 @@
 
 namespace nestrec {
 
-absl::Status CheckHealth(const HealthQuery& query) {
+absl::Status CheckHealth(ClientOptions options, const std::string& service) {
   namespace health = grpc::health::v1;
-  const auto stub = health::Health::NewStub(
-      grpc::CreateChannel(query.address, grpc::InsecureChannelCredentials()));
-  grpc::ClientContext context;
-  context.set_deadline(std::chrono::system_clock::now() + absl::ToChronoNanoseconds(query.timeout));
+  const std::string address = options.server;
+  const absl::Duration timeout = options.timeout;
+  const ClientChannel channel(std::move(options));
+  const auto stub = health::Health::NewStub(channel.channel());
+  const auto context = channel.NewContext();
   health::HealthCheckRequest request;
-  request.set_service(query.service);
+  request.set_service(service);
   health::HealthCheckResponse response;
-  const absl::Status status = FromGrpcStatus(stub->Check(&context, request, &response));
-  const std::string who =
-      query.service.empty() ? query.address : absl::StrCat(query.service, " at ", query.address);
+  const absl::Status status = FromGrpcStatus(stub->Check(context.get(), request, &response));
   switch (status.code()) {
     case absl::StatusCode::kOk:
       break;
     case absl::StatusCode::kUnavailable:
-      return absl::UnavailableError(absl::StrCat("no server answers at ", query.address));
+      return absl::UnavailableError(absl::StrCat("no server answers at ", address));
     case absl::StatusCode::kDeadlineExceeded:
-      return absl::DeadlineExceededError(absl::StrCat("no answer from ", query.address, " within ",
-                                                      absl::FormatDuration(query.timeout)));
+      return absl::DeadlineExceededError(
+          absl::StrCat("no answer from ", address, " within ", absl::FormatDuration(timeout)));
     case absl::StatusCode::kNotFound:
       return absl::NotFoundError(
-          absl::StrCat(query.address, " does not know the service \"", query.service, "\""));
+          absl::StrCat(address, " does not know the service \"", service, "\""));
     case absl::StatusCode::kUnimplemented:
       return absl::UnimplementedError(
-          absl::StrCat("the server at ", query.address, " has no grpc.health.v1"));
+          absl::StrCat("the server at ", address, " has no grpc.health.v1"));
     default:
       return status;
   }
   if (response.status() == health::HealthCheckResponse::SERVING) return absl::OkStatus();
-  return absl::UnavailableError(absl::StrCat(
-      who, " is ", health::HealthCheckResponse::ServingStatus_Name(response.status())));
+  return absl::UnavailableError(
+      absl::StrCat(service.empty() ? address : absl::StrCat(service, " at ", address), " is ",
+                   health::HealthCheckResponse::ServingStatus_Name(response.status())));
 }
 
 }  // namespace nestrec

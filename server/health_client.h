@@ -6,18 +6,13 @@
 #include <string>
 
 #include "absl/status/status.h"
-#include "absl/time/time.h"
+#include "server/client_channel.h"
 
 namespace nestrec {
 
-struct HealthQuery {
-  std::string address;  // host:port, in plain text
-  std::string service;  // empty: the server as a whole
-  absl::Duration timeout = absl::Seconds(1);
-};
-
-// Ok: SERVING. kUnavailable: NOT_SERVING, or nobody answers; kNotFound: the server does not know
-// the service; kUnimplemented: it has no health service; kDeadlineExceeded. The message says which.
-absl::Status CheckHealth(const HealthQuery& query);
+// Ok: `service` is SERVING; an empty one is the server as a whole. kUnavailable: NOT_SERVING, or
+// nobody answers; kNotFound: the server does not know the service; kUnimplemented: it has no health
+// service; kDeadlineExceeded. The message says which.
+absl::Status CheckHealth(ClientOptions options, const std::string& service);
 
 }  // namespace nestrec

@@ -1,5 +1,6 @@
 #include "server/health_listener.h"
 
+#include <grpcpp/generic/async_generic_service.h>
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/health_check_service_interface.h>
 #include <grpcpp/impl/server_builder_option.h>
@@ -36,6 +37,8 @@ class NoPlugins final : public grpc::ServerBuilderOption {
 }  // namespace
 
 struct HealthListener::Running {
+  // Answers UNIMPLEMENTED to all else. gRPC wants a service besides its own one for health.
+  grpc::CallbackGenericService others;
   Mutex mutex;
   std::unique_ptr<grpc::Server> server ABSL_GUARDED_BY(mutex);  // null once it has ended
 
@@ -65,6 +68,7 @@ absl::StatusOr<std::unique_ptr<HealthListener>> HealthListener::Start(const std:
         int port = 0;
         builder.AddListeningPort(address.ToString(), grpc::InsecureServerCredentials(), &port);
         auto running = std::make_shared<Running>();
+        builder.RegisterCallbackGenericService(&running->others);
         {
           const MutexLock lock(running->mutex);
           running->server = builder.BuildAndStart();
