@@ -48,7 +48,7 @@ template <class D, class U, class I>
 HWY_INLINE hn::Vec<D> DotQuads(D d, U codes, I weights, hn::Vec<D> sum) {
   return hn::SumOfMulQuadAccumulate(d, codes, weights, sum);
 }
-#elif HWY_ARCH_X86
+#elif HWY_ARCH_X86 && HWY_TARGET != HWY_EMU128  // which Clang adds
 // Sums of pairs fit 16 bits, since codes end at 127.
 HWY_INLINE __m128i AddQuads(__m128i sum, __m128i codes, __m128i weights) {
   return _mm_add_epi32(sum, _mm_madd_epi16(_mm_maddubs_epi16(codes, weights), _mm_set1_epi16(1)));
