@@ -7,8 +7,8 @@
 
 namespace nestrec {
 
-google::rpc::Status ToProto(const absl::Status& status) {
-  google::rpc::Status proto;
+v1::CallError ToProto(const absl::Status& status) {
+  v1::CallError proto;
   proto.set_code(status.raw_code());
   proto.set_message(std::string(status.message()));
   status.ForEachPayload([&](absl::string_view type_url, const absl::Cord& payload) {
@@ -19,7 +19,7 @@ google::rpc::Status ToProto(const absl::Status& status) {
   return proto;
 }
 
-absl::Status FromProto(const google::rpc::Status& status) {
+absl::Status FromProto(const v1::CallError& status) {
   absl::Status result(static_cast<absl::StatusCode>(status.code()), status.message());
   for (const auto& detail : status.details()) {
     result.SetPayload(detail.type_url(), absl::Cord(detail.value()));
@@ -33,7 +33,7 @@ grpc::Status ToGrpcStatus(const absl::Status& status) {
   }
   const auto code =
       static_cast<grpc::StatusCode>(status.raw_code());  // both are the canonical codes
-  const google::rpc::Status details = ToProto(status);
+  const v1::CallError details = ToProto(status);
   return details.details().empty()
              ? grpc::Status(code, details.message())
              : grpc::Status(code, details.message(), details.SerializeAsString());
@@ -43,7 +43,7 @@ absl::Status FromGrpcStatus(const grpc::Status& status) {
   if (status.ok()) {
     return absl::OkStatus();
   }
-  google::rpc::Status details;
+  v1::CallError details;
   if (!details.ParseFromString(status.error_details())) details.Clear();
   details.set_code(status.error_code());
   details.set_message(status.error_message());

@@ -8,15 +8,15 @@
 #include <grpcpp/support/status.h>
 
 #include "absl/status/status.h"
-#include "google/rpc/status.pb.h"
+#include "nestrec/v1/recommend.pb.h"
 
 namespace nestrec {
 
 grpc::Status ToGrpcStatus(const absl::Status& status);
 absl::Status FromGrpcStatus(const grpc::Status& status);
 
-// The same as a message, for statuses inside responses.
-google::rpc::Status ToProto(const absl::Status& status);
-absl::Status FromProto(const google::rpc::Status& status);
+// The same as a message, for statuses inside responses; byte by byte a google.rpc.Status.
+v1::CallError ToProto(const absl::Status& status);
+absl::Status FromProto(const v1::CallError& status);
 
 }  // namespace nestrec

@@ -68,10 +68,10 @@ class Parts(unittest.TestCase):
 
     def test_no_library_of_the_build_is_forgotten(self):
         parts = {each["name"] for each in json.loads(run("tools/sbom.sh", PROGRAM, cwd=ROOT))["components"]}
-        for_tests = {"libgmock-dev", "libgtest-dev"}
+        no_libraries = {"dpkg-dev", "libgmock-dev", "libgtest-dev"}  # tools, or for tests
         section = re.search(r"\[build\]\n(.*?)\n#|\Z", text("tools/apt-packages.txt"), re.S).group(1)
         for entry in re.findall(r"^(\S+-dev)$", section, re.M):
-            if entry in for_tests or entry in parts:
+            if entry in no_libraries or entry in parts:
                 continue
             with self.subTest(entry):
                 shown = subprocess.run(["dpkg-query", "-W", "-f", "${Depends}", entry], capture_output=True, text=True)
@@ -116,7 +116,7 @@ class Packages(unittest.TestCase):
         with tempfile.TemporaryDirectory() as root:
             run("dpkg-deb", "-x", self.deb("nestrec-server"), root)
             self.assertEqual(run(os.path.join(root, "usr/bin/nestrec-serve"), "--version").strip(), f"nestrec {VERSION}")
-            for path in ("lib/systemd/system/nestrec-server.service", "etc/default/nestrec-server",
+            for path in ("usr/lib/systemd/system/nestrec-server.service", "etc/default/nestrec-server",
                          "usr/share/doc/nestrec-server/copyright"):
                 self.assertTrue(os.path.exists(os.path.join(root, path)), path)
         control = run("dpkg-deb", "-I", self.deb("nestrec-server"), "conffiles")
