@@ -1,6 +1,7 @@
 // nestrec serve: the gRPC server, from a checkpoint to a clean exit on SIGTERM.
 #include <algorithm>
 #include <csignal>
+#include <cstdlib>
 #include <memory>
 #include <string>
 #include <thread>
@@ -9,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "base/file.h"
 #include "base/nested_sizes.h"
@@ -95,6 +97,18 @@ absl::StatusOr<std::shared_ptr<const Snapshot>> LoadModel(const std::string& pat
     NESTREC_RETURN_IF_ERROR(live_items->Attach(snapshot));
   }
   return snapshot;
+}
+
+// gRPC waits without a limit for calls of clients that take no bytes, however they are cancelled.
+// When the time for calls is over, so is the program: what was acknowledged is safe, as it is when
+// the program is killed.
+void EndWhenStuck(absl::Duration grace, const Log& log) {
+  constexpr absl::Duration kForConnections = absl::Seconds(10);
+  std::thread([grace, log] {
+    absl::SleepFor(grace + kForConnections);
+    log.Warning("stopped", {{"why", "connections did not end within 10s after the grace"}});
+    std::_Exit(0);
+  }).detach();
 }
 
 void LogServing(const Server& server, const TierTable& tiers, int threads, const Log& log) {
@@ -186,6 +200,7 @@ absl::Status RunServe(const ServeFlags& flags, const std::vector<LogField>& conf
   const std::string signal = termination->Wait();
   view->readiness().SetNotReady("the server is draining");
   log.Info("draining", {{"signal", signal}, {"grace", absl::FormatDuration(grace)}});
+  EndWhenStuck(grace, log);
   server->Shutdown(grace);
   log.Info("stopped");
   return absl::OkStatus();
