@@ -168,9 +168,10 @@ TEST_F(RedisLogTest, SessionsExpireInRedis) {
 TEST_F(RedisLogTest, ManyThreadsRecordEveryEventOnce) {
   const auto log = Open(1000);
   std::vector<std::thread> threads;
+  // Fewer calls in all than a session remembers: none is forgotten, however threads take turns.
   for (int t = 0; t < 6; ++t) {
     threads.emplace_back([&, t] {
-      for (int i = 0; i < 50; ++i) {
+      for (int i = 0; i < 10; ++i) {
         const std::string call = absl::StrCat(t, ":", i);
         EXPECT_TRUE(log->Append("shared", Events({call}), call).ok());
         EXPECT_TRUE(log->Append("shared", Events({call}), call)->duplicate);
@@ -181,7 +182,7 @@ TEST_F(RedisLogTest, ManyThreadsRecordEveryEventOnce) {
   for (std::thread& thread : threads) thread.join();
   std::map<std::string, int> next;
   const auto tail = log->Read("shared", 1000);
-  EXPECT_EQ(tail->end, 300);
+  EXPECT_EQ(tail->end, 60);
   for (const std::string& item : Items(tail)) {
     const std::string thread = item.substr(0, item.find(':'));
     EXPECT_EQ(item, absl::StrCat(thread, ":", next[thread]++));
