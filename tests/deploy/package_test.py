@@ -89,8 +89,9 @@ class Parts(unittest.TestCase):
 class Packages(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        if not shutil.which("cpack"):
-            raise unittest.SkipTest("cpack is not there")
+        for tool in ("cpack", "dpkg-shlibdeps", "file"):
+            if not shutil.which(tool):
+                raise unittest.SkipTest(f"{tool} is not there")
         cls.folder = tempfile.TemporaryDirectory()
         cls.addClassCleanup(cls.folder.cleanup)
         run("cpack", "-G", "DEB;TGZ", "-B", cls.folder.name, cwd=BUILD)
