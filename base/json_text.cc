@@ -9,18 +9,11 @@ namespace {
 constexpr char kReplacement[] = "\xef\xbf\xbd";
 
 void AppendControl(char32_t value, std::string& out) {
-  switch (value) {
-    case '\n':
-      out += "\\n";
-      break;
-    case '\r':
-      out += "\\r";
-      break;
-    case '\t':
-      out += "\\t";
-      break;
-    default:
-      absl::StrAppend(&out, "\\u", absl::Hex(static_cast<uint32_t>(value), absl::kZeroPad4));
+  const absl::string_view named = NamedEscape(value);
+  if (!named.empty()) {
+    absl::StrAppend(&out, named);
+  } else {
+    absl::StrAppend(&out, "\\u", absl::Hex(static_cast<uint32_t>(value), absl::kZeroPad4));
   }
 }
 
@@ -35,7 +28,7 @@ void AppendJsonText(absl::string_view text, std::string& out) {
     } else if (point.value == '"' || point.value == '\\') {
       out += '\\';
       out += static_cast<char>(point.value);
-    } else if (point.value < 0x20 || (point.value >= 0x7f && point.value < 0xa0)) {
+    } else if (IsControl(point.value)) {
       AppendControl(point.value, out);
     } else {
       absl::StrAppend(&out, text.substr(0, point.bytes));

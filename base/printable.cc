@@ -6,23 +6,14 @@
 namespace nestrec {
 namespace {
 
-// C0, DEL and C1.
-bool IsControl(char32_t value) { return value < 0x20 || (value >= 0x7f && value < 0xa0); }
-
 void AppendEscaped(absl::string_view bytes, std::string& out) {
   for (const char byte : bytes) {
-    switch (byte) {
-      case '\n':
-        out += "\\n";
-        break;
-      case '\r':
-        out += "\\r";
-        break;
-      case '\t':
-        out += "\\t";
-        break;
-      default:
-        absl::StrAppend(&out, "\\x", absl::Hex(static_cast<unsigned char>(byte), absl::kZeroPad2));
+    const auto value = static_cast<unsigned char>(byte);
+    const absl::string_view named = NamedEscape(value);
+    if (!named.empty()) {
+      absl::StrAppend(&out, named);
+    } else {
+      absl::StrAppend(&out, "\\x", absl::Hex(value, absl::kZeroPad2));
     }
   }
 }

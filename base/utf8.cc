@@ -48,4 +48,17 @@ bool IsValidUtf8(absl::string_view text) {
   return true;
 }
 
+absl::string_view NamedEscape(char32_t value) {
+  switch (value) {
+    case '\n':
+      return "\\n";
+    case '\r':
+      return "\\r";
+    case '\t':
+      return "\\t";
+    default:
+      return {};
+  }
+}
+
 }  // namespace nestrec

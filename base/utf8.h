@@ -21,4 +21,11 @@ CodePoint FirstCodePoint(absl::string_view text);
 // No overlong forms, surrogates or values above U+10FFFF.
 bool IsValidUtf8(absl::string_view text);
 
+// C0, DEL and C1.
+inline bool IsControl(char32_t value) { return value < 0x20 || (value >= 0x7f && value < 0xa0); }
+
+// The escape that C, JSON and people know by name: of line feed, carriage return and tab; empty of
+// others.
+absl::string_view NamedEscape(char32_t value);
+
 }  // namespace nestrec

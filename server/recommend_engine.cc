@@ -1,20 +1,17 @@
 #include "server/recommend_engine.h"
 
-#include <omp.h>
-
 #include <algorithm>
 #include <cmath>
-#include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "base/guard.h"
-#include "base/random.h"
 #include "base/status_macros.h"
 #include "server/explain.h"
 #include "server/session_requests.h"
 #include "server/status_details.h"
+#include "server/warm_up.h"
 
 namespace nestrec {
 namespace {
@@ -25,10 +22,6 @@ constexpr double kSure = 0.95;
 constexpr double kUsual = 0.5;
 // Keeps sums of times in range.
 constexpr absl::Duration kLongest = absl::Hours(24);
-
-constexpr absl::Duration kWarmUpTime = absl::Seconds(1);
-constexpr int kWarmUpRounds = 3;
-constexpr int64_t kWarmUpItems = 10;
 
 size_t LaneOf(const TierTable& tiers, const Tier& tier) {
   return static_cast<size_t>(&tier - tiers.tiers().data());
@@ -63,14 +56,6 @@ std::vector<BatchQueue::Lane> LanesOf(const TierTable& tiers, int queue_capacity
 
 Instant After(Instant from, absl::Duration time) {
   return time > kLongest ? Instant::max() : from + absl::ToChronoNanoseconds(time);
-}
-
-std::vector<int32_t> RandomHistory(int64_t items, int64_t count, Random& random) {
-  std::vector<int32_t> history;
-  for (int64_t i = 0; i < count; ++i) {
-    history.push_back(static_cast<int32_t>(1 + random.Index(items)));
-  }
-  return history;
 }
 
 }  // namespace
@@ -452,75 +437,7 @@ absl::Status RecommendEngine::ExplainPlace(const Snapshot& snapshot, const Place
 }
 
 absl::Status RecommendEngine::WarmUp(const Snapshot& snapshot) {
-  Random random(1);
-  const std::shared_ptr<const ItemView> view = snapshot.items();
-  const auto run = [&](int levels, const History& history, bool record) -> absl::Status {
-    const int dim = snapshot.sizes().end(levels - 1);
-    std::vector<float> z(static_cast<size_t>(dim));
-    RecommendQuery query;
-    query.k = kWarmUpItems;
-    RecommendQuery similar = query;
-    similar.similar_to = history.empty() ? 1 : history.front();
-    const Instant begun = options_.clock();
-    NESTREC_RETURN_IF_ERROR(snapshot.encoder().Encode(std::span(&history, 1), levels, z));
-    const Instant encoded = options_.clock();
-    NESTREC_RETURN_IF_ERROR(
-        FindItems(snapshot, *view, query, {.dim = dim, .levels = levels}, z).status());
-    const Instant searched = options_.clock();
-    NESTREC_RETURN_IF_ERROR(
-        FindItems(snapshot, *view, similar, {.dim = dim, .levels = levels}, z).status());
-    if (record) {
-      const auto items = std::max<int64_t>(1, static_cast<int64_t>(history.size()));
-      snapshot.costs().Record(Stage::kEncode, levels, items, Between(begun, encoded));
-      snapshot.costs().Record(Stage::kSearch, levels, 1, Between(encoded, searched));
-      snapshot.costs().Record(Stage::kSimilar, levels, 1, Between(searched, options_.clock()));
-    }
-    return absl::OkStatus();
-  };
-  const auto again = [&](const RecentRequests::Request& request) -> absl::Status {
-    const absl::StatusOr<int> levels = snapshot.sizes().LevelsOf(request.dim);
-    if (!levels.ok()) return absl::OkStatus();
-    std::vector<int32_t> history;
-    for (const std::string& id : request.item_ids) {
-      if (const auto item = snapshot.catalogue().Find(id); item.has_value()) {
-        history.push_back(*item);
-      }
-    }
-    return run(*levels, history, true);
-  };
-  const Instant begun = options_.clock();
-  const auto rounds = [&]() -> absl::Status {
-    for (int round = 0; round < kWarmUpRounds; ++round) {
-      for (int levels = 1; levels <= snapshot.sizes().levels(); ++levels) {
-        for (const int64_t items : {1, 8, snapshot.encoder().max_len()}) {
-          if (round > 0 && Between(begun, options_.clock()) >= kWarmUpTime / 2) {
-            return absl::OkStatus();
-          }
-          const std::vector<int32_t> history =
-              RandomHistory(snapshot.catalogue().size(), items, random);
-          // The first run of a width touches its memory for the first time.
-          if (round == 0) NESTREC_RETURN_IF_ERROR(run(levels, history, false));
-          NESTREC_RETURN_IF_ERROR(run(levels, history, true));
-        }
-      }
-    }
-    return absl::OkStatus();
-  };
-  const auto all = [&]() -> absl::Status {
-    NESTREC_RETURN_IF_ERROR(rounds());
-    for (const RecentRequests::Request& request : recent_.Get()) {
-      if (Between(begun, options_.clock()) >= kWarmUpTime) break;
-      NESTREC_RETURN_IF_ERROR(again(request));
-    }
-    return absl::OkStatus();
-  };
-  absl::Status status;
-  std::thread([&] {  // alone, as a worker runs it
-    omp_set_num_threads(1);
-    status = Guard("warming up", all);
-  })
-      .join();
-  return status;
+  return nestrec::WarmUp(snapshot, recent_.Get(), options_.clock);
 }
 
 }  // namespace nestrec

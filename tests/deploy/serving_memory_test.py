@@ -80,14 +80,15 @@ class ServingMemory(unittest.TestCase):
                 request = serving_memory.request_mib(model, versions=1, nested=nested)
                 print(f"{self.items} items, dim {dim:3} {index:10}  model {model / 2**20:4.0f} MiB, measured {measured:4.0f} MiB, request {request:4} MiB")
                 self.assertLess(measured, request)
-                self.assertGreater(measured, 0.5 * request)
+                self.assertGreater(measured, 0.6 * request)
                 grown[dim, index] = measured, model / 2**20
         # The base apart: what a wider or another index adds is what the formula says.
         base, narrow = grown[8, "auto"]
         for (dim, index), (measured, model) in grown.items():
-            # What indexes take for a moment while they are built differs from machine to machine.
-            expected, slack = model - narrow, 40 + 0.25 * (model - narrow)
-            most = expected + slack + (serving_memory.NESTED_SCRATCH_MIB if serving_memory.is_nested(self.items, dim) else 0)
+            expected, slack = model - narrow, 12 + 0.25 * (model - narrow)
+            # How much of what nested indexes are built with is there at one time differs from machine to machine: 139 and 169
+            # MiB of growth were seen of the same server. That the request holds it all is checked above.
+            most = expected + slack + (1.5 * serving_memory.NESTED_SCRATCH_MIB if serving_memory.is_nested(self.items, dim) else 0)
             with self.subTest("growth", dim=dim, index=index):
                 self.assertGreater(measured - base, expected - slack)
                 self.assertLess(measured - base, most)
