@@ -3,11 +3,18 @@
 // items.
 //
 //   parity --data beauty [--sizes 8,16,32,64] [--epochs 3] [--seeds 3] [--json]
+//   parity --data beauty --plain-items unit                # the plain side with an idea of its own
+//   parity --data beauty --plain-schedule narrow_first
+//   parity --data ml-1m --plain-modality-dropout 0.3
 //
 // The plain side is bench/plain_network.h under autograd with libtorch's AdamW and clipping; it
 // shares none of nestrec's arithmetic. The two draw other dropout masks, so they agree but for
 // noise. For every size: NDCG@10 of both, mean over seeds, and the 95% interval of the difference
 // by a paired bootstrap over users (Efron & Tibshirani 1993, section 13.3: percentiles).
+//
+// The --plain- flags change the plain side alone, which is the cheap place to try what the trainer
+// does not have: items of norm sqrt(s) at every size s, a loss that begins with the narrowest size
+// and gains one after the other, steps that read items without one of their modalities.
 #include <torch/torch.h>
 
 #include <CLI/CLI.hpp>
@@ -54,6 +61,9 @@ struct Flags {
   std::string sizes = "8,16,32,64";
   Recipe recipe;
   int seeds = 3;
+  std::string plain_items = "as_they_are";
+  std::string plain_schedule = "all_sizes";
+  double plain_modality_dropout = 0;
   bool json = false;
 };
 
@@ -94,14 +104,46 @@ std::pair<double, double> Interval(const std::vector<double>& differences) {
   return {means[kResamples / 40], means[kResamples - 1 - kResamples / 40]};
 }
 
+// Another scorer's scores over the norms of the items at each size.
+class UnitItemScorer : public Scorer {
+ public:
+  // norms [size][items + 1]
+  UnitItemScorer(const Scorer* scorer, std::vector<std::vector<float>> norms)
+      : scorer_(scorer), norms_(std::move(norms)) {}
+  std::string name() const override { return "unit items"; }
+  std::vector<int> dims() const override { return scorer_->dims(); }
+  absl::Status Score(std::span<const History> histories, Visitor visit) const override {
+    return scorer_->Score(histories, [&](int size, std::span<const float> scores) {
+      const std::vector<float>& norms = norms_[static_cast<size_t>(size)];
+      std::vector<float> unit(scores.begin(), scores.end());
+      for (size_t i = 0; i < unit.size(); ++i) {
+        unit[i] /= std::max(norms[i % norms.size()], 1e-12f);
+      }
+      return visit(size, unit);
+    });
+  }
+
+ private:
+  const Scorer* scorer_;
+  std::vector<std::vector<float>> norms_;
+};
+
 absl::StatusOr<Evaluation> EvaluateNetwork(Network& network, const torch::Tensor& features,
-                                           const Dataset& dataset, Split split) {
+                                           const Dataset& dataset, Split split, bool unit_items) {
   const torch::NoGradGuard no_grad;
   std::vector<torch::Tensor> levels;
   const torch::Tensor items = network.ItemEmbeddings(features);
-  NESTREC_ASSIGN_OR_RETURN(const auto encoder,
-                           Encoder::Create(network.View(items, levels), nullptr));
-  return Evaluate(ModelScorer(encoder.get()), dataset, {.split = split, .progress = nullptr});
+  const ModelView view = network.View(items, levels);
+  NESTREC_ASSIGN_OR_RETURN(const auto encoder, Encoder::Create(view, nullptr));
+  const ModelScorer model(encoder.get());
+  std::vector<std::vector<float>> norms;
+  for (int level = 0; unit_items && level < view.sizes.levels(); ++level) {
+    const torch::Tensor of_size = items.narrow(1, 0, view.sizes.end(level)).norm(2, 1).contiguous();
+    norms.emplace_back(of_size.data_ptr<float>(), of_size.data_ptr<float>() + of_size.size(0));
+  }
+  const UnitItemScorer unit(&model, std::move(norms));
+  const Scorer& scorer = unit_items ? static_cast<const Scorer&>(unit) : model;
+  return Evaluate(scorer, dataset, {.split = split, .progress = nullptr});
 }
 
 PaddedBatch PadWindows(const Dataset& dataset, std::span<const TrainingWindow> windows,
@@ -116,9 +158,21 @@ PaddedBatch PadWindows(const Dataset& dataset, std::span<const TrainingWindow> w
   return Pad(batch, row_begins, max_len);
 }
 
+// The features once without each of the modalities.
+std::vector<torch::Tensor> WithoutEach(const torch::Tensor& features, const Dataset& dataset) {
+  std::vector<torch::Tensor> without;
+  int64_t begin = 0;
+  for (const Modality& modality : dataset.modalities) {
+    without.push_back(features.clone());
+    without.back().narrow(1, begin, modality.features.columns).zero_();
+    begin += modality.features.columns;
+  }
+  return without;
+}
+
 // The plain formulas, with nestrec's initial weights of the same seed.
 absl::StatusOr<Ranks> TrainPlain(const Dataset& dataset, const NestedSizes& sizes,
-                                 const Recipe& recipe, double& seconds) {
+                                 const Recipe& recipe, const Flags& flags, double& seconds) {
   NESTREC_ASSIGN_OR_RETURN(Matrix matrix, ConcatenateFeatures(dataset, recipe.feature_scaling));
   const torch::Tensor features =
       torch::from_blob(matrix.values.data(), {matrix.rows, matrix.columns});
@@ -150,6 +204,11 @@ absl::StatusOr<Ranks> TrainPlain(const Dataset& dataset, const NestedSizes& size
       MakeTrainingWindows(dataset, recipe.max_len, recipe.windows);
   const size_t batch_size = static_cast<size_t>(recipe.batch_size);
   const int64_t steps = static_cast<int64_t>((windows.size() + batch_size - 1) / batch_size);
+  const bool unit_items = flags.plain_items == "unit";
+  PlainVariant variant = {.unit_items = unit_items, .input_features = {}};
+  std::vector<torch::Tensor> without;
+  if (flags.plain_modality_dropout > 0) without = WithoutEach(features, dataset);
+  Random modalities(recipe.seed, 1);
   int64_t step = 0;
   double best = -1;
   Ranks ranks;
@@ -162,8 +221,19 @@ absl::StatusOr<Ranks> TrainPlain(const Dataset& dataset, const NestedSizes& size
       const PaddedBatch batch = PadWindows(
           dataset, std::span(order).subspan(begin, std::min(batch_size, order.size() - begin)),
           recipe.max_len);
+      if (flags.plain_schedule == "narrow_first") {
+        // The first half of the run gains a size at a time, the second has all.
+        const int64_t gaining = std::max<int64_t>(steps * recipe.epochs / 2, 1);
+        variant.levels = static_cast<int>(
+            std::min<int64_t>(sizes.levels(), 1 + step * sizes.levels() / gaining));
+      }
+      if (!without.empty()) {
+        const bool drops = modalities.Uniform() < flags.plain_modality_dropout;
+        variant.input_features =
+            drops ? without[modalities.Next() % without.size()] : torch::Tensor();
+      }
       optimizer.zero_grad();
-      PlainLoss(network.parameters(), sizes, batch, features, recipe.dropout).backward();
+      PlainLoss(network.parameters(), sizes, batch, features, recipe.dropout, variant).backward();
       torch::nn::utils::clip_grad_norm_(all, recipe.clip_norm);
       for (auto& group : optimizer.param_groups()) {
         static_cast<torch::optim::AdamWOptions&>(group.options())
@@ -172,15 +242,16 @@ absl::StatusOr<Ranks> TrainPlain(const Dataset& dataset, const NestedSizes& size
       optimizer.step();
     }
     seconds += std::chrono::duration<double>(Clock::now() - start).count();
-    NESTREC_ASSIGN_OR_RETURN(const Evaluation validation,
-                             EvaluateNetwork(network, features, dataset, Split::kValidation));
+    NESTREC_ASSIGN_OR_RETURN(
+        const Evaluation validation,
+        EvaluateNetwork(network, features, dataset, Split::kValidation, unit_items));
     const double ndcg = validation.sizes.back().metrics.ndcg[1];
     std::fprintf(stderr, "plain, seed %d, epoch %d: val NDCG@10 %.4f\n",
                  static_cast<int>(recipe.seed), epoch, ndcg);
     if (ndcg <= best) continue;
     best = ndcg;
     NESTREC_ASSIGN_OR_RETURN(Evaluation test,
-                             EvaluateNetwork(network, features, dataset, Split::kTest));
+                             EvaluateNetwork(network, features, dataset, Split::kTest, unit_items));
     ranks = std::move(test.ranks);
   }
   return ranks;
@@ -250,6 +321,11 @@ absl::Status Compare(const Flags& flags) {
   NESTREC_ASSIGN_OR_RETURN(const NestedSizes sizes, NestedSizes::Parse(flags.sizes));
   NESTREC_RETURN_IF_ERROR(flags.recipe.Check());
   NESTREC_ASSIGN_OR_RETURN(const auto dataset, Dataset::Load(flags.data, {}));
+  if (flags.plain_modality_dropout > 0 && dataset->modalities.size() < 2) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--plain-modality-dropout takes two modalities; ", flags.data, " has ",
+                     dataset->modalities.size()));
+  }
   at::set_num_threads(static_cast<int>(std::max(1u, std::thread::hardware_concurrency())));
   char folder[] = "/tmp/parity.XXXXXX";
   if (mkdtemp(folder) == nullptr) return absl::InternalError("cannot make a folder in /tmp");
@@ -262,7 +338,7 @@ absl::Status Compare(const Flags& flags) {
     const auto our_ranks =
         TrainNestrec(*dataset, sizes, recipe, absl::StrCat(folder, "/m.safetensors"), ours.seconds);
     const auto plain_ranks = Guard("train the plain network", [&] {
-      return TrainPlain(*dataset, sizes, recipe, plain.seconds);
+      return TrainPlain(*dataset, sizes, recipe, flags, plain.seconds);
     });
     status = our_ranks.ok() ? plain_ranks.status() : our_ranks.status();
     if (!status.ok()) break;
@@ -291,6 +367,18 @@ int Main(int argc, char** argv) {
   app.add_option("--lr", flags.recipe.learning_rate, "Learning rate")->capture_default_str();
   app.add_option("--dropout", flags.recipe.dropout, "Dropout")->capture_default_str();
   app.add_option("--max-len", flags.recipe.max_len, "Items of a history")->capture_default_str();
+  app.add_option("--plain-items", flags.plain_items,
+                 "unit: the plain side scores by items of norm sqrt(s) at every size s")
+      ->check(CLI::IsMember({"as_they_are", "unit"}))
+      ->capture_default_str();
+  app.add_option("--plain-schedule", flags.plain_schedule,
+                 "narrow_first: the plain side's loss gains one size after the other")
+      ->check(CLI::IsMember({"all_sizes", "narrow_first"}))
+      ->capture_default_str();
+  app.add_option("--plain-modality-dropout", flags.plain_modality_dropout,
+                 "Share of the plain side's steps that read items without one modality")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
   app.add_flag("--json", flags.json, "One object per row");
   CLI11_PARSE(app, argc, argv);
   const absl::Status status = Compare(flags);

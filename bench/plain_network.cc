@@ -1,5 +1,7 @@
 #include "bench/plain_network.h"
 
+#include <cmath>
+
 #include "model/nested_ops.h"
 
 namespace nestrec {
@@ -100,21 +102,32 @@ PaddedBatch Pad(const PackedBatch& batch, const std::vector<int64_t>& row_begins
 }
 
 Tensor PlainLoss(const NetworkParameters& parameters, const NestedSizes& sizes,
-                 const PaddedBatch& batch, const Tensor& features, double dropout) {
-  const Tensor items = torch::linear(features, parameters.projector, parameters.projector_bias);
-  Tensor x = Drop(torch::embedding(items, batch.tokens), dropout);  // [B, L, D]
+                 const PaddedBatch& batch, const Tensor& features, double dropout,
+                 const PlainVariant& variant) {
+  const auto project = [&](const Tensor& of) {
+    return torch::linear(of, parameters.projector, parameters.projector_bias);
+  };
+  const Tensor items = project(features);
+  const Tensor read = variant.input_features.defined() ? project(variant.input_features) : items;
+  Tensor x = Drop(torch::embedding(read, batch.tokens), dropout);  // [B, L, D]
   const Tensor real = (batch.tokens > 0).to(torch::kFloat32);
   for (const BlockParameters& block : parameters.blocks) x = Block(x, block, sizes, real, dropout);
+  const int levels = variant.levels > 0 ? variant.levels : sizes.levels();
   Tensor loss = torch::zeros({});
-  for (int level = 0; level < sizes.levels(); ++level) {
+  for (int level = 0; level < levels; ++level) {
     const int64_t dim = sizes.end(level);
-    const Tensor logits =
-        torch::matmul(x.narrow(2, 0, dim), items.narrow(1, 0, dim).t());  // [B, L, N + 1]
+    Tensor targets = items.narrow(1, 0, dim);
+    if (variant.unit_items) {
+      targets = torch::nn::functional::normalize(
+                    targets, torch::nn::functional::NormalizeFuncOptions().dim(1)) *
+                std::sqrt(static_cast<double>(dim));
+    }
+    const Tensor logits = torch::matmul(x.narrow(2, 0, dim), targets.t());  // [B, L, N + 1]
     loss = loss + torch::nn::functional::cross_entropy(
                       logits.flatten(0, 1), batch.labels.flatten(),
                       torch::nn::functional::CrossEntropyFuncOptions().ignore_index(kIgnored));
   }
-  return loss / sizes.levels();
+  return loss / levels;
 }
 
 }  // namespace nestrec

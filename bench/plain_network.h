@@ -25,10 +25,20 @@ struct PaddedBatch {
 // The batch's rows, each a stretch of its positions.
 PaddedBatch Pad(const PackedBatch& batch, const std::vector<int64_t>& row_begins, int64_t max_len);
 
+// What a step may do otherwise, to measure whether it is worth building.
+struct PlainVariant {
+  // Scores at size s are <z[:s], e[:s]> sqrt(s) / ||e[:s]||: prefix-normalised items.
+  bool unit_items = false;
+  // The loss counts the first so many sizes; 0: all.
+  int levels = 0;
+  // [N + 1, F] that the network reads items by; undefined: the features, which stay the targets'.
+  torch::Tensor input_features = {};
+};
+
 // features [N + 1, F] -> the mean over sizes of the mean cross-entropy over labelled positions.
 // Dropout is drawn from libtorch's generator.
 torch::Tensor PlainLoss(const NetworkParameters& parameters, const NestedSizes& sizes,
-                        const PaddedBatch& batch, const torch::Tensor& features,
-                        double dropout = 0);
+                        const PaddedBatch& batch, const torch::Tensor& features, double dropout = 0,
+                        const PlainVariant& variant = {});
 
 }  // namespace nestrec
