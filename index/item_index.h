@@ -45,6 +45,12 @@ struct SearchResult {
   int64_t rescored = 0;
 };
 
+// One of several searches.
+struct IndexQuery {
+  std::span<const float> query;
+  SearchOptions options;
+};
+
 class ItemIndex {
  public:
   virtual ~ItemIndex() = default;
@@ -54,6 +60,10 @@ class ItemIndex {
   // memory. kInternal: the library behind the index failed.
   virtual absl::StatusOr<SearchResult> Search(std::span<const float> query,
                                               const SearchOptions& options) const = 0;
+  // Many searches, in their order, together where that is cheaper: an index may read the items once
+  // for several of them. Each result is, bit for bit, that of Search. The first error of any.
+  virtual absl::StatusOr<std::vector<SearchResult>> SearchBatch(
+      std::span<const IndexQuery> queries) const;
 
   virtual int dim() const = 0;
   virtual int64_t items() const = 0;

@@ -17,6 +17,8 @@ constexpr int64_t kMostExamples = 64;
 constexpr int64_t kUsualCount = 10;
 // From so many queries of a width on they are a batch.
 constexpr int64_t kBatch = 16;
+// Of working memory, where searches of an ItemIndex are done together.
+constexpr int64_t kMostScratchBytes = int64_t{64} << 20;
 
 class NestedIndexAtLevels : public ItemIndex {
  public:
@@ -27,6 +29,8 @@ class NestedIndexAtLevels : public ItemIndex {
                                       const SearchOptions& options) const override {
     return index_->Search(query, levels_, options, how_);
   }
+  absl::StatusOr<std::vector<SearchResult>> SearchBatch(
+      std::span<const IndexQuery> queries) const override;
   int dim() const override { return index_->sizes().end(levels_ - 1); }
   int64_t items() const override { return index_->items(); }
   int64_t bytes() const override { return index_->codes(levels_).bytes(); }
@@ -43,6 +47,25 @@ class NestedIndexAtLevels : public ItemIndex {
   int levels_;
   NestedSearchOptions how_;
 };
+
+absl::StatusOr<std::vector<SearchResult>> NestedIndexAtLevels::SearchBatch(
+    std::span<const IndexQuery> queries) const {
+  // What is left out for speed differs from batch to batch.
+  if (!exact()) return ItemIndex::SearchBatch(queries);
+  const size_t most =
+      static_cast<size_t>(std::max<int64_t>(1, kMostScratchBytes / (8 * index_->items())));
+  std::vector<SearchResult> results;
+  std::vector<NestedSearchRequest> requests;
+  for (size_t from = 0; from < queries.size(); from += most) {
+    requests.clear();
+    for (const IndexQuery& query : queries.subspan(from, std::min(most, queries.size() - from))) {
+      requests.push_back({query.query, levels_, query.options});
+    }
+    NESTREC_ASSIGN_OR_RETURN(std::vector<SearchResult> found, index_->SearchBatch(requests, how_));
+    for (SearchResult& result : found) results.push_back(std::move(result));
+  }
+  return results;
+}
 
 }  // namespace
 

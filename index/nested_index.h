@@ -14,7 +14,8 @@
 // Whether the funnel or plain scoring answers a width is measured when the index is made, and
 // decided again for every query from a sample of the items.
 //
-// Thread safety: const methods may run in parallel. Each search in progress holds 8 bytes an item.
+// Thread safety: const methods may run in parallel. Each search in progress holds 8 bytes an item,
+// each of a batch too; an ItemIndex of AtLevels does at most as many together as take 64 MiB.
 #pragma once
 
 #include <array>

@@ -48,38 +48,64 @@ absl::StatusOr<SearchResult> OverlaidIndex::Search(std::span<const float> query,
                                                    const SearchOptions& options) const {
   NESTREC_RETURN_IF_ERROR(CheckSearch(query, options, dim(), items()));
   return Guard("searching live items", [&]() -> absl::StatusOr<SearchResult> {
-    NESTREC_ASSIGN_OR_RETURN(SearchResult result, SearchIndex(query, options));
-    SearchRows(query, options, result);
-    const size_t kept = std::min(result.items.size(), static_cast<size_t>(options.k));
-    std::partial_sort(result.items.begin(),
-                      result.items.begin() + static_cast<std::ptrdiff_t>(kept), result.items.end(),
-                      RanksBefore);
-    result.items.resize(kept);
+    const Asked asked = Ask(options);
+    NESTREC_ASSIGN_OR_RETURN(SearchResult result, index_->Search(query, asked.For(query).options));
+    Complete({query, options}, result);
     return result;
   });
 }
 
-absl::StatusOr<SearchResult> OverlaidIndex::SearchIndex(std::span<const float> query,
-                                                        const SearchOptions& options) const {
-  const std::span<const int32_t> hidden = overlay_->hidden();
-  SearchOptions ask = options;
-  std::optional<ItemFilter> filter;
-  if (options.filter != nullptr) {
-    filter = options.filter->Resized(overlay_->base_items());
+absl::StatusOr<std::vector<SearchResult>> OverlaidIndex::SearchBatch(
+    std::span<const IndexQuery> queries) const {
+  for (const IndexQuery& query : queries) {
+    NESTREC_RETURN_IF_ERROR(CheckSearch(query.query, query.options, dim(), items()));
   }
-  if (hidden.size() > kHiddenBeforeFilter || (filter.has_value() && !hidden.empty())) {
-    filter = filter.has_value() ? filter->And(overlay_->shown()) : overlay_->shown();
+  return Guard("searching live items", [&]() -> absl::StatusOr<std::vector<SearchResult>> {
+    std::vector<Asked> asked;
+    for (const IndexQuery& query : queries) asked.push_back(Ask(query.options));
+    std::vector<IndexQuery> of_index;
+    for (size_t i = 0; i < queries.size(); ++i) {
+      of_index.push_back(asked[i].For(queries[i].query));
+    }
+    NESTREC_ASSIGN_OR_RETURN(std::vector<SearchResult> results, index_->SearchBatch(of_index));
+    for (size_t i = 0; i < queries.size(); ++i) Complete(queries[i], results[i]);
+    return results;
+  });
+}
+
+IndexQuery OverlaidIndex::Asked::For(std::span<const float> query) const {
+  IndexQuery of_index = {query, options};
+  of_index.options.filter = filter.has_value() ? &*filter : nullptr;
+  return of_index;
+}
+
+OverlaidIndex::Asked OverlaidIndex::Ask(const SearchOptions& options) const {
+  const std::span<const int32_t> hidden = overlay_->hidden();
+  Asked asked = {.filter = {}, .options = options};
+  if (options.filter != nullptr) {
+    asked.filter = options.filter->Resized(overlay_->base_items());
+  }
+  if (hidden.size() > kHiddenBeforeFilter || (asked.filter.has_value() && !hidden.empty())) {
+    asked.filter =
+        asked.filter.has_value() ? asked.filter->And(overlay_->shown()) : overlay_->shown();
   } else {
     // No item number reaches 2^32: no overflow.
-    ask.k = std::min(options.k, overlay_->base_items()) + static_cast<int64_t>(hidden.size());
+    asked.options.k =
+        std::min(options.k, overlay_->base_items()) + static_cast<int64_t>(hidden.size());
   }
-  ask.filter = filter.has_value() ? &*filter : nullptr;
-  NESTREC_ASSIGN_OR_RETURN(SearchResult result, index_->Search(query, ask));
-  if (!hidden.empty()) {
+  return asked;
+}
+
+void OverlaidIndex::Complete(const IndexQuery& query, SearchResult& result) const {
+  if (!overlay_->hidden().empty()) {
     std::erase_if(result.items,
                   [&](const ScoredItem& found) { return overlay_->Hides(found.item); });
   }
-  return result;
+  SearchRows(query.query, query.options, result);
+  const size_t kept = std::min(result.items.size(), static_cast<size_t>(query.options.k));
+  std::partial_sort(result.items.begin(), result.items.begin() + static_cast<std::ptrdiff_t>(kept),
+                    result.items.end(), RanksBefore);
+  result.items.resize(kept);
 }
 
 void OverlaidIndex::SearchRows(std::span<const float> query, const SearchOptions& options,

@@ -16,6 +16,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -71,6 +72,8 @@ class OverlaidIndex final : public ItemIndex {
 
   absl::StatusOr<SearchResult> Search(std::span<const float> query,
                                       const SearchOptions& options) const override;
+  absl::StatusOr<std::vector<SearchResult>> SearchBatch(
+      std::span<const IndexQuery> queries) const override;
   int dim() const override { return sizes_.end(levels_ - 1); }
   // The highest number; some of them may not exist.
   int64_t items() const override { return overlay_->items(); }
@@ -79,8 +82,15 @@ class OverlaidIndex final : public ItemIndex {
   std::string description() const override;
 
  private:
-  absl::StatusOr<SearchResult> SearchIndex(std::span<const float> query,
-                                           const SearchOptions& options) const;
+  // What the index is asked, for a search.
+  struct Asked {
+    std::optional<ItemFilter> filter;
+    SearchOptions options;  // but for its filter
+    IndexQuery For(std::span<const float> query) const;
+  };
+  Asked Ask(const SearchOptions& options) const;
+  // Puts the live rows in the place of what is hidden, and orders the best.
+  void Complete(const IndexQuery& query, SearchResult& result) const;
   void SearchRows(std::span<const float> query, const SearchOptions& options,
                   SearchResult& result) const;
 

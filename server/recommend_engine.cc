@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -16,10 +17,6 @@
 namespace nestrec {
 namespace {
 
-// A width is chosen by the time that it takes no longer than in 19 of 20 cases; one that is ready
-// in half of them is tried level by level.
-constexpr double kSure = 0.95;
-constexpr double kUsual = 0.5;
 // Keeps sums of times in range.
 constexpr absl::Duration kLongest = absl::Hours(24);
 
@@ -202,26 +199,26 @@ double RecommendEngine::RunOn(const Snapshot& snapshot, std::span<Place> places,
     }
   }
   CostModel& costs = snapshot.costs();
-  const Estimates estimates = Estimate(costs, {.rows = rows,
-                                               .searches = places.size() - similar,
-                                               .similar = similar,
-                                               .explained = explained});
+  const BatchEstimate estimate = EstimateBatch(costs, {.rows = rows,
+                                                       .searches = places.size() - similar,
+                                                       .similar = similar,
+                                                       .explained = explained});
   double cost = 0;
   double cost_if_wider = 0;
   for (Place& place : places) {
-    place.width = Decide(place, estimates, narrowing);
+    place.width = Decide(place, estimate, narrowing);
     // There is nothing to go on with level by level.
     if (place.is_similar()) place.width.most_levels = place.width.levels;
     place.z.resize(static_cast<size_t>(snapshot.sizes().end(place.width.most_levels - 1)));
-    if (narrowing == 0 || estimates.total.empty()) continue;
-    const int wider = Decide(place, estimates, narrowing - 1).levels;
-    cost += absl::ToDoubleSeconds(estimates.total[static_cast<size_t>(place.width.levels) - 1]);
-    cost_if_wider += absl::ToDoubleSeconds(estimates.total[static_cast<size_t>(wider) - 1]);
+    if (narrowing == 0 || estimate.total.empty()) continue;
+    const int wider = Decide(place, estimate, narrowing - 1).levels;
+    cost += absl::ToDoubleSeconds(estimate.total[static_cast<size_t>(place.width.levels) - 1]);
+    cost_if_wider += absl::ToDoubleSeconds(estimate.total[static_cast<size_t>(wider) - 1]);
   }
 
   const absl::Status sessions = Guard("encoding", [&] { return EncodeSessions(snapshot, places); });
   const absl::Status histories =
-      Guard("encoding", [&] { return EncodeHistories(snapshot, places, estimates); });
+      Guard("encoding", [&] { return EncodeHistories(snapshot, places, estimate); });
   const absl::Duration encode = Between(started, options_.clock());
   // The same work as this many rows of the widest of the batch.
   int widest = 1;
@@ -252,61 +249,21 @@ double RecommendEngine::RunOn(const Snapshot& snapshot, std::span<Place> places,
     recent_.Add(place.has_session() ? query.session->items : query.history,
                 snapshot.encoder().max_len(), place.width.dim, *place.call().items, started);
   }
-  // Those that take long, last.
-  for (const bool explain : {false, true}) {
-    for (Place& place : places) {
-      if (!place.failed && (place.explain_rows > 0) == explain) {
-        Complete(snapshot, place, started, encode);
-      }
-    }
-  }
+  Find(snapshot, places, started, encode);
   if (!options_.observers.empty()) {
     const EngineObserver::Batch batch{
         .requests = places.size(),
         .rows = rows,
         .encode = encode,
         .took = Between(started, options_.clock()),
-        .expected = estimates.total.empty() ? absl::ZeroDuration()
-                                            : estimates.total[static_cast<size_t>(widest) - 1]};
+        .expected = estimate.total.empty() ? absl::ZeroDuration()
+                                           : estimate.total[static_cast<size_t>(widest) - 1]};
     for (EngineObserver* observer : options_.observers) observer->Ran(batch);
   }
   return cost > 0 ? cost_if_wider / cost : 1;
 }
 
-RecommendEngine::Estimates RecommendEngine::Estimate(const CostModel& costs, const Work& work) {
-  Estimates estimates;
-  const auto total = [&](double quantile, Estimates& into) {
-    const auto add = [&](Stage stage, size_t times, std::vector<absl::Duration>& sums) {
-      const std::vector<absl::Duration> each = costs.PredictLevels(stage, 1, quantile);
-      sums.resize(std::max(sums.size(), times == 0 ? 0 : each.size()));
-      for (size_t level = 0; times > 0 && level < each.size(); ++level) {
-        sums[level] += each[level] * static_cast<int64_t>(times);
-      }
-    };
-    add(Stage::kSearch, work.searches, into.after);
-    add(Stage::kSimilar, work.similar, into.after);
-    if (!into.after.empty()) add(Stage::kOther, work.searches + work.similar, into.after);
-    for (const int64_t rows : work.explained) {
-      const auto each = costs.PredictLevels(Stage::kEncode, rows, quantile);
-      for (size_t level = 0; level < std::min(each.size(), into.after.size()); ++level) {
-        into.after[level] += each[level];
-      }
-    }
-    if (work.rows > 0) into.encode = costs.PredictLevels(Stage::kEncode, work.rows, quantile);
-    std::vector<absl::Duration> sums;
-    if (work.rows == 0) return into.after;
-    for (size_t level = 0; level < std::min(into.after.size(), into.encode.size()); ++level) {
-      sums.push_back(into.encode[level] + into.after[level]);
-    }
-    return sums;
-  };
-  Estimates usual;
-  estimates.usual_total = total(kUsual, usual);
-  estimates.total = total(kSure, estimates);
-  return estimates;
-}
-
-WidthDecision RecommendEngine::Decide(const Place& place, const Estimates& estimates,
+WidthDecision RecommendEngine::Decide(const Place& place, const BatchEstimate& estimate,
                                       int narrowing) const {
   const RecommendCall& call = place.call();
   const Instant now = options_.clock();
@@ -318,8 +275,8 @@ WidthDecision RecommendEngine::Decide(const Place& place, const Estimates& estim
               .deadline_left = call.deadline == Instant::max() ? absl::InfiniteDuration()
                                                                : Between(now, call.deadline),
               .narrowing = narrowing,
-              .costs = estimates.total,
-              .usual_costs = estimates.usual_total})
+              .costs = estimate.total,
+              .usual_costs = estimate.usual_total})
       .value();
 }
 
@@ -348,7 +305,7 @@ absl::Status RecommendEngine::EncodeSessions(const Snapshot& snapshot, std::span
 }
 
 absl::Status RecommendEngine::EncodeHistories(const Snapshot& snapshot, std::span<Place> places,
-                                              const Estimates& estimates) {
+                                              const BatchEstimate& estimate) {
   std::vector<EncodeRow> rows;
   std::vector<Place*> of_row;
   for (Place& place : places) {
@@ -363,8 +320,8 @@ absl::Status RecommendEngine::EncodeHistories(const Snapshot& snapshot, std::spa
   const auto fits = [&](size_t row, int finished) {
     const auto next = static_cast<size_t>(finished);
     return options_.clock() +
-               absl::ToChronoNanoseconds(estimates.encode[next] - estimates.encode[next - 1] +
-                                         estimates.after[next]) <=
+               absl::ToChronoNanoseconds(estimate.encode[next] - estimate.encode[next - 1] +
+                                         estimate.after[next]) <=
            of_row[row]->ends();
   };
   NESTREC_RETURN_IF_ERROR(snapshot.encoder().Encode(rows, fits));
@@ -378,22 +335,74 @@ absl::Status RecommendEngine::EncodeHistories(const Snapshot& snapshot, std::spa
   return absl::OkStatus();
 }
 
-void RecommendEngine::Complete(const Snapshot& snapshot, Place& place, Instant started,
-                               absl::Duration encode) {
-  RecommendCall& call = place.call();
-  const int levels = place.width.levels;
-  const Instant begun = options_.clock();
-  // As they are now: what was removed since the request came does not come back.
-  std::shared_ptr<const ItemView> items = snapshot.items();
-  absl::StatusOr<SearchResult> result = Guard("searching", [&]() -> absl::StatusOr<SearchResult> {
-    return FindItems(snapshot, *items, call.query, place.width,
-                     std::span(place.z).first(static_cast<size_t>(place.width.dim)));
+void RecommendEngine::Find(const Snapshot& snapshot, std::span<Place> places, Instant started,
+                           absl::Duration encode) {
+  struct Asked {
+    bool explains;
+    const ItemIndex* index;
+    Place* place;
+  };
+  std::vector<Asked> asked;
+  for (Place& place : places) {
+    if (place.failed) continue;
+    asked.push_back(
+        {place.explain_rows > 0, &IndexOf(snapshot, place.call().query, place.width), &place});
+  }
+  // Those that take long, last.
+  std::stable_sort(asked.begin(), asked.end(), [](const Asked& a, const Asked& b) {
+    return a.explains != b.explains ? b.explains : std::less<>()(a.index, b.index);
   });
-  const absl::Duration search = Between(begun, options_.clock());
-  if (!result.ok()) return place.Fail(result.status());
-  snapshot.costs().Record(place.is_similar() ? Stage::kSimilar : Stage::kSearch, levels, 1, search);
-  Recommendation recommendation{
-      .result = *std::move(result), .items = std::move(items), .encode = encode, .search = search};
+  for (size_t begin = 0; begin < asked.size();) {
+    size_t end = begin + 1;
+    while (!asked[begin].explains && end < asked.size() && !asked[end].explains &&
+           asked[end].index == asked[begin].index) {
+      ++end;
+    }
+    std::vector<FindRequest> requests;
+    for (size_t i = begin; i < end; ++i) {
+      const Place& place = *asked[i].place;
+      requests.push_back({&place.call().query, &place.width,
+                          std::span(place.z).first(static_cast<size_t>(place.width.dim))});
+    }
+    const Instant begun = options_.clock();
+    // As they are now: what was removed since the requests came does not come back.
+    const std::shared_ptr<const ItemView> items = snapshot.items();
+    std::vector<absl::StatusOr<SearchResult>> results;
+    const absl::Status status = Guard("searching", [&] {
+      results = FindItems(snapshot, *items, requests);
+      return absl::OkStatus();
+    });
+    const absl::Duration search = Between(begun, options_.clock());
+    const Place& first = *asked[begin].place;
+    bool found = status.ok();
+    for (size_t i = begin; i < end; ++i) {
+      Place& place = *asked[i].place;
+      if (!status.ok() || !results[i - begin].ok()) {
+        place.Fail(status.ok() ? results[i - begin].status() : status);
+        found = false;
+      }
+    }
+    if (found) {
+      snapshot.costs().Record(first.is_similar() ? Stage::kSimilar : Stage::kSearch,
+                              first.width.levels, static_cast<int64_t>(end - begin), search);
+    }
+    for (size_t i = begin; i < end; ++i) {
+      if (asked[i].place->failed) continue;
+      Complete(snapshot, *asked[i].place,
+               {.result = *std::move(results[i - begin]),
+                .items = items,
+                .encode = encode,
+                .search = search},
+               started);
+    }
+    begin = end;
+  }
+}
+
+void RecommendEngine::Complete(const Snapshot& snapshot, Place& place,
+                               Recommendation recommendation, Instant started) {
+  RecommendCall& call = place.call();
+  const Instant begun = options_.clock();
   if (place.explain_rows > 0) {
     const absl::Status status = ExplainPlace(snapshot, place, recommendation);
     if (!status.ok()) return place.Fail(status);
@@ -404,8 +413,8 @@ void RecommendEngine::Complete(const Snapshot& snapshot, Place& place, Instant s
                                          .queued = Between(call.arrived, started)};
   for (EngineObserver* observer : options_.observers) observer->Served(call, answered);
   call.Answer(answered);
-  snapshot.costs().Record(Stage::kOther, levels, 1,
-                          Between(begun, options_.clock()) - search - explain);
+  snapshot.costs().Record(Stage::kOther, place.width.levels, 1,
+                          Between(begun, options_.clock()) - explain);
 }
 
 absl::Status RecommendEngine::ExplainPlace(const Snapshot& snapshot, const Place& place,

@@ -9,7 +9,7 @@
 // the time that it has left, what the model's widths cost here and now (server/cost_model.h) and
 // the load (server/overload_controller.h). All of the batch is encoded together, each request up to
 // its own width; one whose time may or may not be enough for a wider one goes on level by level
-// while it is. Then requests are searched and completed one by one.
+// while it is. Then those that ask the same index are searched together, and completed.
 //
 // What a request gets does not depend, in any bit, on the rest of its batch, but for its width
 // where time decided.
@@ -24,6 +24,7 @@
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "server/batch_estimate.h"
 #include "server/batcher.h"
 #include "server/clock.h"
 #include "server/cost_model.h"
@@ -121,31 +122,20 @@ class RecommendEngine {
  private:
   // A call of a batch, on its way through it.
   struct Place;
-  // Costs of what a batch has to do, per level; empty where nothing is known.
-  struct Estimates {
-    std::vector<absl::Duration> encode;  // all of it
-    std::vector<absl::Duration> after;   // search and answer of all of it
-    std::vector<absl::Duration> total;
-    std::vector<absl::Duration> usual_total;
-  };
 
   void Run(Batcher::Batch batch);
   // REQUIRES: one snapshot. Returns what the batch would have taken with one step less, as a
   // multiple of what it took.
   double RunOn(const Snapshot& snapshot, std::span<Place> places, Instant started, int narrowing);
-  // What a batch has to do.
-  struct Work {
-    int64_t rows = 0;  // items to encode
-    size_t searches = 0;
-    size_t similar = 0;                       // searches by cosine
-    std::span<const int64_t> explained = {};  // items to encode for each explanation
-  };
-  static Estimates Estimate(const CostModel& costs, const Work& work);
-  WidthDecision Decide(const Place& place, const Estimates& estimates, int narrowing) const;
+  WidthDecision Decide(const Place& place, const BatchEstimate& estimate, int narrowing) const;
   absl::Status EncodeSessions(const Snapshot& snapshot, std::span<Place> places);
   absl::Status EncodeHistories(const Snapshot& snapshot, std::span<Place> places,
-                               const Estimates& estimates);
-  void Complete(const Snapshot& snapshot, Place& place, Instant started, absl::Duration encode);
+                               const BatchEstimate& estimate);
+  // Searches for all that have not failed, those of one index together, and completes them.
+  void Find(const Snapshot& snapshot, std::span<Place> places, Instant started,
+            absl::Duration encode);
+  void Complete(const Snapshot& snapshot, Place& place, Recommendation recommendation,
+                Instant started);
 
   absl::Status ExplainPlace(const Snapshot& snapshot, const Place& place,
                             Recommendation& recommendation) const;

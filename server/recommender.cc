@@ -56,34 +56,75 @@ void CopyItemVector(const Snapshot& snapshot, const ItemView& items, int32_t ite
   }
 }
 
+const ItemIndex& IndexOf(const Snapshot& snapshot, const RecommendQuery& query,
+                         const WidthDecision& width) {
+  return query.similar_to.has_value() ? snapshot.cosine_index(width.levels)
+                                      : snapshot.index(width.dim, width.index);
+}
+
+std::vector<absl::StatusOr<SearchResult>> FindItems(const Snapshot& snapshot, const ItemView& items,
+                                                    std::span<const FindRequest> requests) {
+  const FindRequest& first = requests.front();
+  const ItemIndex* index = &IndexOf(snapshot, *first.query, *first.width);
+  std::optional<OverlaidIndex> overlaid;
+  if (items.overlay() != nullptr) {
+    overlaid.emplace(
+        index, items.overlay(), snapshot.sizes(), first.width->levels,
+        first.query->similar_to.has_value() ? Similarity::kCosine : Similarity::kProduct);
+    index = &*overlaid;
+  }
+  const AttributeView attributes(snapshot.attributes(), items.attributes());
+  const auto options_of = [](const RecommendQuery& query, const std::optional<ItemFilter>& filter) {
+    return SearchOptions{.k = query.diversity.has_value() ? query.diversity->candidates : query.k,
+                         .filter = filter.has_value() ? &*filter : nullptr,
+                         .min_score = query.min_score};
+  };
+  std::vector<absl::StatusOr<std::optional<ItemFilter>>> filters;
+  for (const FindRequest& request : requests) {
+    filters.push_back(FilterOf(*request.query, attributes));
+  }
+
+  std::vector<absl::StatusOr<SearchResult>> results(requests.size(), SearchResult());
+  std::vector<IndexQuery> together;
+  std::vector<size_t> of_query;
+  for (size_t i = 0; i < requests.size(); ++i) {
+    if (!filters[i].ok() || !requests[i].query->caps.empty()) continue;
+    together.push_back({requests[i].z, options_of(*requests[i].query, *filters[i])});
+    of_query.push_back(i);
+  }
+  std::vector<bool> found(requests.size(), false);
+  if (together.size() > 1) {
+    // What is wrong with one of them is for that one to say.
+    absl::StatusOr<std::vector<SearchResult>> of_all = index->SearchBatch(together);
+    for (size_t i = 0; of_all.ok() && i < together.size(); ++i) {
+      results[of_query[i]] = std::move((*of_all)[i]);
+      found[of_query[i]] = true;
+    }
+  }
+  for (size_t i = 0; i < requests.size(); ++i) {
+    const RecommendQuery& query = *requests[i].query;
+    if (!filters[i].ok()) {
+      results[i] = filters[i].status();
+    } else if (!found[i]) {
+      results[i] = SearchWithCaps(*index, requests[i].z, options_of(query, *filters[i]), attributes,
+                                  query.caps);
+    }
+    if (!results[i].ok() || !query.diversity.has_value()) continue;
+    const int levels = requests[i].width->levels;
+    const auto copy_vector = [&](int32_t item, std::span<float> out) {
+      CopyItemVector(snapshot, items, item, levels, out);
+    };
+    results[i]->items = PickDiverse(results[i]->items, copy_vector, snapshot.sizes(), levels,
+                                    query.diversity->relevance, query.k);
+  }
+  return results;
+}
+
 absl::StatusOr<SearchResult> FindItems(const Snapshot& snapshot, const ItemView& items,
                                        const RecommendQuery& query, const WidthDecision& width,
                                        std::span<const float> z) {
-  const AttributeView attributes(snapshot.attributes(), items.attributes());
-  NESTREC_ASSIGN_OR_RETURN(const std::optional<ItemFilter> filter, FilterOf(query, attributes));
-  const SearchOptions options = {
-      .k = query.diversity.has_value() ? query.diversity->candidates : query.k,
-      .filter = filter.has_value() ? &*filter : nullptr,
-      .min_score = query.min_score};
-  const bool similar = query.similar_to.has_value();
-  const ItemIndex* index =
-      similar ? &snapshot.cosine_index(width.levels) : &snapshot.index(width.dim, width.index);
-  std::optional<OverlaidIndex> overlaid;
-  if (items.overlay() != nullptr) {
-    overlaid.emplace(index, items.overlay(), snapshot.sizes(), width.levels,
-                     similar ? Similarity::kCosine : Similarity::kProduct);
-    index = &*overlaid;
-  }
-  NESTREC_ASSIGN_OR_RETURN(SearchResult result,
-                           SearchWithCaps(*index, z, options, attributes, query.caps));
-  if (query.diversity.has_value()) {
-    const auto copy_vector = [&](int32_t item, std::span<float> out) {
-      CopyItemVector(snapshot, items, item, width.levels, out);
-    };
-    result.items = PickDiverse(result.items, copy_vector, snapshot.sizes(), width.levels,
-                               query.diversity->relevance, query.k);
-  }
-  return result;
+  const FindRequest request = {&query, &width, z};
+  return std::move(FindItems(snapshot, items, std::span(&request, 1)).front());
 }
 
 }  // namespace nestrec

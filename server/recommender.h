@@ -11,6 +11,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
@@ -37,11 +38,27 @@ struct Recommendation {
 void CopyItemVector(const Snapshot& snapshot, const ItemView& items, int32_t item, int levels,
                     std::span<float> z);
 
+// What a request is searched by; of one snapshot and kind of search, one index for one width.
+const ItemIndex& IndexOf(const Snapshot& snapshot, const RecommendQuery& query,
+                         const WidthDecision& width);
+
 // The items of the view for z [width.dim], the query's vector. `query` was validated against this
 // view or an earlier one of the snapshot, `width` chosen for its sizes. Errors are ours: kInternal,
 // kResourceExhausted.
 absl::StatusOr<SearchResult> FindItems(const Snapshot& snapshot, const ItemView& items,
                                        const RecommendQuery& query, const WidthDecision& width,
                                        std::span<const float> z);
+
+// One of several requests for the same index.
+struct FindRequest {
+  const RecommendQuery* query;
+  const WidthDecision* width;
+  std::span<const float> z;
+};
+
+// The same for each of several requests; those without caps are searched together. REQUIRES: they
+// have one IndexOf.
+std::vector<absl::StatusOr<SearchResult>> FindItems(const Snapshot& snapshot, const ItemView& items,
+                                                    std::span<const FindRequest> requests);
 
 }  // namespace nestrec

@@ -327,6 +327,33 @@ TEST(NestedIndex, ABatchOfMixedWidthsGivesWhatSingleSearchesGive) {
   EXPECT_TRUE(index->SearchBatch({}).ok());
 }
 
+TEST(NestedIndex, AtOneWidthManyQueriesGiveBitForBitWhatEachGivesAlone) {
+  Random random(19);
+  const TestVectors vectors = Clustered(5000, {16, 64, 128}, 20, random);
+  const auto index = Build(vectors, GaussianVector(128 * 40, random));
+  const ItemFilter filter = ItemFilter::Excluding(5000, std::vector<int32_t>{1, 2, 3});
+  const std::vector<std::vector<float>> vectors_of_queries = GaussianQueries(40, 64, random);
+  std::vector<IndexQuery> queries;
+  for (size_t i = 0; i < vectors_of_queries.size(); ++i) {
+    queries.push_back(
+        {vectors_of_queries[i],
+         {.k = static_cast<int64_t>(1 + i), .filter = i % 2 == 0 ? &filter : nullptr}});
+  }
+  for (const NestedIndex::Approximation& approximation :
+       {NestedIndex::Approximation{}, NestedIndex::Approximation{.recall = 0.8f},
+        NestedIndex::Approximation{.candidates = 50}}) {
+    const auto at64 = NestedIndex::AtLevels(index, 2, approximation);
+    ASSERT_TRUE(at64.ok()) << at64.status();
+    const auto together = (*at64)->SearchBatch(queries);
+    ASSERT_TRUE(together.ok()) << together.status();
+    for (size_t i = 0; i < queries.size(); ++i) {
+      const auto alone = (*at64)->Search(queries[i].query, queries[i].options);
+      ASSERT_TRUE(alone.ok());
+      EXPECT_EQ((*together)[i].items, alone->items);
+    }
+  }
+}
+
 TEST(NestedIndex, ReachesARecallTargetWithLessWork) {
   Random random(15);
   const TestVectors vectors = Clustered(20000, {32, 256}, 200, random);

@@ -140,6 +140,37 @@ TEST_F(OverlaidIndexTest, EqualsBruteForceWithEveryExactIndexAndFilter) {
   }
 }
 
+TEST_F(OverlaidIndexTest, SearchesManyTogetherAsIfEachWereAlone) {
+  Make(60, 30, 20);
+  for (const std::string factory : {"Flat", "nested", "cosine", "HNSW8"}) {
+    const Similarity similarity = factory == "cosine" ? Similarity::kCosine : Similarity::kProduct;
+    const auto base = Build(factory, 3);
+    const OverlaidIndex index(base.get(), overlay_.get(), sizes_, 3, similarity);
+    const ItemFilter few = ItemFilter::Allowing(index.items(), std::vector<int32_t>{3, 410, 450});
+    const ItemFilter most = ItemFilter::Excluding(index.items(), std::vector<int32_t>{3, 410});
+    std::vector<std::vector<float>> vectors;
+    for (int i = 0; i < 20; ++i) vectors.push_back(GaussianVector(24, random_));
+    std::vector<IndexQuery> queries;
+    for (size_t i = 0; i < vectors.size(); ++i) {
+      queries.push_back({vectors[i],
+                         {.k = static_cast<int64_t>(1 + 3 * i),
+                          .filter = i % 3 == 0 ? &few : (i % 3 == 1 ? &most : nullptr)}});
+      if (i % 4 == 0) queries.back().options.min_score = 0.1f;
+    }
+    const auto together = index.SearchBatch(queries);
+    ASSERT_TRUE(together.ok()) << together.status();
+    ASSERT_EQ(together->size(), queries.size());
+    for (size_t i = 0; i < queries.size(); ++i) {
+      const auto alone = index.Search(queries[i].query, queries[i].options);
+      ASSERT_TRUE(alone.ok());
+      EXPECT_EQ((*together)[i].items, alone->items) << factory << " " << i;
+      EXPECT_EQ((*together)[i].exact, alone->exact);
+    }
+    queries[7].options.k = 0;
+    EXPECT_EQ(index.SearchBatch(queries).status().code(), absl::StatusCode::kInvalidArgument);
+  }
+}
+
 TEST_F(OverlaidIndexTest, ManyHiddenItemsAreLeftOutToo) {
   Make(10, 0, 300);
   const auto base = Build("Flat", 2);

@@ -125,6 +125,37 @@ TEST_F(RecommendEngineTest, AnswersEveryWidthAsIfItWereAlone) {
   }
 }
 
+// A worker that is busy with a long request finds the others waiting together.
+TEST_F(RecommendEngineTest, RequestsThatAreSearchedTogetherKeepTheirOwnConditions) {
+  RecommendEngine engine(snapshot(), {.workers = 1, .max_batch = 32});
+  std::vector<std::future<absl::StatusOr<Answered>>> outcomes;
+  std::vector<ScoredItem> best = Expected({3, 1, 4}, 64, 300);
+  for (int i = 0; i < 60; ++i) {
+    auto call = Call({.dim = 64});
+    RecommendQuery& query = call->query;
+    query.k = 1 + i % 7;
+    if (i % 3 == 1) query.excluded = {best[0].item, best[2].item};
+    if (i % 3 == 2) query.only = std::vector<int32_t>{best[5].item, best[9].item};
+    if (i % 5 == 0) query.min_score = best[3].score;
+    outcomes.push_back(call->outcome.get_future());
+    ASSERT_TRUE(engine.Submit(std::move(call)).ok());
+  }
+  for (int i = 0; i < 60; ++i) {
+    std::vector<ScoredItem> expected;
+    for (size_t rank = 0; rank < best.size(); ++rank) {
+      const bool excluded = i % 3 == 1 && (rank == 0 || rank == 2);
+      const bool allowed = i % 3 != 2 || rank == 5 || rank == 9;
+      const bool reaches = i % 5 != 0 || best[rank].score >= best[3].score;
+      if (!excluded && allowed && reaches && static_cast<int>(expected.size()) < 1 + i % 7) {
+        expected.push_back(best[rank]);
+      }
+    }
+    const absl::StatusOr<Answered> answered = outcomes[static_cast<size_t>(i)].get();
+    ASSERT_TRUE(answered.ok()) << answered.status();
+    EXPECT_EQ(answered->recommendation.result.items, expected) << i;
+  }
+}
+
 TEST_F(RecommendEngineTest, WhatExplainCostsCountsAgainstTheBudget) {
   const auto engine = WarmEngine();
   // About 3 ms at any width without it; 10 * 10 more items to encode with it.
