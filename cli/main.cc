@@ -4,12 +4,12 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <string>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "absl/synchronization/mutex.h"
 #include "base/file.h"
 #include "base/printable.h"
 #include "base/version.h"
@@ -25,14 +25,19 @@ constexpr int kExitInterrupted = 130;  // as a shell reports Ctrl-C
 // OpenMP's threads wait for each other by spinning unless told otherwise before the program starts.
 // On a machine that does anything else at the same time, or in a container with a CPU quota, the
 // spinning thread burns the very time slice that the other one needs: training steps were measured
-// 8 times slower with two busy neighbours. So training, the one command whose work OpenMP splits,
-// starts the program once more with passive waiting, unless the user has chosen.
+// 8 times slower with two busy neighbours. So the commands that train, whose work OpenMP splits,
+// start the program once more with passive waiting, unless the user has chosen.
 void WaitPassively(int argc, char** argv) {
-  if (argc < 2 || std::strcmp(argv[1], "train") != 0) return;
+  const absl::string_view command = argc < 2 ? "" : argv[1];
+  if (command != "train" && command != "experiment") return;
   if (std::getenv("OMP_WAIT_POLICY") != nullptr || std::getenv("GOMP_SPINCOUNT") != nullptr) return;
   setenv("OMP_WAIT_POLICY", "passive", 1);
   execv("/proc/self/exe", argv);  // returns only when it fails: then go on as we are
 }
+
+// Distributions build Abseil with its search for deadlocks, which takes a twentieth of what gRPC
+// does for a call: every lock is looked up in a graph.
+void LockPlainly() { absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore); }
 
 // Messages quote what came from outside.
 void PrintError(absl::string_view message) {
@@ -51,6 +56,7 @@ int ReportUsage(const CLI::App& app, absl::string_view message) {
 
 int main(int argc, char** argv) {
   WaitPassively(argc, argv);
+  LockPlainly();
   CLI::App app("Trains one nested recommendation model and serves every size of it.");
   app.set_version_flag("--version", absl::StrCat("nestrec ", nestrec::kVersion));
   app.require_subcommand(1);

@@ -62,6 +62,23 @@ class ItemFilter {
       }
     }
   }
+  // Calls use(item) for every item of [begin, end) that is not allowed, ascending; where nearly all
+  // are, that is much less than asking for each. REQUIRES: 1 <= begin <= end <= items() + 1.
+  template <typename Use>
+  void ForEachForbidden(int64_t begin, int64_t end, Use&& use) const {
+    if (words_.empty()) {
+      for (int64_t item = begin; item < end; ++item) {
+        if (!FewAllow(item)) use(item);
+      }
+      return;
+    }
+    for (int64_t word = begin >> 6; word * 64 < end; ++word) {
+      uint64_t left = ~words_[static_cast<size_t>(word)];
+      if (begin > word * 64) left &= ~uint64_t{0} << (begin & 63);
+      if (end < (word + 1) * 64) left &= ~(~uint64_t{0} << (end & 63));
+      for (; left != 0; left &= left - 1) use(word * 64 + std::countr_zero(left));
+    }
+  }
   int64_t bytes() const {
     return static_cast<int64_t>(words_.capacity() * sizeof(uint64_t) +
                                 few_.capacity() * sizeof(int32_t));

@@ -231,9 +231,9 @@ void Funnel::ScanBlock(int64_t begin, int64_t count) {
   AddBounds(read_, begin, count, slacks);
   MultiplyBounds(codes_.scales() + begin, sums, slacks, count, bounds);
   if (filter_ != nullptr) {
-    for (int64_t i = 0; i < count; ++i) {
-      if (!filter_->Allows(begin + i + 1)) bounds[i] = -std::numeric_limits<float>::infinity();
-    }
+    filter_->ForEachForbidden(begin + 1, begin + count + 1, [&](int64_t item) {
+      bounds[item - 1 - begin] = -std::numeric_limits<float>::infinity();
+    });
   }
   for (int64_t i = 0; i < count; i += kRun) {
     scratch_.highest[(begin + i) / kRun] = Highest(bounds + i, std::min(kRun, count - i));

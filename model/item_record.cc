@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 
 #include "absl/strings/str_cat.h"
+#include "base/utf8.h"
 #include "nlohmann/json.hpp"
 
 namespace nestrec {
@@ -123,6 +125,51 @@ class Visitor : public nlohmann::json_sax<nlohmann::json> {
   int64_t depth_ = 0;
 };
 
+// The text at `from` up to the closing quote; nothing where it takes more than looking for that
+// quote: escapes, what JSON does not allow, a quote that is missing.
+std::optional<absl::string_view> PlainString(absl::string_view record, size_t from) {
+  const size_t end = record.find('"', from);
+  if (end == absl::string_view::npos) return std::nullopt;
+  const absl::string_view text = record.substr(from, end - from);
+  const bool plain = std::none_of(text.begin(), text.end(), [](char c) {
+    return c == '\\' || static_cast<unsigned char>(c) < 0x20;
+  });
+  return plain && IsValidUtf8(text) ? std::optional(text) : std::nullopt;
+}
+
+// The value of a field, where it is a plain string and only plain strings and numbers stand before
+// it, as in most records: many times as fast as a parser. Nothing: ask the parser.
+std::optional<absl::string_view> QuickField(absl::string_view record, absl::string_view name) {
+  size_t at = 0;
+  const auto next = [&] {
+    at = std::min(record.find_first_not_of(" \t\r\n", at), record.size());
+    return at < record.size() ? record[at] : '\0';
+  };
+  const auto take = [&](char wanted) {
+    const bool taken = next() == wanted;
+    at += taken ? 1 : 0;
+    return taken;
+  };
+  for (char before = '{'; take(before); before = ',') {
+    if (!take('"')) return std::nullopt;
+    const std::optional<absl::string_view> key = PlainString(record, at);
+    if (!key.has_value()) return std::nullopt;
+    at += key->size() + 1;
+    if (!take(':')) return std::nullopt;
+    if (take('"')) {
+      const std::optional<absl::string_view> value = PlainString(record, at);
+      if (!value.has_value() || *key == name) return value;
+      at += value->size() + 1;
+    } else {
+      next();
+      const size_t end = std::min(record.find_first_not_of("-0123456789.eE", at), record.size());
+      if (end == at || *key == name) return std::nullopt;
+      at = end;
+    }
+  }
+  return std::nullopt;
+}
+
 }  // namespace
 
 void VisitRecord(absl::string_view record,
@@ -133,6 +180,9 @@ void VisitRecord(absl::string_view record,
 
 std::vector<std::string> RecordFields(absl::string_view record,
                                       std::span<const std::string> names) {
+  if (names.size() == 1) {
+    if (const auto value = QuickField(record, names.front())) return {std::string(*value)};
+  }
   FieldCollector collector(names);
   nlohmann::json::sax_parse(record.begin(), record.end(), &collector);
   return std::move(collector).TakeValues();

@@ -44,6 +44,18 @@ void ExpectAllows(const ItemFilter& filter, const std::vector<bool>& allowed) {
   std::vector<int64_t> visited;
   filter.ForEachAllowed([&](int64_t item) { visited.push_back(item); });
   EXPECT_EQ(visited, expected);
+  for (const auto& [begin, end] : {std::pair<int64_t, int64_t>(1, filter.items() + 1),
+                                   {1, 1},
+                                   {filter.items() / 3 + 1, filter.items() / 2 + 1},
+                                   {filter.items() / 2 + 1, filter.items() + 1}}) {
+    std::vector<int64_t> forbidden;
+    filter.ForEachForbidden(begin, end, [&](int64_t item) { forbidden.push_back(item); });
+    std::vector<int64_t> not_allowed;
+    for (int64_t item = begin; item < end; ++item) {
+      if (!allowed[static_cast<size_t>(item)]) not_allowed.push_back(item);
+    }
+    EXPECT_EQ(forbidden, not_allowed);
+  }
   EXPECT_EQ(filter.few().has_value(), filter.allowed() * ItemFilter::kFewShare <= filter.items());
   if (filter.few().has_value()) {
     EXPECT_TRUE(

@@ -7,9 +7,11 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "base/random.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "model/item_record.h"
+#include "nlohmann/json.hpp"
 
 namespace nestrec {
 namespace {
@@ -103,6 +105,56 @@ TEST(ItemRecord, RendersEveryKindOfValue) {
   EXPECT_EQ(RecordField(record, ""), "");
   const std::vector<std::string> names{"n", "absent", "title"};
   EXPECT_THAT(RecordFields(record, names), ElementsAre("12", "", "Soap \"A\""));
+}
+
+// Against nlohmann's document: all that random text, nesting and spelling can do to a record.
+TEST(ItemRecord, FindsAFieldWhateverStandsAroundIt) {
+  Random random(5);
+  const std::vector<std::string> texts = {"",           "Soap",         "Soap \"A\"", "back\\slash",
+                                          "line\nfeed", "品目, \u00e9", "{\"b\": 1}", "1.50"};
+  const auto text = [&] { return texts[static_cast<size_t>(random.Index(8))]; };
+  for (int i = 0; i < 2000; ++i) {
+    nlohmann::ordered_json record = nlohmann::ordered_json::object();
+    for (int64_t field = random.Index(6); field >= 0; --field) {
+      const std::string key =
+          random.Index(6) == 0 ? text() : std::string(1, "abcd"[random.Index(4)]);
+      switch (random.Index(5)) {
+        case 0:
+          record[key] = random.Index(100) - 50;
+          break;
+        case 1:
+          record[key] = nullptr;
+          break;
+        case 2:
+          record[key] = {text(), text()};
+          break;
+        default:
+          record[key] = text();
+      }
+    }
+    const std::string written =
+        record.dump(static_cast<int>(random.Index(4)) - 1, ' ', random.Index(2) == 0);
+    for (const std::string name : {"a", "b", "", "{\"b\": 1}"}) {
+      std::string expected;
+      if (record.contains(name)) {
+        const auto& value = record[name];
+        if (value.is_array()) {
+          expected = absl::StrCat(value[0].get<std::string>(), ", ", value[1].get<std::string>());
+        } else if (!value.is_null()) {
+          expected = value.is_string() ? value.get<std::string>() : value.dump();
+        }
+      }
+      EXPECT_EQ(RecordField(written, name), expected) << written;
+    }
+  }
+}
+
+TEST(ItemRecord, LeavesWhatIsNotTextToTheParser) {
+  EXPECT_EQ(RecordField("{\"a\": \"\xff\"}", "a"), "");
+  EXPECT_EQ(RecordField("{\"a\": \"tab\there\"}", "a"), "");
+  EXPECT_EQ(RecordField("{\"a\": \"open", "a"), "");
+  EXPECT_EQ(RecordField("{\"b\" \"a\": \"x\"}", "a"), "");
+  EXPECT_EQ(RecordField("\"a\": \"x\"", "a"), "");
 }
 
 TEST(ItemRecord, TreatsWhatIsNoObjectAsEmpty) {
