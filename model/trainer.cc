@@ -5,9 +5,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <iterator>
-#include <nlohmann/json.hpp>
-#include <numeric>
 #include <optional>
 #include <thread>
 #include <utility>
@@ -18,25 +15,23 @@
 #include "base/file.h"
 #include "base/guard.h"
 #include "base/status_macros.h"
-#include "model/checkpoint.h"
 #include "model/divergence.h"
 #include "model/encoder.h"
 #include "model/evaluator.h"
 #include "model/features.h"
 #include "model/item_sample.h"
+#include "model/model_writer.h"
 #include "model/network.h"
 #include "model/optimizer.h"
 #include "model/replicas.h"
 #include "model/scorer.h"
-#include "model/self_check.h"
 #include "model/torch_device.h"
+#include "model/training_inputs.h"
 #include "model/training_state.h"
 #include "model/whitening.h"
 
 namespace nestrec {
 namespace {
-
-using Json = nlohmann::ordered_json;
 
 // Streams of the run's random numbers, apart from each other.
 constexpr uint64_t kWeightStream = 0;
@@ -48,55 +43,9 @@ constexpr char kStateSuffix[] = ".state";
 
 constexpr int kRankingCutoff = 1;  // index of 10 in kMetricCutoffs
 
-std::string IdentityJson(const Dataset& dataset, const TrainerOptions& options) {
-  Json json = Json::parse(options.recipe.ToJson());
-  json["sizes"] = options.sizes.ToString();
-  json["data"] = dataset.fingerprint;
-  if (options.device == DeviceKind::kCuda) json["device"] = "cuda";  // it draws other numbers
-  for (const Modality& modality : dataset.modalities) {
-    json[absl::StrCat("modality ", modality.name)] = modality.features.columns;
-  }
-  return json.dump();
-}
-
-std::vector<int64_t> ModalityWidths(const Dataset& dataset) {
-  std::vector<int64_t> widths;
-  for (const Modality& modality : dataset.modalities) widths.push_back(modality.features.columns);
-  return widths;
-}
-
-// How often each item is a label of the windows, [items + 1].
-std::vector<int64_t> LabelCounts(const Dataset& dataset,
-                                 const std::vector<TrainingWindow>& windows) {
-  std::vector<int64_t> counts(static_cast<size_t>(dataset.items()) + 1, 0);
-  for (const TrainingWindow& window : windows) {
-    const auto sequence = dataset.sequence(window.user);
-    for (int32_t i = window.begin; i < window.end; ++i) {
-      ++counts[static_cast<size_t>(sequence[static_cast<size_t>(i)])];
-    }
-  }
-  return counts;
-}
-
-std::vector<int64_t> LabelledOf(const PackedBatch& batch) {
-  std::vector<int64_t> labels;
-  std::copy_if(batch.labels.begin(), batch.labels.end(), std::back_inserter(labels),
-               [](int64_t label) { return label != 0; });
-  return labels;
-}
-
 // Apart from every other stream; rank 0 draws what a single process draws.
 uint64_t DropoutStream(int epoch, int rank) {
   return kDropoutStream + static_cast<uint64_t>(epoch) + (static_cast<uint64_t>(rank) << 48);
-}
-
-// The features as the network reads them; of items without any, no columns.
-absl::StatusOr<Matrix> FeaturesOf(const Dataset& dataset, const Recipe& recipe) {
-  if (!dataset.modalities.empty()) return ConcatenateFeatures(dataset, recipe.feature_scaling);
-  if (recipe.item_residual) return Matrix{.rows = dataset.items() + 1, .columns = 0, .values = {}};
-  return absl::InvalidArgumentError(
-      "--item-residual: not set, but without features (--modalities none) a learned vector is all "
-      "that an item has; set it");
 }
 
 class Run {
@@ -109,7 +58,7 @@ class Run {
         device_(device),
         group_(options.group),
         state_path_(options.output + kStateSuffix),
-        identity_(IdentityJson(dataset, options)),
+        identity_(RunIdentity(dataset, options)),
         windows_(MakeTrainingWindows(dataset, options.recipe.max_len, options.recipe.windows)),
         steps_per_epoch_((static_cast<int64_t>(windows_.size()) + options.recipe.batch_size - 1) /
                          options.recipe.batch_size),
@@ -141,7 +90,8 @@ class Run {
                  Random(options.recipe.seed, kWeightStream)),
         optimizer_(network_.parameters(), {.weight_decay = options.recipe.weight_decay,
                                            .epsilon = options.recipe.adam_epsilon,
-                                           .clip_norm = options.recipe.clip_norm}) {
+                                           .clip_norm = options.recipe.clip_norm}),
+        writer_(dataset, options) {
     if (whitening_) features_ = whitening_->Apply(features_);
     features_ = features_.to(device);
     if (options.recipe.sampled_items > 0) {
@@ -281,7 +231,12 @@ class Run {
       progress_.best_validation = validation;
     }
     if (Rank() != 0) return absl::OkStatus();
-    if (best) NESTREC_RETURN_IF_ERROR(Guard("write checkpoint", [&] { return WriteModel(); }));
+    if (best) {
+      NESTREC_RETURN_IF_ERROR(Guard("write checkpoint", [&] {
+        return writer_.Write(network_, features_, whitening_ ? &*whitening_ : nullptr,
+                             progress_.best_validation);
+      }));
+    }
     NESTREC_RETURN_IF_ERROR(
         SaveTrainingState(state_path_, identity_, progress_, network_, optimizer_));
     if (observer_.on_epoch) {
@@ -435,45 +390,6 @@ class Run {
     return Evaluate(ModelScorer(&encoder), dataset_, evaluation);
   }
 
-  absl::StatusOr<std::shared_ptr<const SafetensorsFile>> TextEncoderFile() const {
-    const std::string path = dataset_.folder + "/features/text.encoder.safetensors";
-    const bool uses_text =
-        std::any_of(dataset_.modalities.begin(), dataset_.modalities.end(),
-                    [](const Modality& modality) { return modality.name == "text"; });
-    if (!uses_text || !FileExists(path)) return std::shared_ptr<const SafetensorsFile>();
-    return SafetensorsFile::Open(path, /*require_checksums=*/true);
-  }
-
-  ModelInfo Info() const {
-    ModelInfo info;
-    info.name = options_.name;
-    info.max_len = options_.recipe.max_len;
-    info.items = dataset_.items();
-    info.modalities = DescribeModalities(dataset_, options_.recipe.feature_scaling);
-    info.recipe_json = options_.recipe.ToJson();
-    info.dataset_fingerprint = dataset_.fingerprint;
-    info.created = absl::FormatTime(absl::RFC3339_sec, absl::Now(), absl::UTCTimeZone());
-    info.program_version = options_.program_version;
-    info.validation = progress_.best_validation;
-    return info;
-  }
-
-  absl::Status WriteModel() {
-    const torch::NoGradGuard no_grad;
-    std::vector<torch::Tensor> levels;
-    const torch::Tensor items = network_.ItemEmbeddings(features_);
-    ModelView view = network_.View(items, levels);
-    Projector raw;
-    if (whitening_) {
-      raw = whitening_->Fold(network_.parameters().projector.to(torch::kCPU),
-                             network_.parameters().projector_bias.to(torch::kCPU));
-      Network::SetProjector(raw.weight, raw.bias, view);
-    }
-    NESTREC_ASSIGN_OR_RETURN(const auto text_encoder, TextEncoderFile());
-    return WriteCheckpoint(options_.output, view, Info(), *dataset_.catalogue, text_encoder.get())
-        .status();
-  }
-
   // Evaluates the best epoch on the test items and stores the result in the checkpoint.
   absl::StatusOr<TrainingResult> Finish() {
     TrainingResult result{.epochs = progress_.epoch,
@@ -484,26 +400,13 @@ class Run {
     NESTREC_RETURN_IF_ERROR(OnRankZero(
         "test",
         [&]() -> absl::Status {
-          NESTREC_ASSIGN_OR_RETURN(result.test, Test());
+          NESTREC_ASSIGN_OR_RETURN(result.test, writer_.Complete([this](const Encoder& encoder) {
+            return EvaluateSplit(encoder, Split::kTest);
+          }));
           return absl::OkStatus();
         },
         nothing));
     return result;
-  }
-
-  absl::StatusOr<std::vector<SizeMetrics>> Test() {
-    NESTREC_ASSIGN_OR_RETURN(const auto checkpoint, Checkpoint::Open(options_.output, {}));
-    NESTREC_ASSIGN_OR_RETURN(const auto encoder, Encoder::Create(checkpoint->view(), checkpoint));
-    NESTREC_ASSIGN_OR_RETURN(Evaluation evaluation, EvaluateSplit(*encoder, Split::kTest));
-    ModelInfo info = checkpoint->info();
-    info.test = evaluation.sizes;
-    NESTREC_ASSIGN_OR_RETURN(info.self_check,
-                             MakeSelfCheck(*encoder, dataset_, evaluation.ranks));
-    NESTREC_ASSIGN_OR_RETURN(const auto text_encoder, TextEncoderFile());
-    NESTREC_RETURN_IF_ERROR(WriteCheckpoint(options_.output, checkpoint->view(), info,
-                                            *checkpoint->catalogue(), text_encoder.get())
-                                .status());
-    return std::move(evaluation.sizes);
   }
 
   const Dataset& dataset_;
@@ -522,6 +425,7 @@ class Run {
   Network network_;
   Optimizer optimizer_;
   TrainingProgress progress_;
+  const ModelWriter writer_;
   bool stop_agreed_ = false;  // by all ranks, in the last step
 };
 
@@ -561,7 +465,7 @@ absl::StatusOr<TrainingResult> Train(const Dataset& dataset, const TrainerOption
                                                    ": only with --device cpu; use --precision ",
                                                    Recipe::kFloat32, " with cuda"));
   }
-  NESTREC_ASSIGN_OR_RETURN(Matrix features, FeaturesOf(dataset, options.recipe));
+  NESTREC_ASSIGN_OR_RETURN(Matrix features, NetworkFeatures(dataset, options.recipe));
   return Guard("train", [&]() -> absl::StatusOr<TrainingResult> {
     const int cores = static_cast<int>(std::thread::hardware_concurrency()) /
                       (options.group == nullptr ? 1 : options.group->local_size());
