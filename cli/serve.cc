@@ -21,6 +21,7 @@
 #include "cli/operator_flags.h"
 #include "cli/session_flags.h"
 #include "index/cpu_check.h"
+#include "server/library_log.h"
 #include "server/lifecycle/model_manager.h"
 #include "server/lifecycle/self_check.h"
 #include "server/listen_address.h"
@@ -162,6 +163,7 @@ absl::Status RunServe(const ServeFlags& flags, const std::vector<LogField>& conf
   NESTREC_ASSIGN_OR_RETURN(const std::unique_ptr<OperatorView> view,
                            OperatorView::Start(flags.operators));
   const Log& log = view->log();
+  SendLibraryLogsTo(log);
   log.Info("configuration", configuration);
   options.log = log;
   options.observe = view->options();

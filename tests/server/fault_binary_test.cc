@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
@@ -25,6 +26,7 @@
 #include "base/file.h"
 #include "server/client.h"
 #include "tests/server/raw_http2.h"
+#include "tests/server/raw_rpc.h"
 #include "tests/server/session/redis_server.h"
 #include "tests/testing/child_process.h"
 #include "tests/testing/random_model.h"
@@ -137,6 +139,26 @@ TEST_F(FaultBinary, AClientThatNeverReadsCostsLittleAndHarmsNobody) {
   EXPECT_LT(ResidentBytes(server->pid()) - before, int64_t{1} << 30);
   ExpectAnswers();
   ExpectCleanEnd(*server);
+}
+
+TEST_F(FaultBinary, RequestsThatAreNoTextFillNoLog) {
+  const auto server = Serve();
+  const auto channel =
+      grpc::CreateChannel(absl::StrCat("127.0.0.1:", port_), grpc::InsecureChannelCredentials());
+  for (int i = 0; i < 300; ++i) {
+    const RawReply reply = RawUnaryCall(channel, kRecommend, BytesField(1, "\xff\xfe"));
+    EXPECT_FALSE(reply.status.ok());
+  }
+  ExpectAnswers();
+  server->Signal(SIGTERM);
+  ASSERT_TRUE(server->WaitForExit().ok());
+  const std::vector<std::string> lines = absl::StrSplit(server->output(), '\n');
+  const auto of_library = std::count_if(lines.begin(), lines.end(), [](const std::string& line) {
+    return absl::StrContains(line, " library ");
+  });
+  EXPECT_GT(of_library, 0) << server->output();
+  EXPECT_LT(of_library, 100);
+  EXPECT_LT(lines.size(), 200);
 }
 
 TEST_F(FaultBinary, TenThousandIdleConnectionsLeaveRoomForMore) {
