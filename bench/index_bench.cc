@@ -26,6 +26,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "base/file.h"
 #include "base/npy.h"
@@ -52,6 +53,7 @@ struct Flags {
   std::string data;
   std::string vectors;
   std::string codes;
+  std::string only;
   int64_t items = 0;
   int64_t queries = 64;
   int64_t examples = 1000;
@@ -342,12 +344,11 @@ absl::Status Run(const Flags& flags) {
     problem.rows = {};  // FAISS's copy serves the product too
     problem.owner = nullptr;
   }
-  auto start = Clock::now();
   const auto example_queries =
       std::span<const float>(problem.queries.values).first(static_cast<size_t>(examples * dim));
   CodesTimes times;
   NESTREC_ASSIGN_OR_RETURN(auto codes, MakeCodes(problem, example_queries, flags.codes, times));
-  start = Clock::now();
+  auto start = Clock::now();
   NESTREC_ASSIGN_OR_RETURN(
       const auto nested,
       NestedIndex::CreateOf(std::move(codes), {.queries = example_queries}, nullptr));
@@ -435,6 +436,7 @@ absl::Status Run(const Flags& flags) {
   int total_steps = 0;
   for (int64_t begin = examples; begin < problem.queries.rows; ++begin) {
     for (Method& method : methods) {
+      if (!absl::StrContains(method.name, flags.only)) continue;
       if (begin + method.batch > problem.queries.rows) continue;
       if (method.batch > 1 && (begin - examples) % 4 != 0) continue;
       std::vector<int32_t> found;
@@ -495,7 +497,10 @@ absl::Status Run(const Flags& flags) {
     std::printf("%-24s %6s %12s %9s %8s %12s %10s\n", "", "batch", "us a query", "of flat",
                 "recall", "bytes read", "of memory");
   }
-  const double flat_seconds = methods.front().seconds.empty() ? 0 : Median(methods.front().seconds);
+  double flat_seconds = 0;  // of the first method that ran
+  for (auto method = methods.rbegin(); method != methods.rend(); ++method) {
+    if (!method->seconds.empty()) flat_seconds = Median(method->seconds);
+  }
   for (const Method& method : methods) {
     if (method.seconds.empty()) continue;
     const double seconds = Median(method.seconds);
@@ -550,6 +555,7 @@ int main(int argc, char** argv) {
   app.add_option("--clusters", flags.clusters, "Of the mixture")->check(CLI::Range(1, 100000));
   app.add_option("--recall", flags.recall, "Of the approximate setting")
       ->check(CLI::Range(0.01, 1.0));
+  app.add_option("--only", flags.only, "Only methods whose name holds this");
   app.add_flag("!--no-faiss", flags.faiss, "Leave FAISS's copy of the vectors out");
   app.add_flag("--json", flags.json, "One JSON object per row");
   CLI11_PARSE(app, argc, argv);
