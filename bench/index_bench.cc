@@ -11,6 +11,11 @@
 // alike; figures are medians, ratios are of one run. --vectors keeps items.npy and queries.npy in a
 // folder for other programs (bench/index_peers.py) and for the next run, --codes the nested index's
 // codes of every width, which the next run maps.
+//
+//   index_bench --model m.safetensors --data folder --items 200000 --sweep "IVF1024,Flat HNSW32 SQ8
+//   nested"
+//
+// finds, of each of these indexes, the search settings that reach --recall at the least cost.
 #include <cblas.h>
 #include <faiss/IndexFlat.h>
 #include <omp.h>
@@ -28,12 +33,14 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "base/file.h"
 #include "base/npy.h"
 #include "base/random.h"
 #include "base/status_macros.h"
 #include "bench/item_mixture.h"
 #include "bench/timing.h"
+#include "index/index_sweep.h"
 #include "index/nested_index.h"
 #include "index/nested_store.h"
 #include "index/score.h"
@@ -54,6 +61,7 @@ struct Flags {
   std::string vectors;
   std::string codes;
   std::string only;
+  std::string sweep;
   int64_t items = 0;
   int64_t queries = 64;
   int64_t examples = 1000;
@@ -329,9 +337,79 @@ void ProductSearch(const Problem& problem, const float* items, int64_t begin, in
   }
 }
 
+// The cheapest setting of every index that reaches the recall.
+absl::Status RunSweep(const Flags& flags, const Problem& problem) {
+  const size_t dim = static_cast<size_t>(problem.dim);
+  const size_t examples =
+      static_cast<size_t>(std::max<int64_t>(0, problem.queries.rows - flags.queries)) * dim;
+  const std::span<const float> queries(problem.queries.values);
+  SweepOptions options{.levels = problem.sizes.levels(),
+                       .k = flags.k,
+                       .factories = absl::StrSplit(flags.sweep, ' ', absl::SkipEmpty()),
+                       .examples = queries.first(examples)};
+  NESTREC_ASSIGN_OR_RETURN(const IndexSweep sweep,
+                           SweepIndexes(problem.view(), queries.subspan(examples), options));
+  const double flat = sweep.flat_queries_per_second;
+  const double vectors = static_cast<double>(problem.items * problem.dim * 4);
+  if (!flags.json) {
+    std::printf("%lld items of dim %lld, top %d, %lld queries, recall %.3f wanted, one thread\n\n",
+                static_cast<long long>(problem.items), static_cast<long long>(problem.dim), flags.k,
+                static_cast<long long>(flags.queries), static_cast<double>(flags.recall));
+    std::printf("%-20s %-24s %8s %12s %8s %10s %8s\n", "index", "setting", "recall", "us a query",
+                "of Flat", "of vectors", "build s");
+    std::printf("%-20s %-24s %8.4f %12.1f %7.1fx %10.3f %8s\n", "Flat", "", 1.0, 1e6 / flat, 1.0,
+                1.0, "");
+  }
+  for (const SweepIndex& index : sweep.indexes) {
+    if (!index.skipped.empty()) {
+      std::fprintf(stderr, "left out: %s: %s\n", index.factory.c_str(), index.skipped.c_str());
+      continue;
+    }
+    const SweepPoint* best = nullptr;
+    for (const SweepPoint& point : sweep.points) {
+      const bool enough = point.recall >= static_cast<double>(flags.recall);
+      if (point.factory == index.factory && enough &&
+          (best == nullptr || point.queries_per_second > best->queries_per_second)) {
+        best = &point;
+      }
+    }
+    Json row;
+    row["index"] = index.factory;
+    row["bytes_of_vectors"] = static_cast<double>(index.bytes) / vectors;
+    row["build_seconds"] = index.build_seconds;
+    if (best != nullptr) {
+      row["parameters"] = best->parameters;
+      row["candidates"] = best->candidates;
+      row["recall"] = best->recall;
+      row["microseconds"] = 1e6 / best->queries_per_second;
+      row["speedup"] = best->times_flat;
+    }
+    if (flags.json) {
+      std::printf("%s\n", row.dump().c_str());
+    } else if (best == nullptr) {
+      std::printf("%-20s %-24s %8s %12s %8s %10.3f %8.1f\n", index.factory.c_str(),
+                  "none reaches it", "", "", "", static_cast<double>(index.bytes) / vectors,
+                  index.build_seconds);
+    } else {
+      std::printf("%-20s %-24s %8.4f %12.1f %7.1fx %10.3f %8.1f\n", index.factory.c_str(),
+                  absl::StrCat(best->parameters, best->candidates > 0 ? " candidates=" : "",
+                               best->candidates > 0 ? absl::StrCat(best->candidates) : "")
+                      .c_str(),
+                  best->recall, 1e6 / best->queries_per_second, best->times_flat,
+                  static_cast<double>(index.bytes) / vectors, index.build_seconds);
+    }
+  }
+  return absl::OkStatus();
+}
+
 absl::Status Run(const Flags& flags) {
   omp_set_num_threads(std::max(2, flags.threads));  // preparations may use more
   NESTREC_ASSIGN_OR_RETURN(Problem problem, MakeProblem(flags));
+  if (!flags.sweep.empty()) {
+    problem.rows = {};
+    problem.owner = nullptr;
+    return RunSweep(flags, problem);
+  }
   const int64_t n = problem.items;
   const int64_t dim = problem.dim;
   const int levels = problem.sizes.levels();
@@ -555,6 +633,7 @@ int main(int argc, char** argv) {
   app.add_option("--clusters", flags.clusters, "Of the mixture")->check(CLI::Range(1, 100000));
   app.add_option("--recall", flags.recall, "Of the approximate setting")
       ->check(CLI::Range(0.01, 1.0));
+  app.add_option("--sweep", flags.sweep, "Indexes to find settings of, separated by spaces");
   app.add_option("--only", flags.only, "Only methods whose name holds this");
   app.add_flag("!--no-faiss", flags.faiss, "Leave FAISS's copy of the vectors out");
   app.add_flag("--json", flags.json, "One JSON object per row");
