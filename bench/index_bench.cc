@@ -9,7 +9,13 @@
 // random ones; the first --examples of them are given to the index, the others are measured. One
 // core unless --threads says more. Methods take turns in every round, so that noise falls on all
 // alike; figures are medians, ratios are of one run. --vectors keeps items.npy and queries.npy in a
-// folder for other programs (bench/index_peers.py) and for the next run.
+// folder for other programs (bench/index_peers.py) and for the next run, --codes the nested index's
+// codes of every width, which the next run maps.
+//
+//   index_bench --model m.safetensors --data folder --items 200000 --sweep "IVF1024,Flat HNSW32 SQ8
+//   nested"
+//
+// finds, of each of these indexes, the search settings that reach --recall at the least cost.
 #include <cblas.h>
 #include <faiss/IndexFlat.h>
 #include <omp.h>
@@ -25,14 +31,18 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "base/file.h"
 #include "base/npy.h"
 #include "base/random.h"
 #include "base/status_macros.h"
 #include "bench/item_mixture.h"
 #include "bench/timing.h"
+#include "index/index_sweep.h"
 #include "index/nested_index.h"
+#include "index/nested_store.h"
 #include "index/score.h"
 #include "model/checkpoint.h"
 #include "model/dataset.h"
@@ -49,6 +59,9 @@ struct Flags {
   std::string model;
   std::string data;
   std::string vectors;
+  std::string codes;
+  std::string only;
+  std::string sweep;
   int64_t items = 0;
   int64_t queries = 64;
   int64_t examples = 1000;
@@ -235,6 +248,53 @@ double MemoryBandwidth() {
   return best;
 }
 
+// Where codes come from, and how long it took.
+struct CodesTimes {
+  double made = 0, written = 0, read = 0;  // seconds
+};
+
+// Codes of all widths, from the files in `folder` where they are there.
+absl::StatusOr<std::vector<std::unique_ptr<const NestedCodes>>> MakeCodes(
+    const Problem& problem, std::span<const float> examples, const std::string& folder,
+    CodesTimes& times) {
+  if (!folder.empty()) NESTREC_RETURN_IF_ERROR(MakeDirectories(folder));
+  std::vector<std::unique_ptr<const NestedCodes>> widths;
+  for (int levels = 1; levels <= problem.sizes.levels(); ++levels) {
+    LevelVectors vectors = problem.view();
+    vectors.sizes = problem.sizes.Prefix(levels);
+    vectors.levels.resize(static_cast<size_t>(levels));
+    const bool kept =
+        !folder.empty() && NestedCodes::Worthwhile(vectors.sizes.max_dim(), vectors.items());
+    const std::string path = absl::StrCat(folder, "/dim", vectors.sizes.max_dim(), ".index");
+    const std::string key = nested_store::KeyOf(vectors, "index_bench");
+    auto start = Clock::now();
+    if (kept) {
+      absl::StatusOr<std::unique_ptr<const NestedCodes>> codes =
+          nested_store::Read(path, key, vectors);
+      if (codes.ok()) {
+        times.read += Seconds(start);
+        widths.push_back(*std::move(codes));
+        continue;
+      }
+      if (!absl::IsNotFound(codes.status())) return codes.status();
+    }
+    const size_t width = static_cast<size_t>(vectors.sizes.max_dim());
+    std::vector<float> queries;
+    for (size_t i = 0; i < examples.size(); i += static_cast<size_t>(problem.dim)) {
+      const auto query = examples.subspan(i, width);
+      queries.insert(queries.end(), query.begin(), query.end());
+    }
+    start = Clock::now();
+    NESTREC_ASSIGN_OR_RETURN(auto codes, NestedCodes::Create(vectors, {.queries = queries}));
+    times.made += Seconds(start);
+    start = Clock::now();
+    if (kept) NESTREC_RETURN_IF_ERROR(nested_store::Write(*codes, path, key));
+    times.written += Seconds(start);
+    widths.push_back(std::move(codes));
+  }
+  return widths;
+}
+
 struct Method {
   std::string name;
   int64_t batch = 1;
@@ -277,9 +337,79 @@ void ProductSearch(const Problem& problem, const float* items, int64_t begin, in
   }
 }
 
+// The cheapest setting of every index that reaches the recall.
+absl::Status RunSweep(const Flags& flags, const Problem& problem) {
+  const size_t dim = static_cast<size_t>(problem.dim);
+  const size_t examples =
+      static_cast<size_t>(std::max<int64_t>(0, problem.queries.rows - flags.queries)) * dim;
+  const std::span<const float> queries(problem.queries.values);
+  SweepOptions options{.levels = problem.sizes.levels(),
+                       .k = flags.k,
+                       .factories = absl::StrSplit(flags.sweep, ' ', absl::SkipEmpty()),
+                       .examples = queries.first(examples)};
+  NESTREC_ASSIGN_OR_RETURN(const IndexSweep sweep,
+                           SweepIndexes(problem.view(), queries.subspan(examples), options));
+  const double flat = sweep.flat_queries_per_second;
+  const double vectors = static_cast<double>(problem.items * problem.dim * 4);
+  if (!flags.json) {
+    std::printf("%lld items of dim %lld, top %d, %lld queries, recall %.3f wanted, one thread\n\n",
+                static_cast<long long>(problem.items), static_cast<long long>(problem.dim), flags.k,
+                static_cast<long long>(flags.queries), static_cast<double>(flags.recall));
+    std::printf("%-20s %-24s %8s %12s %8s %10s %8s\n", "index", "setting", "recall", "us a query",
+                "of Flat", "of vectors", "build s");
+    std::printf("%-20s %-24s %8.4f %12.1f %7.1fx %10.3f %8s\n", "Flat", "", 1.0, 1e6 / flat, 1.0,
+                1.0, "");
+  }
+  for (const SweepIndex& index : sweep.indexes) {
+    if (!index.skipped.empty()) {
+      std::fprintf(stderr, "left out: %s: %s\n", index.factory.c_str(), index.skipped.c_str());
+      continue;
+    }
+    const SweepPoint* best = nullptr;
+    for (const SweepPoint& point : sweep.points) {
+      const bool enough = point.recall >= static_cast<double>(flags.recall);
+      if (point.factory == index.factory && enough &&
+          (best == nullptr || point.queries_per_second > best->queries_per_second)) {
+        best = &point;
+      }
+    }
+    Json row;
+    row["index"] = index.factory;
+    row["bytes_of_vectors"] = static_cast<double>(index.bytes) / vectors;
+    row["build_seconds"] = index.build_seconds;
+    if (best != nullptr) {
+      row["parameters"] = best->parameters;
+      row["candidates"] = best->candidates;
+      row["recall"] = best->recall;
+      row["microseconds"] = 1e6 / best->queries_per_second;
+      row["speedup"] = best->times_flat;
+    }
+    if (flags.json) {
+      std::printf("%s\n", row.dump().c_str());
+    } else if (best == nullptr) {
+      std::printf("%-20s %-24s %8s %12s %8s %10.3f %8.1f\n", index.factory.c_str(),
+                  "none reaches it", "", "", "", static_cast<double>(index.bytes) / vectors,
+                  index.build_seconds);
+    } else {
+      std::printf("%-20s %-24s %8.4f %12.1f %7.1fx %10.3f %8.1f\n", index.factory.c_str(),
+                  absl::StrCat(best->parameters, best->candidates > 0 ? " candidates=" : "",
+                               best->candidates > 0 ? absl::StrCat(best->candidates) : "")
+                      .c_str(),
+                  best->recall, 1e6 / best->queries_per_second, best->times_flat,
+                  static_cast<double>(index.bytes) / vectors, index.build_seconds);
+    }
+  }
+  return absl::OkStatus();
+}
+
 absl::Status Run(const Flags& flags) {
   omp_set_num_threads(std::max(2, flags.threads));  // preparations may use more
   NESTREC_ASSIGN_OR_RETURN(Problem problem, MakeProblem(flags));
+  if (!flags.sweep.empty()) {
+    problem.rows = {};
+    problem.owner = nullptr;
+    return RunSweep(flags, problem);
+  }
   const int64_t n = problem.items;
   const int64_t dim = problem.dim;
   const int levels = problem.sizes.levels();
@@ -292,14 +422,15 @@ absl::Status Run(const Flags& flags) {
     problem.rows = {};  // FAISS's copy serves the product too
     problem.owner = nullptr;
   }
+  const auto example_queries =
+      std::span<const float>(problem.queries.values).first(static_cast<size_t>(examples * dim));
+  CodesTimes times;
+  NESTREC_ASSIGN_OR_RETURN(auto codes, MakeCodes(problem, example_queries, flags.codes, times));
   auto start = Clock::now();
   NESTREC_ASSIGN_OR_RETURN(
       const auto nested,
-      NestedIndex::Create(problem.view(),
-                          {.queries = std::span<const float>(problem.queries.values)
-                                          .first(static_cast<size_t>(examples * dim))},
-                          nullptr));
-  const double build_seconds = Seconds(start);
+      NestedIndex::CreateOf(std::move(codes), {.queries = example_queries}, nullptr));
+  const double choose_seconds = Seconds(start);
   omp_set_num_threads(flags.threads);
   start = Clock::now();
   NESTREC_ASSIGN_OR_RETURN(const NestedSearchOptions approximate,
@@ -383,6 +514,7 @@ absl::Status Run(const Flags& flags) {
   int total_steps = 0;
   for (int64_t begin = examples; begin < problem.queries.rows; ++begin) {
     for (Method& method : methods) {
+      if (!absl::StrContains(method.name, flags.only)) continue;
       if (begin + method.batch > problem.queries.rows) continue;
       if (method.batch > 1 && (begin - examples) % 4 != 0) continue;
       std::vector<int32_t> found;
@@ -424,9 +556,12 @@ absl::Status Run(const Flags& flags) {
         static_cast<long long>(k), static_cast<long long>(problem.queries.rows - examples),
         flags.threads, flags.threads == 1 ? "" : "s", NestedKernelTarget(), bandwidth / 1e9);
     std::printf(
-        "nested: built in %.1f s, settings found in %.1f s, codes and bounds %.3f x the vectors, "
-        "for all widths %.3f x; share %.3f\n",
-        build_seconds, tune_seconds,
+        "nested, all widths: codes made in %.2f s, written in %.2f s, read in %.2f s; ways chosen "
+        "in "
+        "%.2f s, settings for the recall found in %.2f s\n",
+        times.made, times.written, times.read, choose_seconds, tune_seconds);
+    std::printf(
+        "codes and bounds %.3f x the vectors, for all widths %.3f x; share of bounds %.3f\n",
         static_cast<double>(nested->codes(levels).bytes()) / static_cast<double>(n * dim * 4),
         static_cast<double>(nested->bytes()) / static_cast<double>(n * dim * 4),
         static_cast<double>(approximate.share));
@@ -440,7 +575,10 @@ absl::Status Run(const Flags& flags) {
     std::printf("%-24s %6s %12s %9s %8s %12s %10s\n", "", "batch", "us a query", "of flat",
                 "recall", "bytes read", "of memory");
   }
-  const double flat_seconds = methods.front().seconds.empty() ? 0 : Median(methods.front().seconds);
+  double flat_seconds = 0;  // of the first method that ran
+  for (auto method = methods.rbegin(); method != methods.rend(); ++method) {
+    if (!method->seconds.empty()) flat_seconds = Median(method->seconds);
+  }
   for (const Method& method : methods) {
     if (method.seconds.empty()) continue;
     const double seconds = Median(method.seconds);
@@ -483,6 +621,7 @@ int main(int argc, char** argv) {
   app.add_option("--data", flags.data, "Data folder whose users' histories are the queries");
   app.add_option("--items", flags.items, "Items, sampled from a mixture; 0: the model's own");
   app.add_option("--vectors", flags.vectors, "Folder that keeps items.npy and queries.npy");
+  app.add_option("--codes", flags.codes, "Folder that keeps the nested index's codes");
   app.add_option("--queries", flags.queries, "Queries that are measured")
       ->check(CLI::Range(2, 1000000));
   app.add_option("--examples", flags.examples, "Queries that the index is fitted to")
@@ -494,6 +633,8 @@ int main(int argc, char** argv) {
   app.add_option("--clusters", flags.clusters, "Of the mixture")->check(CLI::Range(1, 100000));
   app.add_option("--recall", flags.recall, "Of the approximate setting")
       ->check(CLI::Range(0.01, 1.0));
+  app.add_option("--sweep", flags.sweep, "Indexes to find settings of, separated by spaces");
+  app.add_option("--only", flags.only, "Only methods whose name holds this");
   app.add_flag("!--no-faiss", flags.faiss, "Leave FAISS's copy of the vectors out");
   app.add_flag("--json", flags.json, "One JSON object per row");
   CLI11_PARSE(app, argc, argv);

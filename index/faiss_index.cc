@@ -303,13 +303,12 @@ absl::StatusOr<std::unique_ptr<TunableFaissIndex>> BuildTunableFaissIndex(
   return Wrap(vectors, levels, options, std::move(owner), std::move(built));
 }
 
-absl::StatusOr<KeptFaissIndex> LoadOrBuildFaissIndex(const LevelVectors& vectors, int levels,
-                                                     const FaissIndexOptions& options,
-                                                     std::shared_ptr<const void> owner,
-                                                     const std::string& path,
-                                                     absl::string_view source) {
+absl::StatusOr<KeptIndex> LoadOrBuildFaissIndex(const LevelVectors& vectors, int levels,
+                                                const FaissIndexOptions& options,
+                                                std::shared_ptr<const void> owner,
+                                                const std::string& path, absl::string_view source) {
   NESTREC_RETURN_IF_ERROR(faiss_store::CheckVectors(vectors, levels));
-  KeptFaissIndex kept;
+  KeptIndex kept;
   const std::string key = faiss_store::KeyOf(vectors, levels, options, source);
   absl::StatusOr<std::unique_ptr<faiss::Index>> index =
       faiss_store::Read(path, key, vectors, levels);

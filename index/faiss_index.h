@@ -26,6 +26,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "index/item_index.h"
+#include "index/kept_index.h"
 #include "index/level_vectors.h"
 
 namespace nestrec {
@@ -66,28 +67,16 @@ absl::StatusOr<std::unique_ptr<TunableFaissIndex>> BuildTunableFaissIndex(
     const LevelVectors& vectors, int levels, const FaissIndexOptions& options,
     std::shared_ptr<const void> owner);
 
-// An index that is kept in a file between runs.
-struct KeptFaissIndex {
-  std::unique_ptr<const ItemIndex> index;
-  // Ok: read from the file. Else why it was not: kNotFound where there was none,
-  // kFailedPrecondition where it was of other vectors, another factory or FAISS release, kDataLoss
-  // where it was damaged.
-  absl::Status load;
-  // Where it was built: whether it could be written. The index serves in any case.
-  absl::Status save;
-};
-
 // Reads the index from `path` (format: index/index_file.h) if it is one of the same origin, shape,
 // factory and FAISS release, and its checksums are right; else builds it and writes it there, for
 // the next time. `source` says which vectors these are, such as a checkpoint's fingerprint: equal
 // sources must mean equal vectors. Search settings are not part of the file.
 //
 // Errors of BuildFaissIndex alone.
-absl::StatusOr<KeptFaissIndex> LoadOrBuildFaissIndex(const LevelVectors& vectors, int levels,
-                                                     const FaissIndexOptions& options,
-                                                     std::shared_ptr<const void> owner,
-                                                     const std::string& path,
-                                                     absl::string_view source);
+absl::StatusOr<KeptIndex> LoadOrBuildFaissIndex(const LevelVectors& vectors, int levels,
+                                                const FaissIndexOptions& options,
+                                                std::shared_ptr<const void> owner,
+                                                const std::string& path, absl::string_view source);
 
 // Whether reading an index back is faster than building it: "Flat" is a copy of the vectors.
 bool IsWorthKeeping(const FaissIndexOptions& options);

@@ -128,9 +128,10 @@ absl::Status AddPoint(const Trial& trial, const Answers& truth, const ItemIndex&
 absl::Status SweepNested(const LevelVectors& vectors, const Trial& trial, const Answers& truth,
                          const SweepOptions& options, IndexSweep& sweep) {
   const double start = Now();
-  NESTREC_ASSIGN_OR_RETURN(const std::shared_ptr<const NestedIndex> nested,
-                           NestedIndex::Create(PrefixOf(vectors, options.levels),
-                                               {.queries = options.examples}, nullptr));
+  NESTREC_ASSIGN_OR_RETURN(
+      const std::shared_ptr<const NestedIndex> nested,
+      NestedIndex::Create(PrefixOf(vectors, options.levels),
+                          {.queries = options.examples, .first_levels = options.levels}, nullptr));
   const double build_seconds = Now() - start;
   int64_t bytes = 0;
   for (const float recall : {0.8f, 0.9f, 0.95f, 0.99f, 0.999f, 1.0f}) {

@@ -8,7 +8,9 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "index/item_index.h"
+#include "index/kept_index.h"
 #include "index/level_vectors.h"
 
 namespace nestrec {
@@ -33,5 +35,19 @@ struct NestedIndexOptions {
 absl::StatusOr<std::unique_ptr<const ItemIndex>> BuildNestedIndex(
     const LevelVectors& vectors, int levels, const NestedIndexOptions& options,
     std::shared_ptr<const void> owner);
+
+// The same with codes that stay in a file: mapped from `path` (index/nested_store.h) if they are of
+// the same origin, width and layout and whole; else made and written there, for the next time.
+// `source` says which vectors these are, such as a checkpoint's fingerprint: equal sources must
+// mean equal vectors. Parameters and queries are not part of the file.
+//
+// Errors of BuildNestedIndex alone.
+absl::StatusOr<KeptIndex> LoadOrBuildNestedIndex(const LevelVectors& vectors, int levels,
+                                                 const NestedIndexOptions& options,
+                                                 std::shared_ptr<const void> owner,
+                                                 const std::string& path, absl::string_view source);
+
+// Whether there is anything to keep: a narrow width and a small catalogue have no codes.
+bool HasNestedCodes(const LevelVectors& vectors, int levels);
 
 }  // namespace nestrec

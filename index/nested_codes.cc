@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/guard.h"
 #include "base/status_macros.h"
+#include "index/aligned_array.h"
 #include "index/score.h"
 #include "index/vector_kernels.h"
 
@@ -65,6 +66,16 @@ float RootUp(float square) { return std::sqrt(square) * (1 + 1e-3f); }
 
 }  // namespace
 
+// What is written while codes are made, and parts_ looks at.
+struct NestedCodes::Arrays {
+  struct Planes {
+    AlignedArray<uint8_t> high, low;
+  };
+  AlignedArray<float> scales;
+  AlignedArray<uint8_t> bounds;
+  std::vector<Planes> planes;  // of the groups
+};
+
 // Per item and group, before they are rounded to bound rows.
 struct NestedCodes::Measures {
   explicit Measures(int64_t items, int64_t groups)
@@ -100,42 +111,61 @@ absl::StatusOr<std::unique_ptr<const NestedCodes>> NestedCodes::Create(const Lev
   });
 }
 
+std::unique_ptr<const NestedCodes> NestedCodes::FromParts(const LevelVectors& vectors,
+                                                          Parts parts) {
+  std::unique_ptr<NestedCodes> codes(new NestedCodes(vectors));
+  codes->parts_ = std::move(parts);
+  return codes;
+}
+
+int64_t NestedCodes::BoundBytes(int64_t groups) { return RoundUp(3 * groups, kRowAlignment); }
+
+int64_t NestedCodes::RowBytes(int64_t columns) { return RoundUp((columns + 1) / 2, kRowAlignment); }
+
 absl::Status NestedCodes::Build(const Options& options) {
   const int64_t n = items();
-  if (dim() < kLeastDim || n < kLeastItems) {
+  if (!Worthwhile(dim(), n)) {
     // No codes, but the same checks.
     std::vector<double> direction(static_cast<size_t>(dim()));
     for (int64_t row = 0; row < n; ++row) {
       NESTREC_ASSIGN_OR_RETURN(const double norm,
                                Direction(vectors_, row, /*rounded_up=*/true, direction.data()));
-      largest_norm_ = std::max(largest_norm_, norm);
+      parts_.largest_norm = std::max(parts_.largest_norm, norm);
     }
     return absl::OkStatus();
   }
   NESTREC_RETURN_IF_ERROR(Fit(options));
-  scales_ = AlignedArray<float>(static_cast<size_t>(n));
-  for (Group& group : groups_) {
+  const auto arrays = std::make_shared<Arrays>();
+  arrays->scales = AlignedArray<float>(static_cast<size_t>(n));
+  parts_.scales = std::as_const(*arrays).scales.span();
+  for (Group& group : parts_.groups) {
     const size_t bytes = static_cast<size_t>(n * group.row_bytes);
-    if (group.has_high) group.high = AlignedArray<uint8_t>(bytes);
-    if (group.has_low) group.low = AlignedArray<uint8_t>(bytes);
+    Arrays::Planes& planes = arrays->planes.emplace_back();
+    if (group.has_high) planes.high = AlignedArray<uint8_t>(bytes);
+    if (group.has_low) planes.low = AlignedArray<uint8_t>(bytes);
+    group.high = planes.high.span();
+    group.low = planes.low.span();
   }
-  Measures measures(n, static_cast<int64_t>(groups_.size()));
+  Measures measures(n, static_cast<int64_t>(parts_.groups.size()));
   const int64_t blocks = (n + kRowsAtOnce - 1) / kRowsAtOnce;
   std::vector<absl::Status> statuses(static_cast<size_t>(blocks));
 #pragma omp parallel for schedule(dynamic)
   for (int64_t block = 0; block < blocks; ++block) {
     const int64_t begin = block * kRowsAtOnce;
     statuses[block] = Guard("nested codes", [&] {
-      return EncodeRows(begin, std::min(kRowsAtOnce, n - begin), measures);
+      return EncodeRows(begin, std::min(kRowsAtOnce, n - begin), *arrays, measures);
     });
   }
   for (const absl::Status& status : statuses) NESTREC_RETURN_IF_ERROR(status);
-  for (const float scale : std::span(scales_.data(), static_cast<size_t>(n))) {
-    largest_norm_ = std::isnan(scale) ? std::numeric_limits<double>::infinity()
-                                      : std::max(largest_norm_, static_cast<double>(scale));
-    if (std::isinf(largest_norm_)) break;
+  for (const float scale : parts_.scales) {
+    parts_.largest_norm = std::isnan(scale)
+                              ? std::numeric_limits<double>::infinity()
+                              : std::max(parts_.largest_norm, static_cast<double>(scale));
+    if (std::isinf(parts_.largest_norm)) break;
   }
-  SetBounds(measures);
+  SetBounds(measures, *arrays);
+  parts_.transform.encode = {};
+  parts_.owner = arrays;
   return absl::OkStatus();
 }
 
@@ -152,7 +182,7 @@ absl::Status NestedCodes::Fit(const Options& options) {
   std::vector<double> queries(options.queries.begin(), options.queries.end());
   const int64_t examples = static_cast<int64_t>(queries.size()) / dim;
   for (int64_t i = 0; i < examples; ++i) Normalize(std::span(queries).subspan(i * dim, dim));
-  NESTREC_ASSIGN_OR_RETURN(transform_, FitNestedTransform(dim, directions, queries));
+  NESTREC_ASSIGN_OR_RETURN(parts_.transform, FitNestedTransform(dim, directions, queries));
   // How long each column's weights are in an ordinary query.
   if (queries.empty()) queries = directions;
   std::vector<double> weights(static_cast<size_t>(dim));
@@ -160,14 +190,14 @@ absl::Status NestedCodes::Fit(const Options& options) {
   const int64_t from = static_cast<int64_t>(queries.size()) / dim;
   const int64_t asked = std::min<int64_t>(from, 256);
   for (int64_t i = 0; i < asked; ++i) {
-    transform_.DecodeTransposed(std::span(queries).subspan(i * from / asked * dim, dim), y);
+    parts_.transform.DecodeTransposed(std::span(queries).subspan(i * from / asked * dim, dim), y);
     for (int64_t c = 0; c < dim; ++c) weights[c] += y[c] * y[c] / static_cast<double>(asked);
   }
   for (int64_t i = 0; i < rows; ++i) {
-    for (int64_t c = 0; c < dim; ++c) directions[i * dim + c] -= transform_.mean[c];
+    for (int64_t c = 0; c < dim; ++c) directions[i * dim + c] -= parts_.transform.mean[c];
   }
   std::vector<double> coordinates(directions.size());
-  transform_.Encode(directions, coordinates);
+  parts_.transform.Encode(directions, coordinates);
   std::vector<double> deviations(static_cast<size_t>(dim));
   for (int64_t i = 0; i < rows; ++i) {
     for (int64_t c = 0; c < dim; ++c) {
@@ -195,13 +225,13 @@ void NestedCodes::MakeGroups(std::span<const double> deviations) {
       group.steps.push_back(step > 1e-30 ? static_cast<float>(step) : 0.0f);
     }
     begin = group.end;
-    groups_.push_back(std::move(group));
+    parts_.groups.push_back(std::move(group));
   }
 }
 
 void NestedCodes::MeasureSample(std::span<const double> coordinates) {
   const int64_t rows = static_cast<int64_t>(coordinates.size()) / dim();
-  for (Group& group : groups_) {
+  for (Group& group : parts_.groups) {
     const int64_t width = group.end - group.begin;
     std::vector<float> rounded(static_cast<size_t>(width));
     const std::vector<float> inverse = Inverse(group.steps);
@@ -224,7 +254,7 @@ void NestedCodes::MeasureSample(std::span<const double> coordinates) {
 void NestedCodes::ChoosePlanes(std::span<const double> weights, double kept_share) {
   std::vector<double> lengths;
   double all = 0;
-  for (const Group& group : groups_) {
+  for (const Group& group : parts_.groups) {
     double square = 0;
     for (int c = group.begin; c < group.end; ++c) square += weights[static_cast<size_t>(c)];
     lengths.push_back(std::sqrt(square));
@@ -235,8 +265,8 @@ void NestedCodes::ChoosePlanes(std::span<const double> weights, double kept_shar
     Group* best = nullptr;
     double most = 0;
     double gained = 0;
-    for (size_t g = 0; g < groups_.size(); ++g) {
-      Group& group = groups_[g];
+    for (size_t g = 0; g < parts_.groups.size(); ++g) {
+      Group& group = parts_.groups[g];
       if (group.has_low) continue;
       const double gain = lengths[g] * (group.has_high ? group.mean_error4 - group.mean_error8
                                                        : group.mean_norm - group.mean_error4);
@@ -252,7 +282,8 @@ void NestedCodes::ChoosePlanes(std::span<const double> weights, double kept_shar
   }
 }
 
-absl::Status NestedCodes::EncodeRows(int64_t begin, int64_t count, Measures& measures) {
+absl::Status NestedCodes::EncodeRows(int64_t begin, int64_t count, Arrays& arrays,
+                                     Measures& measures) {
   const int64_t dim = this->dim();
   std::vector<double> directions(static_cast<size_t>(count * dim));
   for (int64_t i = 0; i < count; ++i) {
@@ -261,16 +292,17 @@ absl::Status NestedCodes::EncodeRows(int64_t begin, int64_t count, Measures& mea
                              Direction(vectors_, begin + i, /*rounded_up=*/true, direction));
     // Bounds of a norm this large may leave float's range.
     constexpr float kLargest = std::numeric_limits<float>::max() / 65536;
-    scales_[static_cast<size_t>(begin + i)] = norm < static_cast<double>(kLargest)
-                                                  ? static_cast<float>(norm)
-                                                  : std::numeric_limits<float>::quiet_NaN();
-    for (int64_t c = 0; c < dim; ++c) direction[c] -= transform_.mean[c];
+    arrays.scales[static_cast<size_t>(begin + i)] = norm < static_cast<double>(kLargest)
+                                                        ? static_cast<float>(norm)
+                                                        : std::numeric_limits<float>::quiet_NaN();
+    for (int64_t c = 0; c < dim; ++c) direction[c] -= parts_.transform.mean[c];
   }
   std::vector<double> coordinates(directions.size());
-  transform_.Encode(directions, coordinates);
+  parts_.transform.Encode(directions, coordinates);
   std::vector<float> rounded(static_cast<size_t>(dim));
-  for (size_t g = 0; g < groups_.size(); ++g) {
-    Group& group = groups_[g];
+  for (size_t g = 0; g < parts_.groups.size(); ++g) {
+    const Group& group = parts_.groups[g];
+    Arrays::Planes& planes = arrays.planes[g];
     const int64_t width = group.end - group.begin;
     const std::vector<float> inverse = Inverse(group.steps);
     float largest4 = 0;
@@ -281,8 +313,8 @@ absl::Status NestedCodes::EncodeRows(int64_t begin, int64_t count, Measures& mea
       const int64_t code = row * group.row_bytes;
       const EncodedGroup encoded =
           EncodeGroup(rounded.data(), inverse.data(), group.steps.data(), width, group.row_bytes,
-                      group.has_high ? group.high.data() + code : nullptr,
-                      group.has_low ? group.low.data() + code : nullptr);
+                      group.has_high ? planes.high.data() + code : nullptr,
+                      group.has_low ? planes.low.data() + code : nullptr);
       const size_t at = static_cast<size_t>(row * measures.groups) + g;
       const float norm = RootUp(encoded.square);
       measures.norms[at] = norm;
@@ -301,11 +333,12 @@ absl::Status NestedCodes::EncodeRows(int64_t begin, int64_t count, Measures& mea
   return absl::OkStatus();
 }
 
-void NestedCodes::SetBounds(const Measures& measures) {
+void NestedCodes::SetBounds(const Measures& measures, Arrays& arrays) {
   const int64_t n = items();
   const int64_t groups = measures.groups;
-  bound_bytes_ = RoundUp(3 * groups, kRowAlignment);
-  bounds_ = AlignedArray<uint8_t>(static_cast<size_t>(n * bound_bytes_));
+  parts_.bound_bytes = BoundBytes(groups);
+  arrays.bounds = AlignedArray<uint8_t>(static_cast<size_t>(n * parts_.bound_bytes));
+  parts_.bounds = std::as_const(arrays).bounds.span();
   const auto set = [&](const std::vector<float>& values, size_t g, uint8_t* first) {
     float largest = 0;
     for (int64_t row = 0; row < n; ++row) {
@@ -315,13 +348,14 @@ void NestedCodes::SetBounds(const Measures& measures) {
     const float unit = largest / kMostBound * (1 + 1e-5f) + std::numeric_limits<float>::min();
     for (int64_t row = 0; row < n; ++row) {
       const float units = values[static_cast<size_t>(row * groups) + g] / unit * (1 + 1e-6f);
-      first[row * bound_bytes_] = static_cast<uint8_t>(std::min(kMostBound, std::ceil(units)));
+      first[row * parts_.bound_bytes] =
+          static_cast<uint8_t>(std::min(kMostBound, std::ceil(units)));
     }
     return unit;
   };
-  for (size_t g = 0; g < groups_.size(); ++g) {
-    Group& group = groups_[g];
-    uint8_t* const first = bounds_.data() + g;
+  for (size_t g = 0; g < parts_.groups.size(); ++g) {
+    Group& group = parts_.groups[g];
+    uint8_t* const first = arrays.bounds.data() + g;
     group.norm_unit = set(measures.norms, g, first);
     group.error4_unit = set(measures.errors4, g, first + groups);
     group.error8_unit = set(measures.errors8, g, first + 2 * groups);
@@ -353,8 +387,8 @@ void NestedCodes::ScoresAt(std::span<const float> query, std::span<const int32_t
 }
 
 int64_t NestedCodes::bytes() const {
-  size_t bytes = scales_.bytes() + bounds_.bytes();
-  for (const Group& group : groups_) bytes += group.high.bytes() + group.low.bytes();
+  size_t bytes = parts_.scales.size_bytes() + parts_.bounds.size();
+  for (const Group& group : parts_.groups) bytes += group.high.size() + group.low.size();
   return static_cast<int64_t>(bytes);
 }
 

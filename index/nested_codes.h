@@ -14,7 +14,8 @@
 // at a cache line. An item whose norm is near the end of float's range has scale NaN: its bounds
 // are NaN, and searches always score it.
 //
-// Thread safety: immutable once created. Ownership: a view on the vectors, which the caller keeps.
+// Thread safety: immutable once created. Ownership: a view on the vectors, which the caller keeps;
+// the codes themselves are in memory of their own, or in a mapped file (index/nested_store.h).
 #pragma once
 
 #include <cstdint>
@@ -23,7 +24,6 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "index/aligned_array.h"
 #include "index/level_vectors.h"
 #include "index/nested_kernels.h"
 #include "index/nested_transform.h"
@@ -37,6 +37,9 @@ class NestedCodes {
   // groups() is empty.
   static constexpr int kLeastDim = 32;
   static constexpr int64_t kLeastItems = 1024;
+  static constexpr bool Worthwhile(int64_t dim, int64_t items) {
+    return dim >= kLeastDim && items >= kLeastItems;
+  }
   // Of a column's deviation. 0.335 leaves Gaussian columns the least error (Max, Quantizing for
   // minimum distortion, 1960), but clips items that are far out; this costs 8% and does not.
   static constexpr float kStep = 0.42f;
@@ -52,8 +55,8 @@ class NestedCodes {
   struct Group {
     int begin = 0, end = 0;  // columns
     int64_t row_bytes = 0;
-    AlignedArray<uint8_t> high, low;  // [rows, row_bytes], or empty
-    std::vector<float> steps;         // [end - begin]
+    std::span<const uint8_t> high, low;  // [items, row_bytes], or empty
+    std::vector<float> steps;            // [end - begin]
     // What 1 stands for in the bound rows, and the largest norm of an item's 4-bit codes, in
     // steps.
     float norm_unit = 0, error4_unit = 0, error8_unit = 0;
@@ -66,21 +69,37 @@ class NestedCodes {
     CodeRows low_rows() const { return {low.data(), row_bytes}; }
   };
 
+  // All that codes are, apart from the vectors.
+  struct Parts {
+    NestedTransform transform;  // without `encode`, which nothing needs once codes are made
+    std::vector<Group> groups;
+    double largest_norm = 0;
+    std::span<const float> scales;    // [items]; empty without groups, as bounds are
+    std::span<const uint8_t> bounds;  // [items, bound_bytes]
+    int64_t bound_bytes = 0;
+    std::shared_ptr<const void> owner;  // of the arrays
+  };
+
   // Of all levels of `vectors`. kInvalidArgument: inconsistent vectors, or a value that is not
   // finite (item and column, or example, are named). kResourceExhausted: out of memory.
   static absl::StatusOr<std::unique_ptr<const NestedCodes>> Create(const LevelVectors& vectors,
                                                                    const Options& options);
+  // Of parts that Create made of these vectors.
+  static std::unique_ptr<const NestedCodes> FromParts(const LevelVectors& vectors, Parts parts);
+  const Parts& parts() const { return parts_; }
 
   const LevelVectors& vectors() const { return vectors_; }
   int64_t dim() const { return vectors_.sizes.max_dim(); }
   int64_t items() const { return vectors_.items(); }
-  const NestedTransform& transform() const { return transform_; }
-  const std::vector<Group>& groups() const { return groups_; }
-  const float* scales() const { return scales_.data(); }  // [items]
+  const NestedTransform& transform() const { return parts_.transform; }
+  const std::vector<Group>& groups() const { return parts_.groups; }
+  const float* scales() const { return parts_.scales.data(); }  // [items]
   // No item's vector has a greater norm; infinity where one is beyond what codes take.
-  double largest_norm() const { return largest_norm_; }
+  double largest_norm() const { return parts_.largest_norm; }
   // Bound rows, byte rows of nested_kernels.h: all groups' norms, all error4, all error8.
-  CodeRows bounds() const { return {bounds_.data(), bound_bytes_}; }
+  CodeRows bounds() const { return {parts_.bounds.data(), parts_.bound_bytes}; }
+  static int64_t BoundBytes(int64_t groups);
+  static int64_t RowBytes(int64_t columns);  // of 4 bits each
 
   // Canonical scores by the processor's widest instructions, of `count` items from `begin` and of
   // the listed ones (0-based: row r is item r + 1). `query` is [dim]; `sums` is working memory,
@@ -101,17 +120,13 @@ class NestedCodes {
   void MakeGroups(std::span<const double> deviations);
   void MeasureSample(std::span<const double> coordinates);
   void ChoosePlanes(std::span<const double> weights, double kept_share);
+  struct Arrays;
   struct Measures;
-  absl::Status EncodeRows(int64_t begin, int64_t count, Measures& measures);
-  void SetBounds(const Measures& measures);
+  absl::Status EncodeRows(int64_t begin, int64_t count, Arrays& arrays, Measures& measures);
+  void SetBounds(const Measures& measures, Arrays& arrays);
 
   LevelVectors vectors_;
-  NestedTransform transform_;
-  std::vector<Group> groups_;
-  double largest_norm_ = 0;
-  AlignedArray<float> scales_;
-  AlignedArray<uint8_t> bounds_;
-  int64_t bound_bytes_ = 0;
+  Parts parts_;
 };
 
 }  // namespace nestrec

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstddef>
+#include <iterator>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -83,13 +84,31 @@ absl::StatusOr<std::shared_ptr<const NestedIndex>> NestedIndex::Create(
   });
 }
 
-absl::Status NestedIndex::Build(const Options& options) {
+absl::StatusOr<std::shared_ptr<const NestedIndex>> NestedIndex::CreateOf(
+    std::vector<std::unique_ptr<const NestedCodes>> codes, const Options& options,
+    std::shared_ptr<const void> owner) {
+  return Guard("nested index", [&]() -> absl::StatusOr<std::shared_ptr<const NestedIndex>> {
+    std::shared_ptr<NestedIndex> index(new NestedIndex(codes.back()->vectors(), std::move(owner)));
+    NESTREC_RETURN_IF_ERROR(index->CheckExamples(options));
+    index->first_levels_ = index->sizes().levels() - static_cast<int>(codes.size()) + 1;
+    index->codes_.resize(static_cast<size_t>(index->first_levels_) - 1);
+    std::move(codes.begin(), codes.end(), std::back_inserter(index->codes_));
+    NESTREC_RETURN_IF_ERROR(index->Prepare(options));
+    return std::shared_ptr<const NestedIndex>(std::move(index));
+  });
+}
+
+absl::Status NestedIndex::CheckExamples(const Options& options) const {
   const size_t dim = static_cast<size_t>(sizes().max_dim());
-  if (options.queries.size() % dim != 0) {
-    return absl::InvalidArgumentError(absl::StrCat("examples of queries hold ",
-                                                   options.queries.size(),
-                                                   " values, which is no multiple of dim ", dim));
-  }
+  if (options.queries.size() % dim == 0) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("examples of queries hold ",
+                                                 options.queries.size(),
+                                                 " values, which is no multiple of dim ", dim));
+}
+
+absl::Status NestedIndex::Build(const Options& options) {
+  NESTREC_RETURN_IF_ERROR(CheckExamples(options));
+  const size_t dim = static_cast<size_t>(sizes().max_dim());
   if (options.first_levels < 1 || options.first_levels > sizes().levels()) {
     return absl::InvalidArgumentError(absl::StrCat("levels is ", options.first_levels,
                                                    "; the vectors have ", sizes().levels(),
@@ -110,6 +129,10 @@ absl::Status NestedIndex::Build(const Options& options) {
     NESTREC_ASSIGN_OR_RETURN(auto codes, NestedCodes::Create(vectors, {.queries = queries}));
     codes_.push_back(std::move(codes));
   }
+  return Prepare(options);
+}
+
+absl::Status NestedIndex::Prepare(const Options& options) {
   funnel_.assign(codes_.size(), true);
   funnel_in_batches_.assign(codes_.size(), true);
   KeepExamples(options.queries);
@@ -175,9 +198,12 @@ absl::StatusOr<double> NestedIndex::TimeOf(int levels, int64_t example, int64_t 
 }
 
 // Each width answers a few examples both ways, in turns, alone and in batches. The shortest time of
-// each counts: others may have been in its way.
+// each counts: others may have been in its way. Where one way takes long and far longer, the first
+// turns say enough.
 absl::Status NestedIndex::Measure() {
   constexpr int64_t kRounds = 4;
+  constexpr double kLong = 0.05;
+  constexpr double kFarLonger = 3;
   const int64_t examples = static_cast<int64_t>(examples_.size()) / sizes().max_dim();
   for (int levels = first_levels_; levels <= sizes().levels(); ++levels) {
     for (const int64_t batch : {int64_t{1}, kBatch}) {
@@ -188,6 +214,8 @@ absl::Status NestedIndex::Measure() {
                                                              std::min(batch, examples), funnel));
           seconds[funnel ? 1 : 0] = std::min(seconds[funnel ? 1 : 0], took);
         }
+        const auto [shorter, longer] = std::minmax(seconds[0], seconds[1]);
+        if (longer > kLong && longer > kFarLonger * shorter) break;
       }
       (batch == 1 ? funnel_ : funnel_in_batches_)[static_cast<size_t>(levels) - 1] =
           seconds[1] < seconds[0];

@@ -65,6 +65,11 @@ class NestedIndex {
   // Errors of NestedCodes::Create. `owner` keeps the vectors.
   static absl::StatusOr<std::shared_ptr<const NestedIndex>> Create(
       const LevelVectors& vectors, const Options& options, std::shared_ptr<const void> owner);
+  // Of codes that are at hand, of consecutive widths, narrow to wide; options.first_levels is not
+  // looked at. REQUIRES: at least one, of the same vectors.
+  static absl::StatusOr<std::shared_ptr<const NestedIndex>> CreateOf(
+      std::vector<std::unique_ptr<const NestedCodes>> codes, const Options& options,
+      std::shared_ptr<const void> owner);
   ~NestedIndex();
   NestedIndex(const NestedIndex&) = delete;
   NestedIndex& operator=(const NestedIndex&) = delete;
@@ -108,7 +113,9 @@ class NestedIndex {
  private:
   NestedIndex(LevelVectors vectors, std::shared_ptr<const void> owner)
       : vectors_(std::move(vectors)), owner_(std::move(owner)) {}
+  absl::Status CheckExamples(const Options& options) const;
   absl::Status Build(const Options& options);
+  absl::Status Prepare(const Options& options);
   absl::Status CheckLevels(int levels) const;
   std::span<const float> Example(int64_t i, int levels) const;
   void KeepExamples(std::span<const float> queries);

@@ -206,6 +206,10 @@ HWY_INLINE void AddDotsOfWidth(const Row& row, int64_t row_bytes, int64_t count,
 
 #endif  // HWY_TARGET == HWY_SCALAR
 
+// So far ahead rows are asked for: hardware begins anew at every page, and at every array that a
+// block of items goes through. Asking past the end does no harm.
+constexpr int64_t kPrefetchBytes = 4096;
+
 #if HWY_TARGET != HWY_SCALAR && !HWY_HAVE_SCALABLE
 // Byte rows of one 128-bit block that lie one after the other: a vector holds several.
 HWY_INLINE int64_t AddShortByteDots(const uint8_t* HWY_RESTRICT rows, int64_t count,
@@ -228,6 +232,9 @@ HWY_INLINE int64_t AddShortByteDots(const uint8_t* HWY_RESTRICT rows, int64_t co
   int64_t i = 0;
   for (; i + 4 * kBlocks <= count; i += 4 * kBlocks) {
     const uint8_t* HWY_RESTRICT at = rows + i * 16;
+    for (int64_t line = 0; line < 4 * kVector; line += 64) {
+      hwy::Prefetch(at + kPrefetchBytes + line);
+    }
     const auto dots = [&](int64_t vector) {
       return DotQuads(d32, hn::LoadU(d8, at + vector * kVector), low, hn::Zero(d32));
     };
@@ -254,8 +261,13 @@ void AddDots(const CodeRows& rows, int64_t begin, int64_t count, const RowWeight
              float* sums) {
   const uint8_t* const data = rows.data + begin * rows.row_bytes;
   const int64_t row_bytes = rows.row_bytes;
-  AddDotsOfWidth<kNibbles>([=](int64_t i) { return data + i * row_bytes; }, row_bytes, count,
-                           weights, sums);
+  AddDotsOfWidth<kNibbles>(
+      [=](int64_t i) {
+        const uint8_t* const row = data + i * row_bytes;
+        for (int64_t at = 0; at < row_bytes; at += 64) hwy::Prefetch(row + kPrefetchBytes + at);
+        return row;
+      },
+      row_bytes, count, weights, sums);
 }
 
 // So many listed rows ahead are asked for, since their addresses follow no pattern.

@@ -1,5 +1,6 @@
 #include "server/index_builder.h"
 
+#include <functional>
 #include <utility>
 #include <vector>
 
@@ -10,6 +11,7 @@
 #include "base/status_macros.h"
 #include "index/faiss_index.h"
 #include "index/index_file.h"
+#include "index/kept_index.h"
 #include "index/nested_builder.h"
 #include "server/clock.h"
 
@@ -57,9 +59,8 @@ class IndexLog {
   std::optional<Instant> last_line_;
 };
 
-absl::StatusOr<std::unique_ptr<const ItemIndex>> MakeNestedIndex(const IndexSource& source,
-                                                                 int levels,
-                                                                 const IndexSpec& spec) {
+// The examples' first columns, [n, width].
+std::vector<float> PrefixOfQueries(const IndexSource& source, int levels) {
   const size_t dim = static_cast<size_t>(source.vectors.sizes.max_dim());
   const size_t width = static_cast<size_t>(source.vectors.sizes.end(levels - 1));
   std::vector<float> queries;
@@ -67,8 +68,44 @@ absl::StatusOr<std::unique_ptr<const ItemIndex>> MakeNestedIndex(const IndexSour
     const auto query = source.queries.subspan(begin, width);
     queries.insert(queries.end(), query.begin(), query.end());
   }
-  return BuildNestedIndex(source.vectors, levels,
-                          {.parameters = spec.parameters, .queries = queries}, source.owner);
+  return queries;
+}
+
+// One index as a spec asks for, from its kind's own functions.
+struct IndexKind {
+  std::function<absl::StatusOr<std::unique_ptr<const ItemIndex>>()> build;
+  std::function<absl::StatusOr<KeptIndex>(const std::string& path)> load_or_build;
+  bool worth_keeping;
+};
+
+absl::StatusOr<std::unique_ptr<const ItemIndex>> MakeOf(const IndexKind& kind,
+                                                        const IndexSource& source, int dim,
+                                                        const IndexSpec& spec,
+                                                        const IndexLog& lines) {
+  if (source.folder.empty() || !kind.worth_keeping) {
+    NESTREC_ASSIGN_OR_RETURN(std::unique_ptr<const ItemIndex> index, kind.build());
+    lines.Finished("index_built", *index);
+    return index;
+  }
+  // What is wrong with the folder shows again when the index is written.
+  MakeDirectories(source.folder).IgnoreError();
+  const std::string path = absl::StrCat(source.folder, "/", IndexFileName(dim, spec.factory));
+  NESTREC_ASSIGN_OR_RETURN(KeptIndex kept, kind.load_or_build(path));
+  if (kept.load.ok()) {
+    lines.Finished("index_loaded", *kept.index);
+    return std::move(kept.index);
+  }
+  if (!absl::IsNotFound(kept.load)) {
+    lines.Warning("index_not_loaded", {{"why", kept.load.message()}});
+  }
+  lines.Finished("index_built", *kept.index);
+  if (kept.save.ok()) {
+    lines.Info("index_saved", {{"path", path}});
+  } else {
+    lines.Warning("index_not_saved",
+                  {{"why", kept.save.message()}, {"then", "it serves from memory"}});
+  }
+  return std::move(kept.index);
 }
 
 }  // namespace
@@ -107,42 +144,30 @@ absl::StatusOr<std::unique_ptr<const ItemIndex>> MakeIndex(const IndexSource& so
   IndexLog lines(log, dim, spec);
   NESTREC_ASSIGN_OR_RETURN(const int levels, source.vectors.sizes.LevelsOf(dim));
   if (spec.factory == kNestedFactory) {
-    NESTREC_ASSIGN_OR_RETURN(std::unique_ptr<const ItemIndex> index,
-                             MakeNestedIndex(source, levels, spec));
-    lines.Finished("index_built", *index);
-    return index;
+    const std::vector<float> queries = PrefixOfQueries(source, levels);
+    const NestedIndexOptions options = {.parameters = spec.parameters, .queries = queries};
+    return MakeOf(
+        {.build = [&] { return BuildNestedIndex(source.vectors, levels, options, source.owner); },
+         .load_or_build =
+             [&](const std::string& path) {
+               return LoadOrBuildNestedIndex(source.vectors, levels, options, source.owner, path,
+                                             source.version);
+             },
+         .worth_keeping = HasNestedCodes(source.vectors, levels)},
+        source, dim, spec, lines);
   }
   FaissIndexOptions options{
       .factory = spec.factory, .parameters = spec.parameters, .extra_candidates = spec.candidates};
   options.progress = [&lines](int64_t added, int64_t items) { lines.Progress(added, items); };
-  if (source.folder.empty() || !IsWorthKeeping(options)) {
-    NESTREC_ASSIGN_OR_RETURN(std::unique_ptr<const ItemIndex> index,
-                             BuildFaissIndex(source.vectors, levels, options, source.owner));
-    lines.Finished("index_built", *index);
-    return index;
-  }
-
-  // What is wrong with the folder shows again when the index is written.
-  MakeDirectories(source.folder).IgnoreError();
-  const std::string path = absl::StrCat(source.folder, "/", IndexFileName(dim, spec.factory));
-  NESTREC_ASSIGN_OR_RETURN(
-      KeptFaissIndex kept,
-      LoadOrBuildFaissIndex(source.vectors, levels, options, source.owner, path, source.version));
-  if (kept.load.ok()) {
-    lines.Finished("index_loaded", *kept.index);
-    return std::move(kept.index);
-  }
-  if (!absl::IsNotFound(kept.load)) {
-    lines.Warning("index_not_loaded", {{"why", kept.load.message()}});
-  }
-  lines.Finished("index_built", *kept.index);
-  if (kept.save.ok()) {
-    lines.Info("index_saved", {{"path", path}});
-  } else {
-    lines.Warning("index_not_saved",
-                  {{"why", kept.save.message()}, {"then", "it serves from memory"}});
-  }
-  return std::move(kept.index);
+  return MakeOf(
+      {.build = [&] { return BuildFaissIndex(source.vectors, levels, options, source.owner); },
+       .load_or_build =
+           [&](const std::string& path) {
+             return LoadOrBuildFaissIndex(source.vectors, levels, options, source.owner, path,
+                                          source.version);
+           },
+       .worth_keeping = IsWorthKeeping(options)},
+      source, dim, spec, lines);
 }
 
 }  // namespace nestrec

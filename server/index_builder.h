@@ -45,8 +45,7 @@ IndexSpec Resolved(const IndexSpec& spec, int dim, int64_t items);
 // index_built; index_not_loaded and index_not_saved, which are warnings, with the reason. An index
 // that cannot be kept serves from memory.
 //
-// The factory "nested" makes the nested index, with the parameters of index/nested_builder.h; it is
-// quicker built than read, and not kept.
+// The factory "nested" makes the nested index, with the parameters of index/nested_builder.h.
 //
 // Errors of BuildFaissIndex and BuildNestedIndex. REQUIRES: the spec is resolved.
 absl::StatusOr<std::unique_ptr<const ItemIndex>> MakeIndex(const IndexSource& source, int dim,

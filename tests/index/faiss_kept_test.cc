@@ -28,7 +28,7 @@ class FaissKept : public ::testing::Test {
   ~FaissKept() override { std::filesystem::remove_all(folder_); }
 
   std::string path() const { return folder_ + "/x.index"; }
-  absl::StatusOr<KeptFaissIndex> Open(const FaissIndexOptions& options, int levels = 2,
+  absl::StatusOr<KeptIndex> Open(const FaissIndexOptions& options, int levels = 2,
                                       const std::string& source = "v1") const {
     return LoadOrBuildFaissIndex(vectors_.view(), levels, options, nullptr, path(), source);
   }
@@ -87,7 +87,7 @@ TEST_F(FaissKept, SearchSettingsAreNotPartOfTheFile) {
 
 TEST_F(FaissKept, BuildsAgainWhatIsOfSomethingElse) {
   const FaissIndexOptions options{.factory = "SQ8"};
-  const auto expect_stale = [&](const absl::StatusOr<KeptFaissIndex>& kept, const char* what) {
+  const auto expect_stale = [&](const absl::StatusOr<KeptIndex>& kept, const char* what) {
     ASSERT_TRUE(kept.ok()) << kept.status();
     EXPECT_EQ(kept->load.code(), absl::StatusCode::kFailedPrecondition) << what;
     EXPECT_TRUE(kept->save.ok());

@@ -107,6 +107,29 @@ TEST_F(SnapshotTest, KeepsIndexesThatTakeLongToBuild) {
   EXPECT_THAT(lines_, HasSubstr("info index_saved dim=16"));
 }
 
+TEST_F(SnapshotTest, KeepsTheNestedIndexsCodes) {
+  const Snapshot::Options options = {
+      .path = ::testing::TempDir() + "/snapshot_test_many.safetensors",
+      .index_folder = ::testing::TempDir() + "/snapshot_test_codes"};
+  std::filesystem::remove_all(options.index_folder);
+  ASSERT_TRUE(RandomModel({.sizes = {8, 64}, .items = 5000}).Write(options.path).ok());
+  const auto first = Load(options);
+  ASSERT_TRUE(first.ok()) << first.status();
+  EXPECT_THAT(lines_, HasSubstr("info index_built dim=64 index=nested "));
+  EXPECT_THAT(lines_, HasSubstr("info index_saved dim=64 index=nested path="));
+  EXPECT_THAT(lines_, Not(HasSubstr("index_saved dim=8")));
+  lines_.clear();
+  const auto second = Load(options);
+  ASSERT_TRUE(second.ok()) << second.status();
+  EXPECT_THAT(lines_, HasSubstr("info index_loaded dim=64 index=nested "));
+  EXPECT_THAT(lines_, Not(HasSubstr("index_built dim=64")));
+  const std::vector<float> query(64, 0.5f);
+  const auto best = (*second)->index(64, IndexSpec{}).Search(query, {.k = 7});
+  ASSERT_TRUE(best.ok()) << best.status();
+  EXPECT_TRUE(best->exact);
+  EXPECT_EQ(best->items, (*first)->index(64, IndexSpec{}).Search(query, {.k = 7})->items);
+}
+
 TEST_F(SnapshotTest, ServesFromMemoryWhereIndexesCannotBeKept) {
   const std::string file = ::testing::TempDir() + "/snapshot_test_file";
   ASSERT_TRUE(WriteFileAtomically(file, "no folder").ok());
