@@ -122,19 +122,21 @@ absl::StatusOr<Matrix> ReadNpy(const std::string& path) {
   return matrix;
 }
 
-absl::Status WriteNpy(const std::string& path, const Matrix& matrix) {
-  std::string header = absl::StrCat("{'descr': '<f4', 'fortran_order': False, 'shape': (",
-                                    matrix.rows, ", ", matrix.columns, "), }");
+std::string NpyHeader(int64_t rows, int64_t columns) {
+  std::string header = absl::StrCat("{'descr': '<f4', 'fortran_order': False, 'shape': (", rows,
+                                    ", ", columns, "), }");
   const size_t unpadded = kMagic.size() + 4 + header.size() + 1;
   header.append((64 - unpadded % 64) % 64, ' ');
   header.push_back('\n');
-  NESTREC_ASSIGN_OR_RETURN(std::unique_ptr<AtomicFileWriter> writer,
-                           AtomicFileWriter::Create(path));
   const char prefix[4] = {1, 0, static_cast<char>(header.size() & 0xff),
                           static_cast<char>(header.size() >> 8)};
-  NESTREC_RETURN_IF_ERROR(writer->Write(kMagic));
-  NESTREC_RETURN_IF_ERROR(writer->Write(prefix, sizeof(prefix)));
-  NESTREC_RETURN_IF_ERROR(writer->Write(header));
+  return absl::StrCat(kMagic, absl::string_view(prefix, sizeof(prefix)), header);
+}
+
+absl::Status WriteNpy(const std::string& path, const Matrix& matrix) {
+  NESTREC_ASSIGN_OR_RETURN(std::unique_ptr<AtomicFileWriter> writer,
+                           AtomicFileWriter::Create(path));
+  NESTREC_RETURN_IF_ERROR(writer->Write(NpyHeader(matrix.rows, matrix.columns)));
   NESTREC_RETURN_IF_ERROR(
       writer->Write(matrix.values.data(), matrix.values.size() * sizeof(float)));
   return writer->Commit();

@@ -37,4 +37,8 @@ absl::StatusOr<Matrix> ReadNpy(const std::string& path);
 
 absl::Status WriteNpy(const std::string& path, const Matrix& matrix);
 
+// What such a file begins with; rows * columns floats follow. For matrices that are written as they
+// are made.
+std::string NpyHeader(int64_t rows, int64_t columns);
+
 }  // namespace nestrec

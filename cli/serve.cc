@@ -27,6 +27,7 @@
 #include "server/listen_address.h"
 #include "server/live/live_items.h"
 #include "server/log.h"
+#include "server/memory_budget.h"
 #include "server/server.h"
 #include "server/server_config.h"
 #include "server/snapshot.h"
@@ -46,6 +47,7 @@ struct ServeFlags {
   std::string overload_target = "5ms";
   std::string grace = "10s";
   std::string model_poll = "5s";
+  std::string memory_limit = "auto";
   ServerOptions server = {.threads = 0};
   SessionFlags sessions;
   OperatorFlags operators;
@@ -136,6 +138,7 @@ absl::Status RunServe(const ServeFlags& flags, const std::vector<LogField>& conf
   NESTREC_ASSIGN_OR_RETURN(
       const absl::Duration poll,
       ParseTime("--model-poll", flags.model_poll, absl::Milliseconds(10), absl::Hours(24)));
+  NESTREC_RETURN_IF_ERROR(UsageError(MemoryBudget::CheckLimit(flags.memory_limit)));
   // Loading may take minutes; what would fail after it is better known now.
   NESTREC_RETURN_IF_ERROR(CheckListenFlag("--listen", flags.server.listen));
   if (!flags.server.admin_listen.empty()) {
@@ -173,12 +176,20 @@ absl::Status RunServe(const ServeFlags& flags, const std::vector<LogField>& conf
   if (flags.live_items.folder != "none") {
     NESTREC_ASSIGN_OR_RETURN(options.live_items, LiveItems::Open(flags.live_items, log));
   }
-  const Snapshot::Options snapshot_options{.path = "",
-                                           .max_dim = flags.max_dim,
-                                           .tiers = std::move(tiers),
-                                           .index_folder = IndexFolderOf(flags),
-                                           .threads = options.threads,
-                                           .sessions = options.sessions != nullptr};
+  MemoryBudget::Options memory{.limit = flags.memory_limit};
+  if (options.sessions != nullptr) {
+    memory.state_bytes = [sessions = options.sessions, most = session_options.state_bytes] {
+      return most - std::min(most, static_cast<size_t>(sessions->stats().states.bytes));
+    };
+  }
+  const Snapshot::Options snapshot_options{
+      .path = "",
+      .max_dim = flags.max_dim,
+      .tiers = std::move(tiers),
+      .index_folder = IndexFolderOf(flags),
+      .threads = options.threads,
+      .sessions = options.sessions != nullptr,
+      .memory = std::make_shared<const MemoryBudget>(std::move(memory))};
   bool first = true;
   const auto load = [&](const std::string& path) {
     return LoadModel(path, snapshot_options, session_options, options.live_items.get(),
@@ -267,6 +278,11 @@ void AddServeCommand(CLI::App& app, Command* selected) {
                       "Tier of requests that name none (default: what --config says, else gold)");
   command->add_option("--max-dim", flags->max_dim, "Load and serve only the sizes up to this one")
       ->check(WholeNumber(NestedSizes::kMinWidth, NestedSizes::kMaxDim));
+  command
+      ->add_option("--memory-limit", flags->memory_limit,
+                   "Refuse models that need more memory than is left of: auto, what control group, "
+                   "ulimit and machine allow; a number of bytes for this process; none: take any")
+      ->capture_default_str();
   command->add_option("--index-folder", flags->index_folder,
                       "Keep indexes that take long to build here, none: nowhere (default: the "
                       "checkpoint's path with .indexes)");

@@ -48,6 +48,16 @@ absl::StatusOr<std::shared_ptr<const Snapshot>> Snapshot::Load(const Options& op
 
   NESTREC_ASSIGN_OR_RETURN(TierTable tiers, TierTable::Create(options.tiers, checkpoint->sizes()));
   std::shared_ptr<Snapshot> snapshot(new Snapshot(checkpoint, std::move(tiers)));
+  if (options.memory != nullptr) {
+    NESTREC_ASSIGN_OR_RETURN(
+        MemoryBudget::Reservation reserved,
+        options.memory->Reserve(*checkpoint, snapshot->tiers_, options.tiers.filter_fields));
+    log.Info("model_memory", {{"mapped_bytes", reserved.model.mapped_bytes},
+                              {"index_bytes", reserved.model.index_bytes},
+                              {"field_bytes", reserved.model.field_bytes},
+                              {"building_bytes", reserved.model.building_bytes}});
+    snapshot->memory_ = std::move(reserved.held);
+  }
   NESTREC_ASSIGN_OR_RETURN(snapshot->encoder_, Encoder::Create(checkpoint->view(), checkpoint));
   NESTREC_RETURN_IF_ERROR(snapshot->ReadCatalogue(options, log));
   snapshot->ReadQuality();
@@ -133,15 +143,8 @@ LevelVectors Snapshot::item_vectors() const {
 }
 
 absl::Status Snapshot::BuildIndexes(const Options& options, const Log& log) {
-  for (const int dim : sizes().values()) {
-    indexes_.emplace(KeyOf(dim, IndexSpec{}), nullptr);
-  }
-  for (const Tier& tier : tiers_.tiers()) {
-    for (const int dim : sizes().values()) {
-      if (dim >= tier.narrowest() && dim <= tier.dim) {
-        indexes_.emplace(KeyOf(dim, tier.index), nullptr);
-      }
-    }
+  for (const IndexKey& key : IndexesOf(sizes(), tiers_, catalogue().size())) {
+    indexes_.emplace(key, nullptr);
   }
   using Slot = std::pair<const IndexKey, std::unique_ptr<const ItemIndex>>;
   std::vector<Slot*> slots;

@@ -25,6 +25,7 @@
 #include "server/cost_model.h"
 #include "server/live/item_view.h"
 #include "server/log.h"
+#include "server/memory_budget.h"
 #include "server/mutex.h"
 #include "server/session/session_manager.h"
 #include "server/tiers.h"
@@ -43,12 +44,14 @@ class Snapshot {
     // Makes the recurrent step ready, where the model has one.
     bool sessions = false;
     Clock clock = SteadyClock();  // of costs()
+    // Asked before anything is built, and told when the model goes; null: there is memory enough.
+    std::shared_ptr<const MemoryBudget> memory = nullptr;
   };
 
   // Opens and verifies the checkpoint, reads its catalogue's fields, and builds an index for
   // every size and the tiers' own ones beside them, logging each
-  // (server/index_builder.h). Errors of Checkpoint::Open, TierTable::Create and MakeIndex, with the
-  // path.
+  // (server/index_builder.h). Errors of Checkpoint::Open, TierTable::Create, MemoryBudget::Reserve
+  // and MakeIndex, with the path.
   static absl::StatusOr<std::shared_ptr<const Snapshot>> Load(const Options& options,
                                                               const Log& log);
 
@@ -98,6 +101,7 @@ class Snapshot {
   void ReadQuality();
   absl::Status MakeStepper(const Log& log);
 
+  std::shared_ptr<const void> memory_;  // its part of a budget; outlives what it is for
   std::shared_ptr<const Checkpoint> checkpoint_;
   TierTable tiers_;
   std::vector<double> quality_;

@@ -1,0 +1,179 @@
+#include "server/memory_budget.h"
+
+#include <algorithm>
+#include <optional>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "base/status_macros.h"
+#include "index/nested_builder.h"
+#include "server/catalogue_attributes.h"
+#include "server/index_builder.h"
+
+namespace nestrec {
+namespace {
+
+constexpr uint64_t kMiB = uint64_t{1} << 20;
+// docs/kubernetes.md: what building nested indexes takes for a while.
+constexpr uint64_t kNestedScratchBytes = 80 * kMiB;
+// Bytes of an item in an index beside its columns: norms and scales of a nested one; lists, links
+// and ids of a quantised or approximate one.
+constexpr uint64_t kNestedItemBytes = 20;
+constexpr uint64_t kOtherItemBytes = 300;
+// A catalogue is judged by this many of its items.
+constexpr int64_t kSampledItems = 2048;
+
+std::string Amount(uint64_t bytes) {
+  const double mib = static_cast<double>(bytes) / static_cast<double>(kMiB);
+  return mib < 1024 ? absl::StrFormat("%.0f MiB", mib) : absl::StrFormat("%.1f GiB", mib / 1024);
+}
+
+// What a model takes of a limit that has to hold all of it.
+uint64_t NeedOf(const MemoryRequest& request, const ModelMemory& model, const MemoryLimit& limit) {
+  const uint64_t mapped = limit.counts_mappings ? model.mapped_bytes : 0;
+  const uint64_t held = limit.counts_mappings ? 0 : request.held_bytes;
+  return model.total() - mapped + request.state_bytes + held;
+}
+
+bool Fits(const MemoryRequest& request, const ModelMemory& model,
+          std::span<const MemoryLimit> limits) {
+  return std::all_of(limits.begin(), limits.end(), [&](const MemoryLimit& limit) {
+    return NeedOf(request, model, limit) <= limit.left_bytes;
+  });
+}
+
+// What the fields of all items take, by a sample of them that is spread evenly. Values that many
+// items share count too often in a large catalogue, so this is rather too much.
+uint64_t FieldBytes(const Catalogue& catalogue, const std::vector<std::string>& fields) {
+  const int64_t items = catalogue.size();
+  const int64_t sampled = std::min(items, kSampledItems);
+  std::vector<std::string> ids, records;
+  for (int64_t i = 0; i < sampled; ++i) {
+    const int64_t item = 1 + i * items / sampled;
+    ids.emplace_back(catalogue.id(item));
+    records.emplace_back(catalogue.record(item));
+  }
+  const absl::StatusOr<Catalogue> sample = Catalogue::Create(ids, records);
+  if (!sample.ok() || sampled == 0) return 0;
+  const absl::StatusOr<CatalogueAttributes> read = ReadAttributes(*sample, fields);
+  if (!read.ok()) return 0;  // the whole catalogue will say why
+  return static_cast<uint64_t>(static_cast<double>(read->table.bytes()) *
+                               static_cast<double>(items) / static_cast<double>(sampled));
+}
+
+}  // namespace
+
+std::set<std::pair<int, IndexSpec>> IndexesOf(const NestedSizes& sizes, const TierTable& tiers,
+                                              int64_t items) {
+  std::set<std::pair<int, IndexSpec>> indexes;
+  for (const int dim : sizes.values()) {
+    indexes.emplace(dim, Resolved(IndexSpec(), dim, items));
+    for (const Tier& tier : tiers.tiers()) {
+      if (dim >= tier.narrowest() && dim <= tier.dim) {
+        indexes.emplace(dim, Resolved(tier.index, dim, items));
+      }
+    }
+  }
+  return indexes;
+}
+
+ModelMemory EstimateModelMemory(const NestedSizes& sizes, int levels, const TierTable& tiers,
+                                int64_t items, uint64_t mapped_bytes, uint64_t field_bytes) {
+  ModelMemory memory{.mapped_bytes = mapped_bytes, .field_bytes = field_bytes};
+  for (const auto& [dim, spec] : IndexesOf(sizes.Prefix(levels), tiers, items)) {
+    const auto columns = static_cast<uint64_t>(dim);
+    uint64_t an_item = 4 * columns;
+    if (spec.factory == kNestedFactory) {
+      an_item = columns + kNestedItemBytes;
+      memory.building_bytes = kNestedScratchBytes;
+    } else if (spec.factory != "Flat") {
+      an_item += kOtherItemBytes;
+    }
+    memory.index_bytes += an_item * static_cast<uint64_t>(items);
+  }
+  return memory;
+}
+
+absl::Status CheckMemory(const MemoryRequest& request, std::span<const MemoryLimit> limits) {
+  const ModelMemory& model = request.models.back();
+  for (const MemoryLimit& limit : limits) {
+    const uint64_t need = NeedOf(request, model, limit);
+    if (need <= limit.left_bytes) continue;
+    std::string message = absl::StrCat(request.path, " at --max-dim ", request.dims.back(),
+                                       " needs ", Amount(need), " more (");
+    if (!limit.counts_mappings) {
+      absl::StrAppend(&message, "weights and vectors ", Amount(model.mapped_bytes), ", ");
+    }
+    absl::StrAppend(&message, "indexes ", Amount(model.index_bytes), ", catalogue fields ",
+                    Amount(model.field_bytes));
+    const auto add = [&](absl::string_view what, uint64_t bytes) {
+      if (bytes >= kMiB / 2) absl::StrAppend(&message, ", ", what, " ", Amount(bytes));
+    };
+    add("building indexes", model.building_bytes);
+    add("session states up to", request.state_bytes);
+    if (!limit.counts_mappings) add("the models in use", request.held_bytes);
+    absl::StrAppend(&message, "), but of ", limit.name, ", ", Amount(limit.limit_bytes), ", only ",
+                    Amount(limit.left_bytes), " is left; ");
+    std::optional<int> widest;
+    for (size_t i = 0; i + 1 < request.models.size(); ++i) {
+      if (Fits(request, request.models[i], limits)) widest = request.dims[i];
+    }
+    if (widest.has_value()) {
+      absl::StrAppend(&message, "--max-dim ", *widest, " would fit; or give it more memory");
+    } else {
+      message += "no --max-dim of this model would fit: give it more memory";
+    }
+    if (request.state_bytes > 0) message += ", lower --session-state-bytes";
+    message += ", or start with --memory-limit none where this estimate is wrong";
+    return absl::ResourceExhaustedError(message);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status MemoryBudget::CheckLimit(absl::string_view limit) {
+  uint64_t bytes = 0;
+  if (limit == "auto" || limit == "none" || (absl::SimpleAtoi(limit, &bytes) && bytes > 0)) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(absl::StrCat(
+      "--memory-limit: '", limit, "' is not auto, none or a number of bytes such as 4294967296"));
+}
+
+MemoryBudget::MemoryBudget(Options options)
+    : options_(std::move(options)), held_bytes_(std::make_shared<std::atomic<uint64_t>>(0)) {}
+
+absl::StatusOr<MemoryBudget::Reservation> MemoryBudget::Reserve(
+    const Checkpoint& checkpoint, const TierTable& tiers,
+    const std::vector<std::string>& filter_fields) const {
+  const NestedSizes& sizes = checkpoint.sizes();
+  const int64_t items = checkpoint.catalogue()->size();
+  const uint64_t field_bytes = FieldBytes(*checkpoint.catalogue(), filter_fields);
+  MemoryRequest request{.path = checkpoint.file().path(),
+                        .dims = sizes.values(),
+                        .models = {},
+                        .state_bytes = options_.state_bytes ? options_.state_bytes() : 0,
+                        .held_bytes = held_bytes_->load()};
+  for (int levels = 1; levels <= sizes.levels(); ++levels) {
+    request.models.push_back(EstimateModelMemory(sizes, levels, tiers, items,
+                                                 checkpoint.LevelBytes(levels), field_bytes));
+  }
+  std::vector<MemoryLimit> limits;
+  uint64_t bytes = 0;
+  if (absl::SimpleAtoi(options_.limit, &bytes)) {
+    limits.push_back({.name = "--memory-limit",
+                      .limit_bytes = bytes,
+                      .left_bytes = bytes - std::min(bytes, options_.anonymous_bytes())});
+  } else if (options_.limit == "auto") {
+    limits = options_.limits();
+  }
+  NESTREC_RETURN_IF_ERROR(CheckMemory(request, limits));
+  const ModelMemory& model = request.models.back();
+  held_bytes_->fetch_add(model.mapped_bytes);
+  const auto give_back = [held = held_bytes_, mapped = model.mapped_bytes](const void*) {
+    held->fetch_sub(mapped);
+  };
+  return Reservation{.model = model, .held = std::shared_ptr<const void>(nullptr, give_back)};
+}
+
+}  // namespace nestrec

@@ -1,0 +1,96 @@
+// Whether a model fits into the memory that the process may have, asked before its indexes are
+// built: a model that does not is refused with the figures, instead of a server that is killed
+// while it loads or later.
+//
+//   auto budget = std::make_shared<MemoryBudget>(MemoryBudget::Options{});
+//   NESTREC_ASSIGN_OR_RETURN(auto held, budget->Reserve(*checkpoint, tiers, filter_fields));
+//
+// What a model needs is the formula of docs/kubernetes.md, which tests compare with real servers.
+//
+// Thread safety: all methods may be called from any thread.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <set>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "base/nested_sizes.h"
+#include "model/checkpoint.h"
+#include "server/memory_limits.h"
+#include "server/tiers.h"
+
+namespace nestrec {
+
+// The indexes that a server builds, as (dim, resolved spec): one of every size, for requests that
+// name their dim, and the tiers' own.
+std::set<std::pair<int, IndexSpec>> IndexesOf(const NestedSizes& sizes, const TierTable& tiers,
+                                              int64_t items);
+
+// What a model takes, in bytes.
+struct ModelMemory {
+  uint64_t mapped_bytes = 0;    // weights and vectors, mapped from the file
+  uint64_t index_bytes = 0;     // of all indexes
+  uint64_t field_bytes = 0;     // the catalogue's fields, for filters
+  uint64_t building_bytes = 0;  // for a while, on top: building nested indexes
+
+  uint64_t total() const { return mapped_bytes + index_bytes + field_bytes + building_bytes; }
+};
+
+// Of the first `levels` levels. `mapped_bytes` and `field_bytes`: see ModelMemory.
+ModelMemory EstimateModelMemory(const NestedSizes& sizes, int levels, const TierTable& tiers,
+                                int64_t items, uint64_t mapped_bytes, uint64_t field_bytes);
+
+// What a check is about.
+struct MemoryRequest {
+  std::string path;                 // of the checkpoint
+  std::vector<int> dims;            // the model's loaded sizes, narrow to wide
+  std::vector<ModelMemory> models;  // what each of them would take as --max-dim; the last is asked
+  uint64_t state_bytes = 0;         // that session states may still grow by
+  uint64_t held_bytes = 0;          // that other models in use have mapped
+};
+
+// Ok where it fits into every limit. kResourceExhausted with what is needed and of what, the limit
+// and what is left of it, the widest dim that would fit, and what else can be done.
+absl::Status CheckMemory(const MemoryRequest& request, std::span<const MemoryLimit> limits);
+
+class MemoryBudget {
+ public:
+  struct Options {
+    // "auto": what the operating system says; "none": nothing is refused; else a number of bytes
+    // that the process may have.
+    std::string limit = "auto";
+    // Bytes that session states may still grow by; empty: 0.
+    std::function<uint64_t()> state_bytes = {};
+    std::function<std::vector<MemoryLimit>()> limits = [] { return ReadMemoryLimits(); };
+    std::function<uint64_t()> anonymous_bytes = [] { return AnonymousBytes(); };
+  };
+  struct Reservation {
+    ModelMemory model;
+    std::shared_ptr<const void> held;  // the model's part, given back when it ends
+  };
+
+  // kInvalidArgument for a limit that is none of these.
+  static absl::Status CheckLimit(absl::string_view limit);
+  // REQUIRES: CheckLimit(options.limit).ok().
+  explicit MemoryBudget(Options options);
+
+  // Errors of CheckMemory.
+  absl::StatusOr<Reservation> Reserve(const Checkpoint& checkpoint, const TierTable& tiers,
+                                      const std::vector<std::string>& filter_fields) const;
+
+ private:
+  const Options options_;
+  // Of reservations, which may outlive the budget; any order will do: models load one at a time.
+  const std::shared_ptr<std::atomic<uint64_t>> held_bytes_;
+};
+
+}  // namespace nestrec
