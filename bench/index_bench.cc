@@ -426,12 +426,12 @@ absl::Status Run(const Flags& flags) {
       std::span<const float>(problem.queries.values).first(static_cast<size_t>(examples * dim));
   CodesTimes times;
   NESTREC_ASSIGN_OR_RETURN(auto codes, MakeCodes(problem, example_queries, flags.codes, times));
+  omp_set_num_threads(flags.threads);
   auto start = Clock::now();
   NESTREC_ASSIGN_OR_RETURN(
       const auto nested,
       NestedIndex::CreateOf(std::move(codes), {.queries = example_queries}, nullptr));
   const double choose_seconds = Seconds(start);
-  omp_set_num_threads(flags.threads);
   start = Clock::now();
   NESTREC_ASSIGN_OR_RETURN(const NestedSearchOptions approximate,
                            nested->FindOptions(levels, k, {.recall = flags.recall}));
@@ -486,20 +486,24 @@ absl::Status Run(const Flags& flags) {
   methods.push_back(nested_method("nested, plain", {.funnel = false}));
   methods.push_back(nested_method("nested, exact", {}));
   methods.push_back(nested_method(absl::StrCat("nested, recall ", flags.recall), approximate));
-  methods.push_back({.name = "nested, exact",
-                     .batch = flags.batch,
-                     .bytes = static_cast<double>(nested->codes(levels).bytes()),
-                     .search = [&](int64_t begin, std::vector<int32_t>& found) -> absl::Status {
-                       std::vector<NestedSearchRequest> requests;
-                       for (int64_t i = 0; i < flags.batch; ++i) {
-                         requests.push_back({query(begin + i), levels, {.k = k}});
-                       }
-                       NESTREC_ASSIGN_OR_RETURN(const auto results, nested->SearchBatch(requests));
-                       for (const SearchResult& result : results) {
-                         for (const ScoredItem& item : result.items) found.push_back(item.item);
-                       }
-                       return absl::OkStatus();
-                     }});
+  for (const bool funnel : {false, true}) {
+    methods.push_back(
+        {.name = funnel ? "nested, exact" : "nested, plain",
+         .batch = flags.batch,
+         .bytes = static_cast<double>(nested->codes(levels).bytes()),
+         .search = [&, funnel](int64_t begin, std::vector<int32_t>& found) -> absl::Status {
+           std::vector<NestedSearchRequest> requests;
+           for (int64_t i = 0; i < flags.batch; ++i) {
+             requests.push_back({query(begin + i), levels, {.k = k}});
+           }
+           NESTREC_ASSIGN_OR_RETURN(const auto results,
+                                    nested->SearchBatch(requests, {.funnel = funnel}));
+           for (const SearchResult& result : results) {
+             for (const ScoredItem& item : result.items) found.push_back(item.item);
+           }
+           return absl::OkStatus();
+         }});
+  }
 
   // The truth is brute force by canonical score.
   std::vector<std::vector<int32_t>> best(static_cast<size_t>(problem.queries.rows));

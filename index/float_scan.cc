@@ -1,6 +1,5 @@
 #include "index/float_scan.h"
 
-#include <cblas.h>
 #include <omp.h>
 
 #include <algorithm>
@@ -10,15 +9,15 @@
 #include <limits>
 
 #include "index/first_exception.h"
+#include "index/float_kernels.h"
 #include "index/nested_kernels.h"
-#include "index/vector_kernels.h"
 
 namespace nestrec {
 namespace {
 
 constexpr int64_t kBlock = 1024;                 // items
 constexpr int64_t kItemsWorthThreads = 1 << 14;  // as Funnel's
-constexpr size_t kQueriesWorthProduct = 4;
+constexpr size_t kQueriesWorthProduct = 2;
 constexpr double kLargestProduct = 1e37;  // of norms: float ends at 3.4e38
 
 double NormOf(std::span<const float> vector) {
@@ -59,7 +58,7 @@ class Candidates {
       if (filter_ != nullptr && !filter_->Allows(selected[i] + 1)) continue;
       kept_.push_back({sums[selected[i] - begin], selected[i]});
     }
-    if (kept_.size() >= 2 * k_ + static_cast<size_t>(kBlock)) Tighten();
+    if (kept_.size() >= 2 * k_ + static_cast<size_t>(kBlock / 4)) Tighten();
   }
   void AddAll(const Candidates& other) {
     kept_.insert(kept_.end(), other.kept_.begin(), other.kept_.end());
@@ -117,13 +116,13 @@ void SumBlock(const NestedCodes& codes, std::span<const float> queries, size_t q
     }
     return;
   }
+  std::vector<LevelBlock> blocks(static_cast<size_t>(levels));
   for (int level = 0; level < levels; ++level) {
-    const int width = vectors.sizes.width(level);
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, static_cast<int>(query_count),
-                static_cast<int>(count), width, 1.0f, queries.data() + vectors.sizes.begin(level),
-                static_cast<int>(dim), rows_of(level), width, level == 0 ? 0.0f : 1.0f, sums,
-                static_cast<int>(kBlock));
+    blocks[static_cast<size_t>(level)] = {rows_of(level), vectors.sizes.begin(level),
+                                          vectors.sizes.width(level)};
   }
+  FloatProducts(blocks, queries.data(), static_cast<int64_t>(query_count), dim, count, sums,
+                kBlock);
 }
 
 }  // namespace

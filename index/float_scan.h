@@ -8,8 +8,7 @@
 // the sums across levels and underflow. So where the k-th best of the float sums is t, an item
 // below t - 2 error cannot be one of the k best.
 //
-// Queries of one call share what they read: a matrix product (BLAS) for a block of items and all
-// queries.
+// Queries of one call share what they read: rows are read once for all of them.
 //
 // Thread safety: pure functions. One query uses OpenMP's threads where there are many items.
 #pragma once

@@ -15,9 +15,8 @@ namespace nestrec {
 namespace {
 
 constexpr int64_t kMostExamples = 64;
-constexpr int64_t kUsualCount = 10;
-// From so many queries of a width on they are a batch.
-constexpr int64_t kBatch = 16;
+// What is asked for in trials: k below and from kMany on.
+constexpr int64_t kTriedCounts[] = {10, 100};
 // Of working memory, where searches of an ItemIndex are done together.
 constexpr int64_t kMostScratchBytes = int64_t{64} << 20;
 
@@ -133,8 +132,7 @@ absl::Status NestedIndex::Build(const Options& options) {
 }
 
 absl::Status NestedIndex::Prepare(const Options& options) {
-  funnel_.assign(codes_.size(), true);
-  funnel_in_batches_.assign(codes_.size(), true);
+  funnel_.assign(codes_.size(), {{{true, true}, {true, true}}});
   KeepExamples(options.queries);
   return options.measure ? Measure() : absl::OkStatus();
 }
@@ -178,13 +176,12 @@ std::span<const float> NestedIndex::Example(int64_t i, int levels) const {
                                       static_cast<size_t>(sizes().end(levels - 1)));
 }
 
-absl::StatusOr<double> NestedIndex::TimeOf(int levels, int64_t example, int64_t batch,
+absl::StatusOr<double> NestedIndex::TimeOf(int levels, int64_t example, int64_t batch, int64_t k,
                                            bool funnel) const {
   const int64_t examples = static_cast<int64_t>(examples_.size()) / sizes().max_dim();
   std::vector<NestedCodesRequest> requests;
   for (int64_t i = 0; i < batch; ++i) {
-    requests.push_back(
-        {&codes(levels), Example((example + i) % examples, levels), {.k = kUsualCount}});
+    requests.push_back({&codes(levels), Example((example + i) % examples, levels), {.k = k}});
   }
   std::vector<NestedSearchStats> stats(requests.size());
   return Guard("nested search", [&]() -> absl::StatusOr<double> {
@@ -200,25 +197,32 @@ absl::StatusOr<double> NestedIndex::TimeOf(int levels, int64_t example, int64_t 
 // Each width answers a few examples both ways, in turns, alone and in batches. The shortest time of
 // each counts: others may have been in its way. Where one way takes long and far longer, the first
 // turns say enough.
-absl::Status NestedIndex::Measure() {
+absl::StatusOr<bool> NestedIndex::FunnelWins(int levels, int64_t batch, int64_t k) const {
   constexpr int64_t kRounds = 4;
   constexpr double kLong = 0.05;
   constexpr double kFarLonger = 3;
   const int64_t examples = static_cast<int64_t>(examples_.size()) / sizes().max_dim();
+  double seconds[2] = {1e9, 1e9};
+  for (int64_t round = 0; round < kRounds; ++round) {
+    for (const bool funnel : {false, true}) {
+      NESTREC_ASSIGN_OR_RETURN(const double took, TimeOf(levels, round * examples / kRounds,
+                                                         std::min(batch, examples), k, funnel));
+      seconds[funnel ? 1 : 0] = std::min(seconds[funnel ? 1 : 0], took);
+    }
+    const auto [shorter, longer] = std::minmax(seconds[0], seconds[1]);
+    if (longer > kLong && longer > kFarLonger * shorter) break;
+  }
+  return seconds[1] < seconds[0];
+}
+
+absl::Status NestedIndex::Measure() {
   for (int levels = first_levels_; levels <= sizes().levels(); ++levels) {
-    for (const int64_t batch : {int64_t{1}, kBatch}) {
-      double seconds[2] = {1e9, 1e9};
-      for (int64_t round = 0; round < kRounds; ++round) {
-        for (const bool funnel : {false, true}) {
-          NESTREC_ASSIGN_OR_RETURN(const double took, TimeOf(levels, round * examples / kRounds,
-                                                             std::min(batch, examples), funnel));
-          seconds[funnel ? 1 : 0] = std::min(seconds[funnel ? 1 : 0], took);
-        }
-        const auto [shorter, longer] = std::minmax(seconds[0], seconds[1]);
-        if (longer > kLong && longer > kFarLonger * shorter) break;
+    for (const bool in_batch : {false, true}) {
+      for (const bool many : {false, true}) {
+        NESTREC_ASSIGN_OR_RETURN(
+            funnel_[static_cast<size_t>(levels) - 1][in_batch ? 1 : 0][many ? 1 : 0],
+            FunnelWins(levels, in_batch ? kBatch : 1, kTriedCounts[many ? 1 : 0]));
       }
-      (batch == 1 ? funnel_ : funnel_in_batches_)[static_cast<size_t>(levels) - 1] =
-          seconds[1] < seconds[0];
     }
   }
   return absl::OkStatus();
@@ -254,7 +258,7 @@ absl::StatusOr<SearchResult> NestedIndex::Search(std::span<const float> query, i
   return Guard("nested search", [&]() -> absl::StatusOr<SearchResult> {
     std::unique_ptr<NestedScratch> scratch = TakeScratch();
     NestedSearchOptions chosen = how;
-    chosen.funnel = how.funnel && funnel(levels);
+    chosen.funnel = how.funnel && funnel(levels, 1, options.k);
     NestedSearchStats counted;
     const NestedCodesRequest request = {&codes(levels), query, options};
     std::vector<SearchResult> results =
@@ -295,9 +299,10 @@ absl::StatusOr<std::vector<SearchResult>> NestedIndex::SearchBatch(
       size_t end = begin;
       while (end < order.size() && requests[order[end]].levels == levels) ++end;
       NestedSearchOptions chosen = how;
-      chosen.funnel =
-          how.funnel &&
-          (static_cast<int64_t>(end - begin) < kBatch ? funnel(levels) : funnel_in_batches(levels));
+      // One way for all, since they share what is read: that of the largest k.
+      int64_t k = 0;
+      for (size_t i = begin; i < end; ++i) k = std::max(k, ordered[i].options.k);
+      chosen.funnel = how.funnel && funnel(levels, static_cast<int64_t>(end - begin), k);
       std::vector<SearchResult> found =
           SearchCodes(std::span(ordered).subspan(begin, end - begin), chosen, *scratch,
                       std::span(stats).subspan(begin, end - begin));

@@ -103,11 +103,10 @@ class NestedIndex {
   static absl::StatusOr<std::unique_ptr<const ItemIndex>> AtLevels(
       std::shared_ptr<const NestedIndex> index, int levels, const Approximation& approximation);
 
-  // Whether the funnel beat plain scoring at this width when the index was made, for one query and
-  // for one of a batch.
-  bool funnel(int levels) const { return funnel_[static_cast<size_t>(levels) - 1]; }
-  bool funnel_in_batches(int levels) const {
-    return funnel_in_batches_[static_cast<size_t>(levels) - 1];
+  // Whether the funnel beat scoring everything at this width when the index was made, for a query
+  // of so many that are asked together.
+  bool funnel(int levels, int64_t queries, int64_t k) const {
+    return funnel_[static_cast<size_t>(levels) - 1][queries >= kBatch ? 1 : 0][k >= kMany ? 1 : 0];
   }
 
  private:
@@ -120,17 +119,24 @@ class NestedIndex {
   std::span<const float> Example(int64_t i, int levels) const;
   void KeepExamples(std::span<const float> queries);
   absl::Status Measure();
+  absl::StatusOr<bool> FunnelWins(int levels, int64_t batch, int64_t k) const;
   // Seconds for `batch` examples from the given one on.
-  absl::StatusOr<double> TimeOf(int levels, int64_t example, int64_t batch, bool funnel) const;
+  absl::StatusOr<double> TimeOf(int levels, int64_t example, int64_t batch, int64_t k,
+                                bool funnel) const;
   std::unique_ptr<NestedScratch> TakeScratch() const;
   void GiveBack(std::unique_ptr<NestedScratch> scratch) const;
+
+  // From so many queries of a width on they are a batch, and from so many items on k is large: what
+  // wins is measured for either.
+  static constexpr int64_t kBatch = 16;
+  static constexpr int64_t kMany = 33;
 
   LevelVectors vectors_;
   std::shared_ptr<const void> owner_;
   int first_levels_ = 1;
-  std::vector<std::unique_ptr<const NestedCodes>> codes_;  // by levels - 1
-  std::vector<bool> funnel_, funnel_in_batches_;           // by levels - 1
-  std::vector<float> examples_;                            // [n, D]
+  std::vector<std::unique_ptr<const NestedCodes>> codes_;   // by levels - 1
+  std::vector<std::array<std::array<bool, 2>, 2>> funnel_;  // by levels - 1, batch or not, k
+  std::vector<float> examples_;                             // [n, D]
   // Working memory that no search uses at the moment. Taken and given back by exchange, which is
   // all that a pool without an order needs.
   mutable std::array<std::atomic<NestedScratch*>, 8> scratch_ = {};

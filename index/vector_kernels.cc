@@ -8,10 +8,7 @@
 #define HWY_TARGET_INCLUDE "index/vector_kernels.cc"
 #include <hwy/foreach_target.h>
 // foreach_target.h comes first.
-#include <hwy/cache_control.h>
 #include <hwy/highway.h>
-
-#include "base/sum_lanes-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace nestrec {
@@ -99,78 +96,6 @@ void AddCanonicalDotsAtImpl(const float* HWY_RESTRICT query, const float* HWY_RE
                             double* HWY_RESTRICT sums) {
   AddAllCanonicalDots(
       query, [=](int64_t i) { return rows + listed[i] * width; }, width, count, sums);
-}
-
-#if !HWY_HAVE_SCALABLE && HWY_TARGET != HWY_SCALAR
-constexpr int64_t kPrefetchFloats = 1024;  // 4 KiB
-
-// Four rows from row `row` on: in the widest vectors, the 8 columns that those leave in shorter
-// ones, and one by one.
-template <class D, class D8>
-HWY_INLINE void FourFloatDots(D d, D8 d8, std::span<const LevelRows> levels, int64_t row,
-                              float* HWY_RESTRICT sums) {
-  constexpr int64_t kWide = static_cast<int64_t>(hn::MaxLanes(d));
-  constexpr int64_t kNarrow = static_cast<int64_t>(hn::MaxLanes(d8));
-  hn::Vec<decltype(d)> wide[4];
-  hn::Vec<decltype(d8)> narrow[4];
-  float rest[4] = {};
-  for (int i = 0; i < 4; ++i) {
-    wide[i] = hn::Zero(d);
-    narrow[i] = hn::Zero(d8);
-  }
-  for (const LevelRows& level : levels) {
-    const float* HWY_RESTRICT query = level.query;
-    const float* HWY_RESTRICT rows = level.rows + row * level.width;
-    int64_t at = 0;
-    for (; at + kWide <= level.width; at += kWide) {
-      const auto q = hn::LoadU(d, query + at);
-      for (int i = 0; i < 4; ++i) {
-        const float* HWY_RESTRICT from = rows + i * level.width + at;
-        // Some rows ahead: as many streams as levels are more than hardware follows well.
-        hwy::Prefetch(from + kPrefetchFloats);
-        wide[i] = hn::MulAdd(q, hn::LoadU(d, from), wide[i]);
-      }
-    }
-    for (; at + kNarrow <= level.width; at += kNarrow) {
-      const auto q = hn::LoadU(d8, query + at);
-      for (int i = 0; i < 4; ++i) {
-        narrow[i] = hn::MulAdd(q, hn::LoadU(d8, rows + i * level.width + at), narrow[i]);
-      }
-    }
-    for (; at < level.width; ++at) {
-      for (int i = 0; i < 4; ++i) rest[i] += query[at] * rows[i * level.width + at];
-    }
-  }
-  for (int i = 0; i < 4; ++i) {
-    if constexpr (kWide > kNarrow) {
-      narrow[i] =
-          hn::Add(narrow[i], hn::Add(hn::LowerHalf(d8, wide[i]), hn::UpperHalf(d8, wide[i])));
-    } else {
-      narrow[i] = hn::Add(narrow[i], wide[i]);
-    }
-  }
-  HWY_ALIGN float four[4];
-  SumLanes(d8, narrow[0], narrow[1], narrow[2], narrow[3], four);
-  for (int i = 0; i < 4; ++i) sums[row + i] = four[i] + rest[i];
-}
-#endif
-
-void FloatDotsImpl(std::span<const LevelRows> levels, int64_t count, float* HWY_RESTRICT sums) {
-  int64_t row = 0;
-#if !HWY_HAVE_SCALABLE && HWY_TARGET != HWY_SCALAR
-  for (; row + 4 <= count; row += 4) {
-    FourFloatDots(hn::CappedTag<float, 16>(), hn::CappedTag<float, 8>(), levels, row, sums);
-  }
-#endif
-  for (; row < count; ++row) {
-    float sum = 0;
-    for (const LevelRows& level : levels) {
-      for (int64_t at = 0; at < level.width; ++at) {
-        sum += level.query[at] * level.rows[row * level.width + at];
-      }
-    }
-    sums[row] = sum;
-  }
 }
 
 // kRows rows of the matrix, all columns, for all rows of factors (which are `stride` apart).
@@ -284,7 +209,6 @@ namespace nestrec {
 HWY_EXPORT(AddCanonicalDotsImpl);
 HWY_EXPORT(AddCanonicalDotsAtImpl);
 HWY_EXPORT(AddCombinationsImpl);
-HWY_EXPORT(FloatDotsImpl);
 HWY_EXPORT(EncodeGroupImpl);
 
 void AddCanonicalDots(const float* query, const float* rows, int64_t width, int64_t count,
@@ -294,9 +218,6 @@ void AddCanonicalDots(const float* query, const float* rows, int64_t width, int6
 void AddCanonicalDotsAt(const float* query, const float* rows, int64_t width, const int32_t* listed,
                         int64_t count, double* sums) {
   HWY_DYNAMIC_DISPATCH(AddCanonicalDotsAtImpl)(query, rows, width, listed, count, sums);
-}
-void FloatDots(std::span<const LevelRows> levels, int64_t count, float* sums) {
-  HWY_DYNAMIC_DISPATCH(FloatDotsImpl)(levels, count, sums);
 }
 void AddCombinations(const float* matrix, int64_t rows, int64_t columns, int64_t count,
                      const double* factors, double* out) {

@@ -5,7 +5,6 @@
 #pragma once
 
 #include <cstdint>
-#include <span>
 
 namespace nestrec {
 
@@ -17,16 +16,6 @@ void AddCanonicalDots(const float* query, const float* rows, int64_t width, int6
 // The same of the listed rows.
 void AddCanonicalDotsAt(const float* query, const float* rows, int64_t width, const int32_t* listed,
                         int64_t count, double* sums);
-
-// One level's part of a query, and of rows that lie one after the other.
-struct LevelRows {
-  const float* query;  // [width]
-  const float* rows;   // [count, width]
-  int64_t width;
-};
-// sums[i] = the inner product of the query and row i over all levels, in float and in whatever
-// order is fast: within the usual bound of the exact one.
-void FloatDots(std::span<const LevelRows> levels, int64_t count, float* sums);
 
 // out[q * columns + c] += sum over r of factors[q * rows + r] * matrix[r * columns + c], in double,
 // for `count` rows of factors.

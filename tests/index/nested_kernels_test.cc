@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/random.h"
+#include "index/float_kernels.h"
 #include "index/score.h"
 #include "index/vector_kernels.h"
 #include "tests/index/test_vectors.h"
@@ -163,6 +164,64 @@ TEST_P(NestedKernels, FloatDotsAreWithinTheBoundOfASumInFloat) {
           }
         }
         EXPECT_NEAR(sums[static_cast<size_t>(row)], exact, terms * 0x1p-24 * size);
+      }
+    }
+  }
+}
+
+TEST_P(NestedKernels, FloatProductsAreFloatDotsOfEveryQuery) {
+  Random random(8);
+  // Widths that are whole vectors, after short levels and without, and those that are not.
+  for (const std::vector<int64_t>& widths :
+       std::vector<std::vector<int64_t>>{{8, 8, 16, 32, 64, 128},
+                                         {64, 64},
+                                         {16},
+                                         {8},
+                                         {3, 5, 24, 65},
+                                         {128, 32, 16, 16},
+                                         std::vector<int64_t>(40, 16)}) {
+    int64_t dim = 0;
+    for (const int64_t width : widths) dim += width;
+    for (const int64_t count : {1, 4, 19}) {
+      std::vector<std::vector<float>> rows;
+      std::vector<LevelBlock> levels;
+      int64_t begin = 0;
+      for (const int64_t width : widths) {
+        rows.push_back(GaussianVector(static_cast<size_t>(count * width), random));
+      }
+      for (size_t level = 0; level < widths.size(); ++level) {
+        levels.push_back({rows[level].data(), begin, widths[level]});
+        begin += widths[level];
+      }
+      for (const int64_t query_count : {1, 2, 7, 9}) {
+        const std::vector<float> queries =
+            GaussianVector(static_cast<size_t>(query_count * dim), random);
+        constexpr int64_t kStride = 21;
+        std::vector<float> sums(static_cast<size_t>(query_count * kStride), -7.0f);
+        FloatProducts(levels, queries.data(), query_count, dim, count, sums.data(), kStride);
+        for (int64_t q = 0; q < query_count; ++q) {
+          for (int64_t i = 0; i < kStride; ++i) {
+            const float sum = sums[static_cast<size_t>(q * kStride + i)];
+            if (i >= count) {
+              EXPECT_EQ(sum, -7.0f);  // not written
+              continue;
+            }
+            double exact = 0;
+            double absolute = 0;
+            for (const LevelBlock& level : levels) {
+              for (int64_t c = 0; c < level.width; ++c) {
+                const double product =
+                    static_cast<double>(level.rows[i * level.width + c]) *
+                    static_cast<double>(queries[static_cast<size_t>(q * dim + level.begin + c)]);
+                exact += product;
+                absolute += std::abs(product);
+              }
+            }
+            EXPECT_NEAR(static_cast<double>(sum), exact,
+                        static_cast<double>(dim + 8) * 0x1p-24 * absolute)
+                << "query " << q << ", row " << i << " of " << count << ", dim " << dim;
+          }
+        }
       }
     }
   }
