@@ -113,6 +113,6 @@ class ServerTest : public ::testing::Test {
   std::shared_ptr<grpc::Channel> channel_;
 };
 
-std::shared_ptr<const Snapshot>* ServerTest::snapshot_ = nullptr;
+inline std::shared_ptr<const Snapshot>* ServerTest::snapshot_ = nullptr;
 
 }  // namespace nestrec
