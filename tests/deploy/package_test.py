@@ -133,7 +133,7 @@ class Unit(unittest.TestCase):
         self.assertEqual(result.returncode, 0, result.stdout[-400:] + result.stderr)
 
     def test_starts_the_program_with_flags_that_it_has(self):
-        settings = dict(re.findall(r"^(NESTREC_\w+)=(.*)$", text("deploy/systemd/nestrec-server.default"), re.M))
+        settings = dict(re.findall(r'^(NESTREC_\w+)="(.*)"$', text("deploy/systemd/nestrec-server.default"), re.M))
         line = re.search(r"^ExecStart=(.*)$", text("deploy/systemd/nestrec-server.service"), re.M).group(1)
         line = re.sub(r"\$\{?(\w+)\}?", lambda name: settings[name.group(1)], line)
         with tempfile.TemporaryDirectory() as folder:
