@@ -16,7 +16,6 @@
 //   nested"
 //
 // finds, of each of these indexes, the search settings that reach --recall at the least cost.
-#include <cblas.h>
 #include <faiss/IndexFlat.h>
 #include <omp.h>
 
@@ -34,19 +33,12 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
-#include "base/file.h"
-#include "base/npy.h"
-#include "base/random.h"
 #include "base/status_macros.h"
-#include "bench/item_mixture.h"
+#include "bench/index_problem.h"
 #include "bench/timing.h"
+#include "index/aligned_array.h"
 #include "index/index_sweep.h"
 #include "index/nested_index.h"
-#include "index/nested_store.h"
-#include "index/score.h"
-#include "model/checkpoint.h"
-#include "model/dataset.h"
-#include "model/encoder.h"
 #include "model/gemm.h"
 
 namespace nestrec {
@@ -55,21 +47,13 @@ namespace {
 using Json = nlohmann::ordered_json;
 using Clock = std::chrono::steady_clock;
 
-struct Flags {
-  std::string model;
-  std::string data;
-  std::string vectors;
+struct Flags : ProblemOptions {
   std::string codes;
   std::string only;
   std::string sweep;
-  int64_t items = 0;
-  int64_t queries = 64;
-  int64_t examples = 1000;
   int64_t batch = 32;
-  int dim = 0;
   int k = 100;
   int threads = 1;
-  int clusters = 100;
   float recall = 0.99f;
   bool faiss = true;
   bool json = false;
@@ -89,147 +73,6 @@ double ResidentBytes() {
   return static_cast<double>(pages) * 4096;
 }
 
-// Vectors of one width, row-major as other libraries want them and by level as the store does.
-struct Problem {
-  NestedSizes sizes;
-  int64_t items = 0;
-  int64_t dim = 0;
-  std::shared_ptr<const void> owner;       // of rows: a matrix, or a mapped file
-  std::span<const float> rows;             // [items, dim]
-  Matrix queries;                          // [queries, dim]
-  std::vector<std::vector<float>> levels;  // [items + 1, width]
-  double explained = 0;                    // by the mixture's clusters; 0: no mixture
-
-  LevelVectors view() const {
-    LevelVectors view{.sizes = sizes, .rows = items + 1, .levels = {}};
-    for (const auto& level : levels) view.levels.emplace_back(level);
-    return view;
-  }
-};
-
-absl::StatusOr<Matrix> EncodeQueries(const Checkpoint& checkpoint,
-                                     std::shared_ptr<const Checkpoint> owner, int levels,
-                                     const Flags& flags) {
-  NESTREC_ASSIGN_OR_RETURN(auto encoder, Encoder::Create(checkpoint.view(), std::move(owner)));
-  std::shared_ptr<const Dataset> data;
-  if (!flags.data.empty()) {
-    NESTREC_ASSIGN_OR_RETURN(data,
-                             Dataset::Load(flags.data, {.modalities = {}, .load_features = false}));
-    if (data->items() != checkpoint.info().items) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          flags.data, " has ", data->items(), " items, the model ", checkpoint.info().items));
-    }
-  }
-  Random random(1);
-  std::vector<std::vector<int32_t>> histories;
-  for (int64_t i = 0; i < flags.examples + flags.queries; ++i) {
-    std::vector<int32_t>& history = histories.emplace_back();
-    if (data != nullptr) {
-      const auto sequence = data->sequence(random.Index(data->users()));
-      history.assign(sequence.begin(), sequence.end());
-    } else {
-      for (int item = 0; item < 8; ++item) {
-        history.push_back(static_cast<int32_t>(1 + random.Index(checkpoint.info().items)));
-      }
-    }
-  }
-  std::vector<History> views(histories.begin(), histories.end());
-  Matrix queries{.rows = flags.examples + flags.queries,
-                 .columns = checkpoint.sizes().end(levels - 1),
-                 .values = {}};
-  queries.values.resize(static_cast<size_t>(queries.rows * queries.columns));
-  NESTREC_RETURN_IF_ERROR(encoder->Encode(views, levels, queries.values));
-  return queries;
-}
-
-// Maps the matrix that WriteNpy wrote: pages that are not in use need no memory.
-absl::Status MapRows(const std::string& path, Problem& problem) {
-  NESTREC_ASSIGN_OR_RETURN(auto file, MappedFile::Open(path));
-  constexpr size_t kLengthAt = 8;
-  constexpr size_t kHeaderAt = 10;
-  const auto* const bytes = reinterpret_cast<const unsigned char*>(file->data());
-  const size_t header =
-      file->size() < kHeaderAt ? 0 : bytes[kLengthAt] + 256 * bytes[kLengthAt + 1];
-  const size_t wanted =
-      kHeaderAt + header + static_cast<size_t>(problem.items * problem.dim) * sizeof(float);
-  if (file->size() != wanted) {
-    return absl::InvalidArgumentError(absl::StrCat(path, " is ", file->size(), " bytes long; ",
-                                                   problem.items, " vectors of ", problem.dim,
-                                                   " take ", wanted, ": remove it"));
-  }
-  problem.rows = {reinterpret_cast<const float*>(bytes + kHeaderAt + header),
-                  static_cast<size_t>(problem.items * problem.dim)};
-  problem.owner = std::move(file);
-  return absl::OkStatus();
-}
-
-Matrix MakeItems(const ModelView& view, const Flags& flags, Problem& problem) {
-  const int64_t dim = problem.dim;
-  const int64_t own = view.item_rows - 1;
-  Matrix items{.rows = own, .columns = dim, .values = {}};
-  items.values.resize(static_cast<size_t>(own * dim));
-  for (int level = 0; level < view.sizes.levels(); ++level) {
-    const int64_t width = view.sizes.width(level);
-    for (int64_t row = 0; row < own; ++row) {
-      std::copy_n(view.items[static_cast<size_t>(level)].begin() + (row + 1) * width, width,
-                  items.values.begin() + row * dim + view.sizes.begin(level));
-    }
-  }
-  if (problem.items == own) return items;
-  const ItemMixture mixture(items.values, dim, std::min<int64_t>(flags.clusters, own), /*seed=*/1);
-  problem.explained = mixture.explained();
-  items.rows = problem.items;
-  items.values = std::vector<float>(static_cast<size_t>(problem.items * dim));
-  constexpr int64_t kBlock = 8192;
-#pragma omp parallel for schedule(dynamic)
-  for (int64_t begin = 0; begin < problem.items; begin += kBlock) {
-    const int64_t count = std::min(kBlock, problem.items - begin);
-    mixture.Sample(
-        2, static_cast<uint64_t>(begin), count,
-        std::span(items.values)
-            .subspan(static_cast<size_t>(begin * dim), static_cast<size_t>(count * dim)));
-  }
-  return items;
-}
-
-absl::StatusOr<Problem> MakeProblem(const Flags& flags) {
-  NESTREC_ASSIGN_OR_RETURN(auto checkpoint, Checkpoint::Open(flags.model, {.max_dim = flags.dim}));
-  const ModelView& view = checkpoint->view();
-  Problem problem{.sizes = view.sizes,
-                  .items = flags.items > 0 ? flags.items : view.item_rows - 1,
-                  .dim = view.sizes.max_dim(),
-                  .queries = {},
-                  .levels = {}};
-  NESTREC_ASSIGN_OR_RETURN(problem.queries,
-                           EncodeQueries(*checkpoint, checkpoint, view.sizes.levels(), flags));
-  const std::string items_path = flags.vectors + "/items.npy";
-  if (flags.vectors.empty() || !FileExists(items_path)) {
-    Matrix items = MakeItems(view, flags, problem);
-    if (flags.vectors.empty()) {
-      const auto kept = std::make_shared<const Matrix>(std::move(items));
-      problem.rows = kept->values;
-      problem.owner = kept;
-    } else {
-      NESTREC_RETURN_IF_ERROR(MakeDirectories(flags.vectors));
-      NESTREC_RETURN_IF_ERROR(WriteNpy(items_path, items));
-    }
-  }
-  if (!flags.vectors.empty()) {
-    NESTREC_RETURN_IF_ERROR(WriteNpy(flags.vectors + "/queries.npy", problem.queries));
-    NESTREC_RETURN_IF_ERROR(MapRows(items_path, problem));
-  }
-  for (int level = 0; level < problem.sizes.levels(); ++level) {
-    const int64_t width = problem.sizes.width(level);
-    std::vector<float>& values =
-        problem.levels.emplace_back(static_cast<size_t>((problem.items + 1) * width));
-    for (int64_t row = 0; row < problem.items; ++row) {
-      std::copy_n(problem.rows.begin() + row * problem.dim + problem.sizes.begin(level), width,
-                  values.begin() + (row + 1) * width);
-    }
-  }
-  return problem;
-}
-
 // What one core reads from memory, in bytes a second.
 double MemoryBandwidth() {
   AlignedArray<uint64_t> values(size_t{1} << 26);
@@ -246,53 +89,6 @@ double MemoryBandwidth() {
     if (sum == 0) best = std::max(best, static_cast<double>(values.bytes()) / seconds);
   }
   return best;
-}
-
-// Where codes come from, and how long it took.
-struct CodesTimes {
-  double made = 0, written = 0, read = 0;  // seconds
-};
-
-// Codes of all widths, from the files in `folder` where they are there.
-absl::StatusOr<std::vector<std::unique_ptr<const NestedCodes>>> MakeCodes(
-    const Problem& problem, std::span<const float> examples, const std::string& folder,
-    CodesTimes& times) {
-  if (!folder.empty()) NESTREC_RETURN_IF_ERROR(MakeDirectories(folder));
-  std::vector<std::unique_ptr<const NestedCodes>> widths;
-  for (int levels = 1; levels <= problem.sizes.levels(); ++levels) {
-    LevelVectors vectors = problem.view();
-    vectors.sizes = problem.sizes.Prefix(levels);
-    vectors.levels.resize(static_cast<size_t>(levels));
-    const bool kept =
-        !folder.empty() && NestedCodes::Worthwhile(vectors.sizes.max_dim(), vectors.items());
-    const std::string path = absl::StrCat(folder, "/dim", vectors.sizes.max_dim(), ".index");
-    const std::string key = nested_store::KeyOf(vectors, "index_bench");
-    auto start = Clock::now();
-    if (kept) {
-      absl::StatusOr<std::unique_ptr<const NestedCodes>> codes =
-          nested_store::Read(path, key, vectors);
-      if (codes.ok()) {
-        times.read += Seconds(start);
-        widths.push_back(*std::move(codes));
-        continue;
-      }
-      if (!absl::IsNotFound(codes.status())) return codes.status();
-    }
-    const size_t width = static_cast<size_t>(vectors.sizes.max_dim());
-    std::vector<float> queries;
-    for (size_t i = 0; i < examples.size(); i += static_cast<size_t>(problem.dim)) {
-      const auto query = examples.subspan(i, width);
-      queries.insert(queries.end(), query.begin(), query.end());
-    }
-    start = Clock::now();
-    NESTREC_ASSIGN_OR_RETURN(auto codes, NestedCodes::Create(vectors, {.queries = queries}));
-    times.made += Seconds(start);
-    start = Clock::now();
-    if (kept) NESTREC_RETURN_IF_ERROR(nested_store::Write(*codes, path, key));
-    times.written += Seconds(start);
-    widths.push_back(std::move(codes));
-  }
-  return widths;
 }
 
 struct Method {
@@ -635,6 +431,7 @@ int main(int argc, char** argv) {
   app.add_option("--k", flags.k, "Items to find")->check(CLI::Range(1, 100000));
   app.add_option("--threads", flags.threads, "Threads that search")->check(CLI::Range(1, 1024));
   app.add_option("--clusters", flags.clusters, "Of the mixture")->check(CLI::Range(1, 100000));
+  app.add_flag("--noise", flags.noise, "Items are noise: nothing for bounds to go by");
   app.add_option("--recall", flags.recall, "Of the approximate setting")
       ->check(CLI::Range(0.01, 1.0));
   app.add_option("--sweep", flags.sweep, "Indexes to find settings of, separated by spaces");
