@@ -47,6 +47,7 @@ on_exit() {
   kubectl delete namespace $namespace --wait=false >/dev/null 2>&1 || true
   kubectl delete persistentvolume $namespace --wait=false >/dev/null 2>&1 || true
   rm -rf "$work"
+  [[ -n "${NESTREC_MODELS_FOLDER:-}" ]] || rm -rf "$models"
 }
 trap on_exit EXIT
 say() { printf '\n== %s\n' "$*"; }
