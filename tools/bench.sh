@@ -21,3 +21,5 @@ echo "== index_bench --model $model --items 20000"
 build/release/bench/index_bench --model "$model" --items 20000 --k 10 "$@"
 echo "== load_bench.py --model $model"
 bench/load_bench.py --model "$model"
+echo "== reload_bench.py --model $model --duration 10 --rounds 1 --reloads 20"
+bench/reload_bench.py --model "$model" --duration 10 --rounds 1 --reloads 20
