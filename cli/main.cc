@@ -35,8 +35,8 @@ void WaitPassively(int argc, char** argv) {
   execv("/proc/self/exe", argv);  // returns only when it fails: then go on as we are
 }
 
-// Distributions build Abseil with its search for deadlocks, which takes a twentieth of what gRPC
-// does for a call: every lock is looked up in a graph.
+// Distributions build Abseil with its search for deadlocks, which shows in
+// profiles of a loaded server: every lock is looked up in a graph.
 void LockPlainly() { absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore); }
 
 // Messages quote what came from outside.

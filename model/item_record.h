@@ -7,7 +7,8 @@
 // Strings come as they are, numbers as written (1.50 stays 1.50), true and false as these words;
 // lists and objects, nested or not, are their values joined by ", ". A field that is missing or
 // null, and any field of a text that is not a JSON object, is empty. Of a key that comes twice the
-// first counts.
+// first counts. No more of a text is looked at than finding the field takes, so what is wrong with
+// the rest of it, or with numbers before it, may go unseen.
 //
 // Pure functions; safe to call from any thread.
 #pragma once
