@@ -22,7 +22,7 @@ constexpr uint64_t kNestedScratchBytes = 80 * kMiB;
 constexpr uint64_t kNestedItemBytes = 20;
 constexpr uint64_t kOtherItemBytes = 300;
 // A catalogue is judged by this many of its items.
-constexpr int64_t kSampledItems = 2048;
+constexpr int64_t kSampledItems = 16384;
 
 std::string Amount(uint64_t bytes) {
   const double mib = static_cast<double>(bytes) / static_cast<double>(kMiB);
@@ -43,23 +43,34 @@ bool Fits(const MemoryRequest& request, const ModelMemory& model,
   });
 }
 
-// What the fields of all items take, by a sample of them that is spread evenly. Values that many
-// items share count too often in a large catalogue, so this is rather too much.
-uint64_t FieldBytes(const Catalogue& catalogue, const std::vector<std::string>& fields) {
-  const int64_t items = catalogue.size();
-  const int64_t sampled = std::min(items, kSampledItems);
+// What the fields of `sampled` items take, spread evenly over the catalogue; nothing where they
+// cannot be read: the whole catalogue will say why.
+std::optional<double> SampledFieldBytes(const Catalogue& catalogue,
+                                        const std::vector<std::string>& fields, int64_t sampled) {
   std::vector<std::string> ids, records;
   for (int64_t i = 0; i < sampled; ++i) {
-    const int64_t item = 1 + i * items / sampled;
+    const int64_t item = 1 + i * catalogue.size() / sampled;
     ids.emplace_back(catalogue.id(item));
     records.emplace_back(catalogue.record(item));
   }
   const absl::StatusOr<Catalogue> sample = Catalogue::Create(ids, records);
-  if (!sample.ok() || sampled == 0) return 0;
+  if (!sample.ok()) return std::nullopt;
   const absl::StatusOr<CatalogueAttributes> read = ReadAttributes(*sample, fields);
-  if (!read.ok()) return 0;  // the whole catalogue will say why
-  return static_cast<uint64_t>(static_cast<double>(read->table.bytes()) *
-                               static_cast<double>(items) / static_cast<double>(sampled));
+  if (!read.ok()) return std::nullopt;
+  return static_cast<double>(read->table.bytes());
+}
+
+// What the fields of all items take. Values that many items share count once: what an item adds is
+// the difference between a sample and its half.
+uint64_t FieldBytes(const Catalogue& catalogue, const std::vector<std::string>& fields) {
+  const int64_t items = catalogue.size();
+  const int64_t sampled = std::min(items, kSampledItems);
+  if (sampled < 2) return 0;
+  const std::optional<double> half = SampledFieldBytes(catalogue, fields, sampled / 2);
+  const std::optional<double> whole = SampledFieldBytes(catalogue, fields, sampled);
+  if (!half.has_value() || !whole.has_value()) return 0;
+  const double each = (*whole - *half) / static_cast<double>(sampled - sampled / 2);
+  return static_cast<uint64_t>(std::max(0.0, *whole + each * static_cast<double>(items - sampled)));
 }
 
 }  // namespace
