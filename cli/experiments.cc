@@ -44,12 +44,22 @@ Variants Loss(const ExperimentBase& base) {
       With(base, "loss at the widest size alone", [&](Recipe& r) { r.size_weights = widest; })};
 }
 
+// A model of one size gets what the size has in the nested model: its temperature, and the dropout
+// of its columns, which differs by level there and is their mean here.
 Variants Separate(const ExperimentBase& base) {
   std::vector<ExperimentVariant> variants = {Base(base, "nested")};
-  for (const int size : base.sizes.values()) {
+  const double dim = base.sizes.max_dim();
+  double dropped = 0;  // rates of the columns so far, summed, as shares of the widest's
+  for (int level = 0; level < base.sizes.levels(); ++level) {
+    const int size = base.sizes.end(level);
+    dropped += base.sizes.width(level) * std::pow(size / dim, base.recipe.dropout_power);
     ExperimentVariant variant = Base(base, absl::StrCat("dim ", size, " alone"));
     variant.sizes = *NestedSizes::Create({size});
     variant.recipe.size_weights.clear();
+    variant.recipe.dropout *= dropped / size;
+    variant.recipe.dropout_power = 0;
+    variant.recipe.temperature *= std::pow(size / dim, base.recipe.temperature_power);
+    variant.recipe.temperature_power = 0;
     variants.push_back(std::move(variant));
   }
   return variants;
