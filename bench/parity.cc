@@ -2,7 +2,7 @@
 // the same recipe, seeds, initial weights and order, and are compared user by user on the test
 // items.
 //
-//   parity --data beauty [--sizes 8,16,32,64] [--epochs 3] [--seeds 3] [--json]
+//   parity --data beauty [--sizes 8,16,32,64] [--epochs 3] [--seeds 3] [--first-seed 1] [--json]
 //   parity --data beauty --plain-items unit                # the plain side with an idea of its own
 //   parity --data beauty --plain-schedule narrow_first
 //   parity --data ml-1m --plain-modality-dropout 0.3
@@ -61,6 +61,7 @@ struct Flags {
   std::string sizes = "8,16,32,64";
   Recipe recipe;
   int seeds = 3;
+  int first_seed = 1;
   std::string plain_items = "as_they_are";
   std::string plain_schedule = "all_sizes";
   double plain_modality_dropout = 0;
@@ -279,10 +280,10 @@ absl::StatusOr<Ranks> TrainNestrec(const Dataset& dataset, const NestedSizes& si
 
 void Print(const Flags& flags, const NestedSizes& sizes, const Side& plain, const Side& ours) {
   if (!flags.json) {
-    std::printf("%d epochs, batch %d, lr %g, dropout %g, max_len %d, %d seed%s\n",
+    std::printf("%d epochs, batch %d, lr %g, dropout %g, max_len %d, %d seed%s from %d\n",
                 flags.recipe.epochs, static_cast<int>(flags.recipe.batch_size),
                 flags.recipe.learning_rate, flags.recipe.dropout, flags.recipe.max_len, flags.seeds,
-                flags.seeds == 1 ? "" : "s");
+                flags.seeds == 1 ? "" : "s", flags.first_seed);
     std::printf("%5s %14s %14s %12s  %s\n", "dim", "plain N@10", "nestrec N@10", "difference",
                 "95% interval");
   }
@@ -331,9 +332,9 @@ absl::Status Compare(const Flags& flags) {
   if (mkdtemp(folder) == nullptr) return absl::InternalError("cannot make a folder in /tmp");
   Side plain, ours;
   absl::Status status;
-  for (int seed = 1; seed <= flags.seeds && status.ok(); ++seed) {
+  for (int run = 0; run < flags.seeds && status.ok(); ++run) {
     Recipe recipe = flags.recipe;
-    recipe.seed = static_cast<uint64_t>(seed);
+    recipe.seed = static_cast<uint64_t>(flags.first_seed + run);
     recipe.patience = recipe.epochs;
     const auto our_ranks =
         TrainNestrec(*dataset, sizes, recipe, absl::StrCat(folder, "/m.safetensors"), ours.seconds);
@@ -362,6 +363,9 @@ int Main(int argc, char** argv) {
   app.add_option("--epochs", flags.recipe.epochs, "Epochs of each run")->capture_default_str();
   app.add_option("--seeds", flags.seeds, "Runs of each side")
       ->check(CLI::Range(1, 100))
+      ->capture_default_str();
+  app.add_option("--first-seed", flags.first_seed, "Seed of the first run; the others follow it")
+      ->check(CLI::Range(1, 1000000))
       ->capture_default_str();
   app.add_option("--batch-size", flags.recipe.batch_size, "Sequences")->capture_default_str();
   app.add_option("--lr", flags.recipe.learning_rate, "Learning rate")->capture_default_str();
