@@ -28,7 +28,7 @@ $(call build,$(1))
 @ctest --preset $(2) -j $(JOBS) --output-on-failure
 endef
 
-.PHONY: help setup setup-lint build demo test test-fast test-deploy bench images package format tidy asan fuzz tsan clean distclean
+.PHONY: help setup setup-lint build demo test test-fast test-deploy bench images package reference format tidy asan fuzz tsan clean distclean
 
 help:  ## list these targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -67,6 +67,11 @@ test-deploy:  ## the chart on the cluster that kubectl points at: serve, kill, r
 
 setup-lint:
 	@tools/setup.sh lint
+
+reference: setup  ## write the tables of flags, keys and metrics in docs/, from the program
+	$(call build,release)
+	@NESTREC_WRITE_DOCS=1 ctest --preset release-all -R '^(metrics_binary_test|operations_page_test)' >/dev/null && \
+	  git --no-pager diff --stat -- docs
 
 format: setup-lint  ## clang-format all C++ files in place
 	@git ls-files --cached --others --exclude-standard '*.h' '*.cc' | xargs -r clang-format -i

@@ -65,26 +65,28 @@ void AddOperatorFlags(CLI::App& command, OperatorFlags& flags) {
                      "host:port for /metrics, /healthz and /readyz; port 0 takes a free one "
                      "(default: none)");
   command.add_option("--http-port-file", flags.http_port_file,
-                     "Write the port of --http-listen here");
+                     "File that gets the port of --http-listen (default: none)");
   command.add_option("--health-listen", flags.health_listen,
                      "host:port for grpc.health.v1 alone, in plain text, for probes (default: "
                      "none)");
   command.add_option("--health-port-file", flags.health_port_file,
-                     "Write the port of --health-listen here");
+                     "File that gets the port of --health-listen (default: none)");
   command.add_option("--channelz-listen", flags.channelz_listen,
                      "host:port for grpc.channelz.v1, in plain text, for operators alone (default: "
                      "none)");
   command.add_option("--channelz-port-file", flags.channelz_port_file,
-                     "Write the port of --channelz-listen here");
+                     "File that gets the port of --channelz-listen (default: none)");
   command.add_option("--log-format", flags.log_format, "Lines of the log: text or json")
       ->check(CLI::IsMember({"text", "json"}))
       ->capture_default_str();
-  command.add_option("--log-level", flags.log_level, "Least level of the lines that are written")
+  command
+      .add_option("--log-level", flags.log_level,
+                  "Least level of the lines that are written; debug has every call")
       ->check(CLI::IsMember({"debug", "info", "warning", "error"}))
       ->capture_default_str();
   command
       .add_option("--slow-request", flags.slow_request,
-                  "Log calls that take at least this long, with their stages; 0s: none")
+                  "Log calls that take at least this long, with their stages, up to 1h; 0s: none")
       ->capture_default_str();
   command
       .add_option("--quality-share", flags.quality_share,
@@ -102,7 +104,7 @@ void AddOperatorFlags(CLI::App& command, OperatorFlags& flags) {
       ->capture_default_str();
   command
       .add_option("--request-log-bytes", flags.request_log_bytes,
-                  "Size at which the file is put aside and begun anew")
+                  "Size in bytes at which the file is put aside as .1, .2, ... and begun anew")
       ->check(WholeNumber(1 << 16, uint64_t{1} << 40))
       ->capture_default_str();
   command

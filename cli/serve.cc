@@ -226,7 +226,9 @@ void AddLiveItemFlags(CLI::App& command, LiveItems::Options& options) {
           "Take items while serving (UpsertItems, RemoveItems) and keep them in this folder "
           "of the server's own; none: take none")
       ->capture_default_str();
-  command.add_option("--max-live-items", options.max_items, "Most upserted items that are kept")
+  command
+      .add_option("--max-live-items", options.max_items,
+                  "Most upserted items that are kept; searches look at them one by one")
       ->check(WholeNumber(1, 1'000'000))
       ->capture_default_str();
   command
@@ -237,13 +239,16 @@ void AddLiveItemFlags(CLI::App& command, LiveItems::Options& options) {
 }
 
 void AddSecurityFlags(CLI::App& command, SecurityOptions& security) {
-  command.add_option("--tls-cert", security.tls.certificate,
-                     "Certificate of the listeners with its chain, PEM (default: plain text)");
-  command.add_option("--tls-key", security.tls.key, "Its key, PEM without a pass phrase");
+  command.add_option(
+      "--tls-cert", security.tls.certificate,
+      "Certificate of the listeners with its chain, PEM (default: none, plain text)");
+  command.add_option("--tls-key", security.tls.key,
+                     "Its key, PEM without a pass phrase (default: none)");
   command.add_option("--tls-client-ca", security.tls.client_ca,
-                     "Clients need a certificate of one of these authorities, PEM");
-  command.add_option("--token-file", security.access.token_file,
-                     "Clients need a bearer token: a line `name token [admin]` for each of them");
+                     "Clients need a certificate of one of these authorities, PEM (default: none)");
+  command.add_option(
+      "--token-file", security.access.token_file,
+      "Clients need a bearer token: a line `name token [admin]` for each of them (default: none)");
   command
       .add_option("--rate-limit", security.access.rate_limit,
                   "Calls per second that a client may make; 0: any number")
@@ -261,22 +266,31 @@ void AddServeCommand(CLI::App& app, Command* selected) {
   auto flags = std::make_shared<ServeFlags>();
   CLI::App* command = app.add_subcommand("serve", "Serve a checkpoint over gRPC");
   command
-      ->add_option("--model", flags->model, "Checkpoint, or folder of versions: the newest serves")
+      ->add_option("--model", flags->model,
+                   "Checkpoint, or folder of versions, of which the newest serves")
       ->required();
   command
       ->add_option("--model-poll", flags->model_poll,
-                   "How often to look for another model at --model")
+                   "How often to look for another model there, 10ms to 24h")
       ->capture_default_str();
   command->add_option("--admin-listen", flags->server.admin_listen,
                       "host:port of the AdminService, for operators alone (default: none)");
-  command->add_option("--listen", flags->server.listen, "host:port; port 0 takes a free one")
+  command
+      ->add_option("--listen", flags->server.listen,
+                   "host:port; 0.0.0.0:50051 for all interfaces; port 0 takes a free one")
       ->capture_default_str();
-  command->add_option("--port-file", flags->port_file, "Write the port here once it is bound");
+  command->add_option(
+      "--port-file", flags->port_file,
+      "File that gets the port once it is bound, complete or not at all (default: none)");
   command->add_option("--config", flags->config,
-                      "Tiers, in protobuf text format (see docs/operations.md)");
+                      "Tiers, in protobuf text format; docs/operations.md has its keys (default: "
+                      "gold, silver, bronze)");
   command->add_option("--default-tier", flags->default_tier,
                       "Tier of requests that name none (default: what --config says, else gold)");
-  command->add_option("--max-dim", flags->max_dim, "Load and serve only the sizes up to this one")
+  command
+      ->add_option("--max-dim", flags->max_dim,
+                   "Load and serve only the sizes up to this one, which is one of them; the wider "
+                   "levels are not read (default: the model's)")
       ->check(WholeNumber(NestedSizes::kMinWidth, NestedSizes::kMaxDim));
   command
       ->add_option("--memory-limit", flags->memory_limit,
@@ -289,24 +303,28 @@ void AddServeCommand(CLI::App& app, Command* selected) {
   AddSecurityFlags(*command, flags->server.security);
   command
       ->add_option("--threads", flags->server.threads,
-                   "Threads that run the model; 0: one per core")
+                   "Workers; a batch runs on one core; 0: one per core")
       ->check(CLI::Range(0, 4096))
       ->capture_default_str();
   command
       ->add_option("--queue", flags->server.queue_capacity,
-                   "Requests that may wait; more are turned away")
+                   "Requests of all tiers that wait for a worker; more are turned away")
       ->check(CLI::Range(1, 1'000'000))
       ->capture_default_str();
-  command->add_option("--batch", flags->server.max_batch, "Requests that a thread takes at once")
+  command
+      ->add_option("--batch", flags->server.max_batch,
+                   "Requests that a worker takes at once, if that many wait")
       ->check(CLI::Range(1, 1024))
       ->capture_default_str();
   command
       ->add_option("--batch-delay", flags->batch_delay,
-                   "How long a request waits for others to share its batch")
+                   "How long the first request of a batch waits for others: more throughput for "
+                   "more latency, up to 1s")
       ->capture_default_str();
   command
-      ->add_option("--overload-target", flags->overload_target,
-                   "Wait in the queue from which on requests are served narrower")
+      ->add_option(
+          "--overload-target", flags->overload_target,
+          "A standing wait in the queue from which on requests are served narrower, 100us to 1h")
       ->capture_default_str();
   command
       ->add_option("--max-k", flags->server.limits.max_k, "Most items that a request may ask for")
@@ -317,10 +335,15 @@ void AddServeCommand(CLI::App& app, Command* selected) {
                    "Most history ids of a request")
       ->check(CLI::Range(1, 1'000'000))
       ->capture_default_str();
-  command->add_option("--max-message-bytes", flags->server.max_message_bytes, "Largest request")
+  command
+      ->add_option("--max-message-bytes", flags->server.max_message_bytes,
+                   "Largest request, in bytes")
       ->check(CLI::Range(1024, 1 << 30))
       ->capture_default_str();
-  command->add_option("--grace", flags->grace, "How long running requests may take after SIGTERM")
+  command
+      ->add_option("--grace", flags->grace,
+                   "How long running requests may take after SIGTERM, up to 24h; the program ends "
+                   "at most 10 s later")
       ->capture_default_str();
   AddSessionFlags(*command, flags->sessions);
   AddLiveItemFlags(*command, flags->live_items);

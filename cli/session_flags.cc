@@ -24,8 +24,9 @@ void AddSessionFlags(CLI::App& command, SessionFlags& flags) {
                   "redis://host:6379/0 or unix:///path/redis.sock for many servers, or none")
       ->capture_default_str();
   command
-      .add_option("--session-events", flags.options.events,
-                  "Newest events that are kept of a user; at least what the model reads")
+      .add_option(
+          "--session-events", flags.options.events,
+          "Newest events that are kept of a user, up to 1000; at least what the model reads")
       ->check(WholeNumber(1, EmbeddedSessionLog::kMaxEventsPerSession))
       ->capture_default_str();
   command
@@ -49,18 +50,20 @@ void AddSessionFlags(CLI::App& command, SessionFlags& flags) {
       ->check(CLI::IsMember({"process", "disk"}))
       ->capture_default_str();
   command.add_option("--redis-password-file", flags.options.redis_password_file,
-                     "File whose content is the password of Redis");
-  command.add_option("--redis-timeout", flags.redis_timeout, "How long Redis may take to answer")
+                     "File whose content is the password of Redis (default: none)");
+  command
+      .add_option("--redis-timeout", flags.redis_timeout,
+                  "How long Redis may take to answer, 1ms to 60s")
       ->capture_default_str();
 }
 
 absl::StatusOr<SessionOptions> SessionOptionsOf(const SessionFlags& flags) {
   SessionOptions options = flags.options;
   NESTREC_ASSIGN_OR_RETURN(options.ttl, DurationFlag("--session-ttl", flags.ttl,
-                                                      absl::ZeroDuration(), kLongestTtl, "720h"));
+                                                     absl::ZeroDuration(), kLongestTtl, "720h"));
   NESTREC_ASSIGN_OR_RETURN(options.redis_timeout,
                            DurationFlag("--redis-timeout", flags.redis_timeout,
-                                         absl::Milliseconds(1), kLongestTimeout, "250ms"));
+                                        absl::Milliseconds(1), kLongestTimeout, "250ms"));
   options.sync =
       flags.sync == "disk" ? EmbeddedSessionLog::Sync::kDisk : EmbeddedSessionLog::Sync::kProcess;
   const absl::Status status = CheckSessionOptions(options);

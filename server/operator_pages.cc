@@ -22,7 +22,7 @@ HttpServer::Pages OperatorPages(const Metrics& metrics, const Readiness& readine
 std::unique_ptr<Metrics::Registration> CollectReadiness(Metrics& metrics,
                                                         const Readiness& readiness) {
   return metrics.Collect([&readiness](MetricWriter& writer) {
-    writer.Gauge("nestrec_ready", "1 when requests are welcome, else 0.",
+    writer.Gauge("nestrec_ready", "1 when requests are welcome, as /readyz says it, else 0.",
                  readiness.why_not().empty() ? 1 : 0);
   });
 }

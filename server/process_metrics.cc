@@ -71,7 +71,7 @@ void WriteProcessMetrics(MetricWriter& writer) {
                  fields[kResidentPages] * static_cast<double>(sysconf(_SC_PAGESIZE)));
     writer.Gauge("process_virtual_memory_bytes", "Address space.", fields[kVirtualBytes]);
     writer.Gauge("process_threads", "Threads.", fields[kThreads]);
-    writer.Counter("process_cpu_seconds_total", "Processor time of user and system.",
+    writer.Counter("process_cpu_seconds_total", "Processor time of user and system, in seconds.",
                    (fields[kUserTicks] + fields[kSystemTicks]) / ticks);
     if (const std::optional<double> boot = BootTime()) {
       writer.Gauge("process_start_time_seconds", "When the process began, in seconds since 1970.",

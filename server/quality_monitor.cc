@@ -33,9 +33,11 @@ MetricLabels LabelsOf(const std::pair<std::string, int>& width) {
 }
 
 MetricCounter SampleCounter(Metrics& metrics, const std::string& name, const char* result) {
-  return metrics.Counter(absl::StrCat("nestrec_", name, "_samples_total"),
-                         "Answers that were sampled, and what became of them.",
-                         {{"result", result}});
+  return metrics.Counter(
+      absl::StrCat("nestrec_", name, "_samples_total"),
+      "Answers that were sampled: measured; behind: the queue was full; overloaded: the "
+      "server had no time to spare; failed: also what cannot be compared.",
+      {{"result", result}});
 }
 
 std::vector<int32_t> NumbersOf(const SearchResult& result) {

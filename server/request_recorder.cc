@@ -127,13 +127,15 @@ std::unique_ptr<Metrics::Registration> CollectRecorder(Metrics& metrics,
   return metrics.Collect([&recorder](MetricWriter& writer) {
     const LineFile::Stats stats = recorder.stats();
     const auto dropped = [&](const char* reason, int64_t count) {
-      writer.Counter("nestrec_request_log_dropped_total",
-                     "Lines of the request log that were left out.", static_cast<double>(count),
-                     {{"reason", reason}});
+      writer.Counter(
+          "nestrec_request_log_dropped_total",
+          "Lines of the request log that were left out: queue: the disk was too slow; disk: it "
+          "refused them.",
+          static_cast<double>(count), {{"reason", reason}});
     };
     writer.Counter("nestrec_request_log_lines_total", "Lines of the request log.",
                    static_cast<double>(stats.lines));
-    writer.Counter("nestrec_request_log_bytes_total", "Bytes of these lines.",
+    writer.Counter("nestrec_request_log_bytes_total", "Bytes of the request log's lines.",
                    static_cast<double>(stats.bytes));
     dropped("queue", stats.dropped_queue);
     dropped("disk", stats.dropped_disk);

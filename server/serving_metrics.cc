@@ -47,7 +47,8 @@ ServingMetrics::ServingMetrics(Metrics& metrics)
       handled_([&metrics](const MethodCode& key) {
         MetricLabels labels = MethodLabels(key.first);
         labels["grpc_code"] = CodeName(key.second);
-        return metrics.Counter("grpc_server_handled_total", "Calls that ended, by their code.",
+        return metrics.Counter("grpc_server_handled_total",
+                               "Calls that ended, by their code: OK, ResourceExhausted and so on.",
                                labels);
       }),
       seconds_([&metrics](const Method& method) {
@@ -56,30 +57,37 @@ ServingMetrics::ServingMetrics(Metrics& metrics)
                                  MethodLabels(method), Metrics::TimeBuckets());
       }),
       served_([&metrics](const Width& key) {
-        return metrics.Counter("nestrec_served_total",
-                               "Recommendations by the width that they were served at, and why.",
-                               {{"tier", std::get<0>(key)},
-                                {"dim", absl::StrCat(std::get<1>(key))},
-                                {"why", std::string(WidthReasonName(std::get<2>(key)))}});
+        return metrics.Counter(
+            "nestrec_served_total",
+            "Recommendations by the width that they were served at and what decided it: explicit, "
+            "tier, "
+            "default, quality, load, budget, deadline; no tier where the request named the dim.",
+            {{"tier", std::get<0>(key)},
+             {"dim", absl::StrCat(std::get<1>(key))},
+             {"why", std::string(WidthReasonName(std::get<2>(key)))}});
       }),
       queue_seconds_([&metrics](const std::string& tier) {
         return metrics.Histogram("nestrec_queue_seconds",
                                  "How long requests that were served waited for a worker.",
                                  {{"tier", tier}}, Metrics::TimeBuckets());
       }),
-      encode_seconds_(metrics.Histogram("nestrec_stage_seconds", "Time by stage.",
+      encode_seconds_(metrics.Histogram("nestrec_stage_seconds",
+                                        "Time by stage: encode of a batch, search of a request.",
                                         {{"stage", "encode"}}, Metrics::TimeBuckets())),
-      search_seconds_(metrics.Histogram("nestrec_stage_seconds", "Time by stage.",
+      search_seconds_(metrics.Histogram("nestrec_stage_seconds",
+                                        "Time by stage: encode of a batch, search of a request.",
                                         {{"stage", "search"}}, Metrics::TimeBuckets())),
       batch_requests_(
           metrics.Histogram("nestrec_batch_requests", "Requests of a batch.", {}, SizeBuckets())),
-      batch_items_(metrics.Histogram("nestrec_batch_items", "Items of a batch that were encoded.",
-                                     {}, SizeBuckets())),
+      batch_items_(metrics.Histogram(
+          "nestrec_batch_items",
+          "Items of a batch's histories that were encoded, at least one each.", {}, SizeBuckets())),
       batch_seconds_(metrics.Histogram("nestrec_batch_seconds", "A worker's time for a batch.", {},
                                        Metrics::TimeBuckets())),
       cost_ratio_(metrics.Histogram("nestrec_cost_ratio",
-                                    "A batch's time by the time that it was expected to stay "
-                                    "within.",
+                                    "A batch's time by what the cost model expected it to stay "
+                                    "within in 19 of 20 cases: mostly "
+                                    "below 1.",
                                     {}, RatioBuckets())) {}
 
 void ServingMetrics::Arrived(CallInfo& call) { started_.At({call.service, call.method}).Add(); }

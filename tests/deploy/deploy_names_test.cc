@@ -43,13 +43,15 @@ std::set<std::string> MetricsIn(const std::string& text) {
 }
 
 void ExpectAllLive(const std::set<std::string>& names,
-                   const std::map<std::string, std::string>& live, const std::string& where) {
+                   const std::map<std::string, ServeProgram::MetricFamily>& live,
+                   const std::string& where) {
   EXPECT_GT(names.size(), 10u);
   for (const std::string& name : names) {
     std::string base = name;
     for (const char* suffix : {"_bucket", "_sum", "_count"}) {
       const auto found = live.find(std::string(absl::StripSuffix(name, suffix)));
-      if (absl::EndsWith(name, suffix) && found != live.end() && found->second == "histogram") {
+      if (absl::EndsWith(name, suffix) && found != live.end() &&
+          found->second.kind == "histogram") {
         base = found->first;
       }
     }
@@ -66,12 +68,12 @@ TEST(Deploy, AlertsAndBoardNameOnlyMetricsThatAreThere) {
   ASSERT_TRUE(program.Start().ok());
   // What is counted per call is there from the first one on.
   ASSERT_TRUE(program.Client().Recommend({}).ok());
-  std::map<std::string, std::string> live;
+  std::map<std::string, ServeProgram::MetricFamily> live;
   // Comparisons are made off the calls' path.
   for (const absl::Time end = absl::Now() + absl::Minutes(1);
        !(live.contains("nestrec_shadow_overlap") && live.contains("nestrec_quality_overlap")) &&
        absl::Now() < end;) {
-    live = program.MetricKinds();
+    live = program.MetricFamilies();
   }
   ExpectAllLive(MetricsIn(SourceFile("deploy/prometheus/nestrec.rules.yml")), live, "an alert");
   std::string expressions;

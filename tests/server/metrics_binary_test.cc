@@ -3,15 +3,14 @@
 #include <gtest/gtest.h>
 
 #include <csignal>
+#include <cstdlib>
 #include <map>
 #include <string>
 #include <thread>
 #include <vector>
 
-#include "absl/strings/ascii.h"
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
@@ -24,20 +23,18 @@ namespace {
 
 using ::testing::HasSubstr;
 
-// Rows of the table in the documentation: "| `name` | kind | labels | meaning |".
-std::map<std::string, std::string> DocumentedKinds() {
-  std::map<std::string, std::string> kinds;
-  const auto page = ReadFile(absl::StrCat(NESTREC_SOURCE_DIR, "/docs/operations.md"));
-  EXPECT_TRUE(page.ok()) << page.status();
-  for (const absl::string_view line : absl::StrSplit(page.value_or(""), '\n')) {
-    const std::vector<absl::string_view> cells = absl::StrSplit(line, '|');
-    if (cells.size() != 6) continue;
-    const absl::string_view name = absl::StripAsciiWhitespace(cells[1]);
-    const absl::string_view kind = absl::StripAsciiWhitespace(cells[2]);
-    if (kind != "counter" && kind != "gauge" && kind != "histogram") continue;
-    kinds[std::string(absl::StripPrefix(absl::StripSuffix(name, "`"), "`"))] = std::string(kind);
+const std::string kBegin = "<!-- metrics: from /metrics, by metrics_binary_test -->\n";
+const std::string kEnd = "<!-- end -->\n";
+
+// The documentation's table of what /metrics has.
+std::string Table(const std::map<std::string, ServeProgram::MetricFamily>& live) {
+  std::string table = "| metric | kind | labels | what it is |\n|---|---|---|---|\n";
+  for (const auto& [name, family] : live) {
+    absl::StrAppend(&table, "| `", name, "` | ", family.kind, " | ",
+                    absl::StrJoin(family.labels, ", "), " | ", absl::StripSuffix(family.help, "."),
+                    " |\n");
   }
-  return kinds;
+  return table;
 }
 
 // A call of each kind, and some that fail.
@@ -57,7 +54,9 @@ void Use(const ServeProgram& program) {
   ASSERT_TRUE(client.GetModelInfo().ok());
 }
 
-TEST(MetricsBinary, EveryDocumentedMetricIsThereAndEveryOneThatIsThereIsDocumented) {
+// With NESTREC_WRITE_DOCS in the environment (make reference) it writes the table in place of
+// comparing it.
+TEST(MetricsBinary, TheDocumentedMetricsAreThoseOfAServer) {
   const TempFolder folder;
   ServeProgram program(
       {.program = NESTREC_PROGRAM,
@@ -65,23 +64,29 @@ TEST(MetricsBinary, EveryDocumentedMetricIsThereAndEveryOneThatIsThereIsDocument
        .shadow = true});
   ASSERT_TRUE(program.Start().ok());
   Use(program);
-  const std::map<std::string, std::string> documented = DocumentedKinds();
-  std::map<std::string, std::string> live;
+  std::map<std::string, ServeProgram::MetricFamily> live;
   // Comparisons are made off the calls' path.
   for (const absl::Time end = absl::Now() + absl::Minutes(1);
        !(live.contains("nestrec_shadow_ndcg") && live.contains("nestrec_quality_ndcg")) &&
        absl::Now() < end;) {
-    live = program.MetricKinds();
+    live = program.MetricFamilies();
   }
-  EXPECT_GT(documented.size(), 30u);
-  for (const auto& [name, kind] : documented) {
-    const auto found = live.find(name);
-    ASSERT_NE(found, live.end()) << name << " is documented, but /metrics has it not";
-    EXPECT_EQ(found->second, kind) << name;
+  EXPECT_GT(live.size(), 40u);
+  const std::string path = absl::StrCat(NESTREC_SOURCE_DIR, "/docs/operations.md");
+  const auto page = ReadFile(path);
+  ASSERT_TRUE(page.ok()) << page.status();
+  const size_t begin = page->find(kBegin);
+  const size_t end = page->find(kEnd, begin);
+  ASSERT_NE(end, std::string::npos) << path << " has no place for the table: " << kBegin << kEnd;
+  const size_t first = begin + kBegin.size();
+  const std::string table = Table(live);
+  if (std::getenv("NESTREC_WRITE_DOCS") != nullptr) {
+    const absl::Status written =
+        WriteFileAtomically(path, absl::StrCat(page->substr(0, first), table, page->substr(end)));
+    EXPECT_TRUE(written.ok()) << written;
+    return;
   }
-  for (const auto& [name, kind] : live) {
-    EXPECT_TRUE(documented.contains(name)) << name << " is not in docs/operations.md";
-  }
+  EXPECT_EQ(page->substr(first, end - first), table) << "make reference brings it up to date";
 }
 
 TEST(MetricsBinary, CountsCallsAndWhatTheyWereServed) {

@@ -2,6 +2,7 @@
 
 #include <httplib.h>
 
+#include <regex>
 #include <utility>
 
 #include "absl/strings/numbers.h"
@@ -70,15 +71,33 @@ std::map<std::string, double> ServeProgram::Metrics() const {
   return values;
 }
 
-std::map<std::string, std::string> ServeProgram::MetricKinds() const {
-  std::map<std::string, std::string> kinds;
+std::map<std::string, ServeProgram::MetricFamily> ServeProgram::MetricFamilies() const {
+  std::map<std::string, MetricFamily> families;
   const std::string text = Get("/metrics").text;
-  for (absl::string_view line : absl::StrSplit(text, '\n')) {
-    if (!absl::ConsumePrefix(&line, "# TYPE ")) continue;
-    const std::vector<std::string> words = absl::StrSplit(line, ' ');
-    kinds[words[0]] = words[1];
+  MetricFamily* family = nullptr;  // the one whose lines these are: a family's lines are together
+  for (absl::string_view line : absl::StrSplit(text, '\n', absl::SkipEmpty())) {
+    if (absl::ConsumePrefix(&line, "# HELP ")) {
+      const std::pair<std::string, std::string> name_and_help =
+          absl::StrSplit(line, absl::MaxSplits(' ', 1));
+      family = &families[name_and_help.first];
+      family->help = name_and_help.second;
+    } else if (absl::ConsumePrefix(&line, "# TYPE ")) {
+      const std::pair<std::string, std::string> name_and_kind = absl::StrSplit(line, ' ');
+      family = &families[name_and_kind.first];
+      family->kind = name_and_kind.second;
+    } else if (const size_t open = line.find('{');
+               family != nullptr && open != absl::string_view::npos) {
+      static const std::regex* const label_pattern =
+          new std::regex(R"re(([a-z_]+)="(?:[^"\\]|\\.)*")re");
+      for (std::cregex_iterator
+               label(line.data() + open, line.data() + line.size(), *label_pattern),
+           end;
+           label != end; ++label) {
+        if ((*label)[1] != "le") family->labels.insert((*label)[1]);
+      }
+    }
   }
-  return kinds;
+  return families;
 }
 
 RecommendClient ServeProgram::Client() const {

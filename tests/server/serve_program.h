@@ -9,6 +9,7 @@
 
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -41,8 +42,13 @@ class ServeProgram {
 
   // Values of /metrics by name and labels as they stand there; histograms as _bucket, _sum, _count.
   std::map<std::string, double> Metrics() const;
-  // Kinds of /metrics by name, from its TYPE lines.
-  std::map<std::string, std::string> MetricKinds() const;
+  struct MetricFamily {
+    std::string kind;              // counter, gauge or histogram
+    std::string help;              // as it stands in the HELP line
+    std::set<std::string> labels;  // of any of its series, without a histogram's "le"
+  };
+  // What /metrics has, by name.
+  std::map<std::string, MetricFamily> MetricFamilies() const;
 
   const std::string& address() const { return address_; }
   const std::string& http_address() const { return http_address_; }
