@@ -30,6 +30,13 @@ namespace {
 // sends faster than the server answers, or reads no answers, has its calls kept here, up to 250 KB
 // each.
 constexpr int kCallsPerConnection = 1000;
+// Clients may ask so often whether this server is still there, with calls under way or without: one
+// that has vanished with its machine says nothing, and is found out by that alone. Who asks more
+// often is told to go away (ENHANCE_YOUR_CALM).
+constexpr int kLeastPingIntervalMs = 5'000;
+// A client that vanished without a word is found out after so long, and then so long.
+constexpr int kClientPingIntervalMs = 300'000;
+constexpr int kClientPingTimeoutMs = 20'000;
 // At the end, new calls are refused until none has come for so long, and at most for so long.
 constexpr absl::Duration kQuiet = absl::Milliseconds(100);
 constexpr std::chrono::seconds kLongestRefusing{1};
@@ -91,6 +98,12 @@ class Server::Impl {
     grpc::ServerBuilder builder;
     builder.SetMaxReceiveMessageSize(options_.max_message_bytes);
     builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kCallsPerConnection);
+    builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
+                               kLeastPingIntervalMs);
+    builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+    builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
+    builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, kClientPingIntervalMs);
+    builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kClientPingTimeoutMs);
     NESTREC_ASSIGN_OR_RETURN(acceptor_, Acceptor::Listen(address, options_.log));
     acceptor_->AddTo(builder, security_->credentials());
     builder.RegisterService(&service_);
