@@ -5,7 +5,8 @@
 
 Sends the bytes of REQUEST_FILE as Recommend until STOP_FILE exists, then prints a line of JSON: calls, failed ones (after
 retries) by code, retries, versions and the count of answers by pod. A call is tried up to 4 times, on UNAVAILABLE alone, each
-time at the next ready address.
+time at the next ready address to which there is a connection, as gRPC's round_robin does. Connections are asked every 10 s
+whether they live, and given up after a second without an answer.
 """
 import collections
 import concurrent.futures
@@ -22,7 +23,27 @@ import grpc
 
 METHOD = "/nestrec.v1.RecommendService/Recommend"
 ATTEMPTS, FIRST_BACKOFF, MOST_BACKOFF = 4, 0.02, 0.5
-DEADLINE = 2.0
+DEADLINE = 3.0
+CHANNEL = [
+    ("grpc.max_reconnect_backoff_ms", 500),
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 1_000),  # on Linux also how long what was sent may stay unacknowledged
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+]
+
+
+class Pod:
+    """A connection and whether it stands."""
+
+    def __init__(self, address):
+        self.address, self.connected = address, False
+        self.channel = grpc.insecure_channel(address, options=CHANNEL)
+        self.recommend = self.channel.unary_unary(METHOD)
+        self.channel.subscribe(self.on_state, try_to_connect=True)
+
+    def on_state(self, state):
+        self.connected = state == grpc.ChannelConnectivity.READY
 
 
 class Endpoints:
@@ -31,7 +52,7 @@ class Endpoints:
     def __init__(self, namespace, service):
         self.command = ["kubectl", "-n", namespace, "get", "endpointslices", "-l", f"kubernetes.io/service-name={service}", "-o", "json"]
         self.lock = threading.Lock()
-        self.slices, self.channels, self.turn = {}, {}, itertools.count()
+        self.slices, self.pods, self.turn = {}, {}, itertools.count()
         listed = json.loads(subprocess.run(self.command, capture_output=True, text=True, check=True).stdout)
         for each in listed["items"]:
             self.take(each)
@@ -59,20 +80,19 @@ class Endpoints:
         with self.lock:
             self.slices[endpoint_slice["metadata"]["name"]] = ready
             wanted = {address for addresses in self.slices.values() for address in addresses}
-            for address in wanted - self.channels.keys():
-                channel = grpc.insecure_channel(address, options=[("grpc.max_reconnect_backoff_ms", 500)])
-                self.channels[address] = channel, channel.unary_unary(METHOD)
+            for address in wanted - self.pods.keys():
+                self.pods[address] = Pod(address)
             # Calls that run on a channel that leaves go on; it is closed when nobody holds it.
-            for address in self.channels.keys() - wanted:
-                del self.channels[address]
+            for address in self.pods.keys() - wanted:
+                pod = self.pods.pop(address)
+                pod.channel.unsubscribe(pod.on_state)
 
     def next(self):
+        """A pod to ask, None where there is none. One without a connection only where no pod has one."""
         with self.lock:
-            addresses = sorted(self.channels)
-            if not addresses:
-                return None, None, None
-            address = addresses[next(self.turn) % len(addresses)]
-            return (address, *self.channels[address])
+            pods = [self.pods[address] for address in sorted(self.pods)]
+            pods = [pod for pod in pods if pod.connected] or pods
+            return pods[next(self.turn) % len(pods)] if pods else None
 
 
 class Counts:
@@ -85,10 +105,10 @@ class Counts:
 def call(endpoints, request, counts):
     began, backoff, code = time.monotonic(), FIRST_BACKOFF, "NO_ENDPOINT"
     for attempt in range(ATTEMPTS):
-        address, _, recommend = endpoints.next()
-        if recommend is not None:
+        pod = endpoints.next()
+        if pod is not None:
             try:
-                answer = recommend(request, timeout=DEADLINE)
+                answer = pod.recommend(request, timeout=max(0.001, began + DEADLINE - time.monotonic()))
             except grpc.RpcError as error:
                 code = error.code().name
             else:
@@ -96,7 +116,7 @@ def call(endpoints, request, counts):
                 with counts.lock:
                     counts.calls += 1
                     counts.versions[version.group().decode() if version else "?"] += 1
-                    counts.pods[address] += 1
+                    counts.pods[pod.address] += 1
                     counts.slowest = max(counts.slowest, time.monotonic() - began)
                 return
         if code not in ("UNAVAILABLE", "NO_ENDPOINT") or attempt + 1 == ATTEMPTS:

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs the chart into the cluster that kubectl points at, in a namespace of its own, and serves from it: two tiers, each asked
 # through a port-forward; then, under load from a client that balances over EndpointSlices, a pod is deleted, a new model rolled
-# out, a new image rolled out, pods evicted. Prints the counts of each step and fails when a call failed after its retries.
+# out, a new image rolled out, pods evicted, and a pod's network cut off (on a node, as root, with iptables). Prints the counts of each step and fails when a call failed after its retries.
 #
 #   tests/deploy/cluster_proof.sh [PROGRAM]        make test-deploy
 #
@@ -32,9 +32,10 @@ done
 work="$(mktemp -d)"
 models="${NESTREC_MODELS_FOLDER:-$(mktemp -d /var/tmp/nestrec-models.XXXXXX)}"
 chmod 755 "$models"
-forward="" load=""
+forward="" load="" cut=""
 on_exit() {
   local code=$?
+  [[ -z "$cut" ]] || drop -D "$cut" || true
   [[ -z "$forward" ]] || kill "$forward" 2>/dev/null || true
   touch "$work/stop"
   [[ -z "$load" ]] || wait "$load" 2>/dev/null || true
@@ -155,6 +156,17 @@ evict() {
   done
 }
 
+# What a node that disappears looks like to its clients: no answer, no end of the connection, nothing. Probes have another port.
+drop() { iptables "$1" OUTPUT -p tcp -d "$2" --dport 50051 -j DROP; iptables "$1" INPUT -p tcp -s "$2" --sport 50051 -j DROP; }
+vanish() {
+  cut="$(kube get "$(gold_pods | head -n 1)" -o jsonpath='{.status.podIP}')"
+  drop -I "$cut"
+  sleep 30
+  drop -D "$cut"
+  cut=""
+  sleep 5
+}
+
 say "Under load: ${NESTREC_PROOF_RATE:-50} calls a second, up to 4 attempts on UNAVAILABLE"
 step "nothing happens" nothing
 step "a pod is deleted" delete_pod
@@ -162,6 +174,11 @@ step "a pod is killed" kill_pod
 step "a new model" new_model
 step "a new image" new_image
 step "all pods are evicted" evict
+if [[ $EUID == 0 ]] && command -v iptables >/dev/null; then
+  step "a pod vanishes for 30 s" vanish
+else
+  echo "a pod vanishes: not tried, iptables or root is missing"
+fi
 kube get pods
 [[ $failed == 0 ]] || { echo "calls failed" >&2; exit 1; }
 echo "no call failed"
