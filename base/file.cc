@@ -28,19 +28,6 @@ std::string FolderOf(const std::string& path) {
   return parent.empty() ? "." : parent.string();
 }
 
-absl::Status WriteAll(int fd, const char* data, size_t size_bytes, const std::string& path) {
-  while (size_bytes > 0) {
-    const ssize_t written = write(fd, data, size_bytes);
-    if (written < 0) {
-      if (errno == EINTR) continue;
-      return ErrnoStatus(errno, "cannot write", path);
-    }
-    data += written;
-    size_bytes -= static_cast<size_t>(written);
-  }
-  return absl::OkStatus();
-}
-
 absl::string_view CureFor(int error) {
   switch (error) {
     case ENOENT:
@@ -220,17 +207,27 @@ AtomicFileWriter::~AtomicFileWriter() {
   }
 }
 
+absl::Status WriteAll(int fd, absl::string_view bytes, const std::string& path) {
+  while (!bytes.empty()) {
+    const ssize_t written = write(fd, bytes.data(), bytes.size());
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) return ErrnoStatus(errno, "cannot write", path);
+    bytes.remove_prefix(static_cast<size_t>(written));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status AtomicFileWriter::Write(const void* data, size_t size_bytes) {
   if (buffer_.size() + size_bytes <= kWriteBufferBytes) {
     buffer_.append(static_cast<const char*>(data), size_bytes);
     return absl::OkStatus();
   }
   NESTREC_RETURN_IF_ERROR(Flush());
-  return WriteAll(fd_, static_cast<const char*>(data), size_bytes, path_);
+  return WriteAll(fd_, {static_cast<const char*>(data), size_bytes}, path_);
 }
 
 absl::Status AtomicFileWriter::Flush() {
-  NESTREC_RETURN_IF_ERROR(WriteAll(fd_, buffer_.data(), buffer_.size(), path_));
+  NESTREC_RETURN_IF_ERROR(WriteAll(fd_, buffer_, path_));
   buffer_.clear();
   return absl::OkStatus();
 }

@@ -108,6 +108,10 @@ class AtomicFileWriter {
 // while it lives. Best effort; writers that are at work are left alone.
 void RemoveAbandonedTemporaries(const std::string& path);
 
+// All of `bytes` into an open file, `path` by name: write(2), as often as it takes. What was
+// written before an error stays.
+absl::Status WriteAll(int fd, absl::string_view bytes, const std::string& path);
+
 // AtomicFileWriter for content at hand.
 absl::Status WriteFileAtomically(const std::string& path, absl::string_view content);
 

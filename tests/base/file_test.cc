@@ -2,14 +2,13 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <csignal>
 #include <filesystem>
 
 #include "absl/strings/str_cat.h"
+#include "tests/testing/full_disk.h"
 
 namespace nestrec {
 namespace {
@@ -66,19 +65,14 @@ TEST_F(FileTest, UncommittedWriteLeavesTheOldFile) {
   EXPECT_EQ(FilesInFolder(), 1u);
 }
 
-// A file size limit fails writes midway, as a full disk does, and needs no privileges.
 TEST_F(FileTest, WriteThatFailsMidwayLeavesTheOldFile) {
   const std::string path = Path("a");
   ASSERT_TRUE(WriteFileAtomically(path, "old").ok());
-  const auto old_handler = std::signal(SIGXFSZ, SIG_IGN);
-  rlimit old_limit;
-  ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &old_limit), 0);
-  rlimit limit = old_limit;
-  limit.rlim_cur = 1 << 20;
-  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &limit), 0);
-  const absl::Status status = WriteFileAtomically(path, std::string(4 << 20, 'x'));
-  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &old_limit), 0);
-  std::signal(SIGXFSZ, old_handler);
+  absl::Status status;
+  {
+    const FullDisk full(1 << 20);
+    status = WriteFileAtomically(path, std::string(4 << 20, 'x'));
+  }
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted) << status;
   EXPECT_THAT(status.message(), HasSubstr(path));
   EXPECT_EQ(*ReadFile(path), "old");

@@ -14,10 +14,8 @@
 #include "absl/strings/str_cat.h"
 #include "base/file.h"
 #include "model/batch.h"
-#include "model/checkpoint.h"
-#include "model/features.h"
-#include "model/model_view.h"
 #include "tests/cli/program.h"
+#include "tests/testing/checkpoint_weights.h"
 #include "tests/testing/temp_folder.h"
 
 namespace nestrec {
@@ -127,21 +125,7 @@ class DistributedTest : public testing::Test {
   }
 
   static std::vector<float> Weights(const std::string& name) {
-    const auto checkpoint = Checkpoint::Open(File(name), {});
-    EXPECT_TRUE(checkpoint.ok()) << checkpoint.status();
-    if (!checkpoint.ok()) return {};
-    ModelView view = (*checkpoint)->view();
-    std::vector<float> all;
-    for (int level = 0; level < view.sizes.levels(); ++level) {
-      EXPECT_TRUE(VisitLevel(view, FeatureWidth((*checkpoint)->info()), level,
-                             [&](const std::string&, const std::vector<int64_t>&,
-                                 std::span<const float>& values) {
-                               all.insert(all.end(), values.begin(), values.end());
-                               return absl::OkStatus();
-                             })
-                      .ok());
-    }
-    return all;
+    return CheckpointWeights(File(name));
   }
 
   // That two processes with `flags`, three epochs without dropout, have one's losses and weights.

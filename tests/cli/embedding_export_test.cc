@@ -3,10 +3,8 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <sys/resource.h>
 
 #include <algorithm>
-#include <csignal>
 #include <cstdint>
 #include <filesystem>
 #include <limits>
@@ -23,6 +21,7 @@
 #include "model/checkpoint.h"
 #include "model/encoder.h"
 #include "tests/cli/program.h"
+#include "tests/testing/full_disk.h"
 #include "tests/testing/random_model.h"
 #include "tests/testing/temp_folder.h"
 
@@ -190,22 +189,6 @@ TEST_F(EmbeddingExportTest, AVectorThatIsNotFiniteIsNamed) {
   EXPECT_FALSE(FileExists(folder_.File("v.jsonl")));
   EXPECT_EQ(Export(16, folder_.File("v.jsonl")).exit_code, 0);  // its levels are sound
 }
-
-// A limit of the file size is a disk that is full for this process alone.
-class FullDisk {
- public:
-  explicit FullDisk(rlim_t bytes) {
-    std::signal(SIGXFSZ, SIG_IGN);
-    getrlimit(RLIMIT_FSIZE, &before_);
-    rlimit limit = before_;
-    limit.rlim_cur = bytes;
-    setrlimit(RLIMIT_FSIZE, &limit);
-  }
-  ~FullDisk() { setrlimit(RLIMIT_FSIZE, &before_); }
-
- private:
-  rlimit before_;
-};
 
 TEST_F(EmbeddingExportTest, AFullDiskLeavesWhatWasThere) {
   for (const char* name : {"v.jsonl", "v.npy"}) {

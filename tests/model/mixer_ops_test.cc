@@ -11,53 +11,16 @@
 
 #include "absl/strings/str_cat.h"
 #include "model/architecture.h"
+#include "tests/model/autograd_oracle.h"
 
 namespace nestrec {
 namespace {
 
 using torch::Tensor;
 
-Tensor Leaf(std::vector<int64_t> shape) {
-  return torch::randn(shape, torch::kFloat64).requires_grad_(true);
-}
-
-void ExpectSame(const Tensor& actual, const Tensor& expected, const std::string& what) {
-  ASSERT_EQ(actual.sizes(), expected.sizes()) << what;
-  if (actual.numel() == 0) return;
-  EXPECT_LE((actual - expected).abs().max().item<double>(),
-            1e-10 * (1 + expected.abs().max().item<double>()))
-      << what;
-}
-
-// Value and gradients of a random projection of it.
-template <typename Actual, typename Expected>
-void ExpectSameWithGradients(const std::vector<Tensor>& leaves, Actual&& actual,
-                             Expected&& expected) {
-  const Tensor a = actual();
-  const Tensor b = expected();
-  ExpectSame(a, b, "value");
-  const Tensor direction = torch::randn_like(b);
-  const auto grads_a = torch::autograd::grad({(a * direction).sum()}, leaves);
-  const auto grads_b = torch::autograd::grad({(b * direction).sum()}, leaves, {}, {}, false, true);
-  for (size_t i = 0; i < leaves.size(); ++i) {
-    const Tensor plain = grads_b[i].defined() ? grads_b[i] : torch::zeros_like(leaves[i]);
-    ExpectSame(grads_a[i], plain, absl::StrCat("gradient ", i));
-  }
-}
-
 class MixerOpsTest : public testing::Test {
  protected:
   MixerOpsTest() : sizes_(*NestedSizes::Create({3, 5, 12})) { torch::manual_seed(5); }
-
-  // The dense [D, D] matrix of a ragged weight.
-  Tensor Dense(const Tensor& ragged) const {
-    std::vector<Tensor> rows;
-    for (int level = 0; level < sizes_.levels(); ++level) {
-      const Tensor w = RaggedLevel(ragged, sizes_, level);
-      rows.push_back(torch::constant_pad_nd(w, {0, sizes_.max_dim() - w.size(1)}));
-    }
-    return torch::cat(rows, 0);
-  }
 
   // Runs of many lengths, the longest neither first nor last, some equally long.
   const std::vector<std::vector<int64_t>> runs_ = {
@@ -79,9 +42,9 @@ TEST_F(MixerOpsTest, GatedRecurrenceIsAGruOverEveryRunAlone) {
       for (size_t run = 0; run + 1 < run_begins.size(); ++run) {
         Tensor h = torch::zeros({12}, torch::kFloat64);
         for (int64_t p = run_begins[run]; p < run_begins[run + 1]; ++p) {
-          const Tensor r = torch::sigmoid(leaves[0][p] + torch::mv(Dense(leaves[3]), h));
-          const Tensor u = torch::sigmoid(leaves[1][p] + torch::mv(Dense(leaves[4]), h));
-          const Tensor c = torch::tanh(leaves[2][p] + r * torch::mv(Dense(leaves[5]), h));
+          const Tensor r = torch::sigmoid(leaves[0][p] + torch::mv(Dense(leaves[3], sizes_), h));
+          const Tensor u = torch::sigmoid(leaves[1][p] + torch::mv(Dense(leaves[4], sizes_), h));
+          const Tensor c = torch::tanh(leaves[2][p] + r * torch::mv(Dense(leaves[5], sizes_), h));
           h = (1 - u) * c + u * h;
           states.push_back(h);
         }
@@ -90,7 +53,7 @@ TEST_F(MixerOpsTest, GatedRecurrenceIsAGruOverEveryRunAlone) {
     };
     for (const bool portable : {false, true}) {
       SCOPED_TRACE(absl::StrCat(rows, " rows, portable ", portable));
-      ExpectSameWithGradients(
+      CompareWithAutograd(
           leaves,
           [&] {
             return GatedRecurrence(
@@ -130,7 +93,7 @@ TEST_F(MixerOpsTest, CausalAttentionIsASoftmaxOverTheRunSoFarOfEveryHead) {
         }
         return torch::stack(outputs);
       };
-      ExpectSameWithGradients(
+      CompareWithAutograd(
           leaves,
           [&] {
             return CausalAttention(leaves[0], leaves[1], leaves[2], sizes_, head_width, run_begins);

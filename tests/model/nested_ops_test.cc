@@ -9,51 +9,17 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "tests/model/autograd_oracle.h"
 
 namespace nestrec {
 namespace {
 
 using torch::Tensor;
 
-Tensor Leaf(std::vector<int64_t> shape) {
-  return torch::randn(shape, torch::kFloat64).requires_grad_(true);
-}
-
-void ExpectSame(const Tensor& actual, const Tensor& expected, const std::string& what,
-                double tolerance = 1e-10) {
-  ASSERT_EQ(actual.sizes(), expected.sizes()) << what;
-  EXPECT_LE((actual - expected).abs().max().item<double>(),
-            tolerance * (1 + expected.abs().max().item<double>()))
-      << what;
-}
-
-// Runs `actual` and `expected` on the same leaves and compares value and all gradients of a random
-// projection of it.
-template <typename Actual, typename Expected>
-void CompareWithAutograd(const std::vector<Tensor>& leaves, Actual&& actual, Expected&& expected) {
-  const Tensor a = actual();
-  const Tensor b = expected();
-  ExpectSame(a, b, "value");
-  const Tensor direction = torch::randn_like(b);
-  const auto grads_a = torch::autograd::grad({(a * direction).sum()}, leaves);
-  const auto grads_b = torch::autograd::grad({(b * direction).sum()}, leaves);
-  for (size_t i = 0; i < leaves.size(); ++i)
-    ExpectSame(grads_a[i], grads_b[i], absl::StrCat("gradient ", i));
-}
-
 class NestedOpsTest : public testing::Test {
  protected:
   NestedOpsTest() : sizes_(*NestedSizes::Create({3, 5, 12})) { torch::manual_seed(5); }
 
-  // The dense [D, D] matrix of a ragged weight.
-  Tensor Dense(const Tensor& ragged) const {
-    std::vector<Tensor> rows;
-    for (int level = 0; level < sizes_.levels(); ++level) {
-      const Tensor w = RaggedLevel(ragged, sizes_, level);
-      rows.push_back(torch::constant_pad_nd(w, {0, sizes_.max_dim() - w.size(1)}));
-    }
-    return torch::cat(rows, 0);
-  }
   NestedSizes sizes_;
 };
 
@@ -63,10 +29,10 @@ TEST_F(NestedOpsTest, NestedLinearIsABlockTriangularProduct) {
   const Tensor bias = Leaf({12});
   CompareWithAutograd(
       {x, weight, bias}, [&] { return NestedLinear(x, weight, bias, sizes_); },
-      [&] { return torch::addmm(bias, x, Dense(weight).t()); });
+      [&] { return torch::addmm(bias, x, Dense(weight, sizes_).t()); });
   CompareWithAutograd(
       {x, weight}, [&] { return NestedLinear(x, weight, Tensor(), sizes_); },
-      [&] { return torch::mm(x, Dense(weight).t()); });
+      [&] { return torch::mm(x, Dense(weight, sizes_).t()); });
 }
 
 TEST_F(NestedOpsTest, NestedLayerNormNormalisesEveryLevelOnItsOwn) {

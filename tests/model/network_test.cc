@@ -69,6 +69,23 @@ class NetworkTest : public testing::TestWithParam<Case> {
     return narrow;
   }
 
+  // The network with other options and copies of its weights.
+  Network Copy(const NetworkOptions& options) {
+    Network copy(options, Random(3));
+    const torch::NoGradGuard no_grad;
+    const auto source = network_.parameters().All();
+    const auto target = copy.parameters().All();
+    for (size_t i = 0; i < source.size(); ++i) target[i].tensor->copy_(*source[i].tensor);
+    return copy;
+  }
+
+  // The batch's loss, whose gradients are then in the parameters.
+  double Backward(Network& network) const {
+    const Tensor loss = network.Loss(Batch(), network.Forward(Batch(), features_, true), features_);
+    loss.backward();
+    return loss.item<double>();
+  }
+
   PackedBatch Batch() const {
     PackedBatch batch;
     batch.Append(std::vector<int64_t>{0, 3, 9, 9, 20}, std::vector<int64_t>{3, 9, 9, 20, 1});
@@ -201,20 +218,11 @@ TEST_P(NetworkTest, APackedBatchGivesWhatItsSequencesGiveOneByOne) {
 TEST_P(NetworkTest, LibtorchsOperationsGiveTheSameLossAndGradients) {
   NetworkOptions options = network_.options();
   options.portable = true;
-  Network portable(options, Random(3));
+  Network portable = Copy(options);
   const auto source = network_.parameters().All();
   const auto target = portable.parameters().All();
-  {
-    const torch::NoGradGuard no_grad;
-    for (size_t i = 0; i < source.size(); ++i) target[i].tensor->copy_(*source[i].tensor);
-  }
-  const auto loss_of = [&](Network& network) {
-    const Tensor loss = network.Loss(Batch(), network.Forward(Batch(), features_, true), features_);
-    loss.backward();
-    return loss.item<double>();
-  };
-  const double loss = loss_of(network_);
-  EXPECT_NEAR(loss_of(portable), loss, 1e-5 * loss);
+  const double loss = Backward(network_);
+  EXPECT_NEAR(Backward(portable), loss, 1e-5 * loss);
   for (size_t i = 0; i < source.size(); ++i) {
     const Tensor expected = source[i].tensor->grad();
     const Tensor actual = target[i].tensor->grad();
@@ -230,20 +238,11 @@ TEST_P(NetworkTest, RoundedOperandsGiveAboutTheSameLossAndGradients) {
   if (!HasBfloat16()) GTEST_SKIP() << "this processor does not multiply bfloat16";
   NetworkOptions options = network_.options();
   options.precision = Precision::kBfloat16;
-  Network rounded(options, Random(3));
+  Network rounded = Copy(options);
   const auto source = network_.parameters().All();
   const auto target = rounded.parameters().All();
-  {
-    const torch::NoGradGuard no_grad;
-    for (size_t i = 0; i < source.size(); ++i) target[i].tensor->copy_(*source[i].tensor);
-  }
-  const auto loss_of = [&](Network& network) {
-    const Tensor loss = network.Loss(Batch(), network.Forward(Batch(), features_, true), features_);
-    loss.backward();
-    return loss.item<double>();
-  };
-  const double loss = loss_of(network_);
-  EXPECT_NEAR(loss_of(rounded), loss, 2e-2 * loss);
+  const double loss = Backward(network_);
+  EXPECT_NEAR(Backward(rounded), loss, 2e-2 * loss);
   double dot = 0;
   double squares = 0;
   double rounded_squares = 0;

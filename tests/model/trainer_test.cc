@@ -9,9 +9,8 @@
 
 #include "base/file.h"
 #include "model/checkpoint.h"
-#include "model/features.h"
 #include "model/gemm.h"
-#include "model/model_view.h"
+#include "tests/testing/checkpoint_weights.h"
 #include "tests/testing/cycle_dataset.h"
 #include "tests/testing/cycle_training.h"
 #include "tests/testing/temp_folder.h"
@@ -27,23 +26,6 @@ class TrainerTest : public testing::Test {
 
   TrainerOptions Options(const std::string& name, int epochs) const {
     return CycleTrainerOptions(folder_.File(name), epochs);
-  }
-
-  // All weights and item embeddings of a checkpoint, one after the other.
-  static std::vector<float> Weights(const std::string& path) {
-    const auto checkpoint = *Checkpoint::Open(path, {});
-    ModelView view = checkpoint->view();
-    std::vector<float> all;
-    for (int level = 0; level < view.sizes.levels(); ++level) {
-      EXPECT_TRUE(VisitLevel(view, FeatureWidth(checkpoint->info()), level,
-                             [&](const std::string&, const std::vector<int64_t>&,
-                                 std::span<const float>& values) {
-                               all.insert(all.end(), values.begin(), values.end());
-                               return absl::OkStatus();
-                             })
-                      .ok());
-    }
-    return all;
   }
 
   std::shared_ptr<const Dataset> dataset_;
@@ -70,11 +52,11 @@ TEST_F(TrainerTest, LearnsWhatPopularityCannot) {
 TEST_F(TrainerTest, TheSameSeedGivesTheSameModel) {
   ASSERT_TRUE(Train(*dataset_, Options("a", 2), {}).ok());
   ASSERT_TRUE(Train(*dataset_, Options("b", 2), {}).ok());
-  EXPECT_EQ(Weights(folder_.File("a")), Weights(folder_.File("b")));
+  EXPECT_EQ(CheckpointWeights(folder_.File("a")), CheckpointWeights(folder_.File("b")));
   TrainerOptions other = Options("c", 2);
   other.recipe.seed = 2;
   ASSERT_TRUE(Train(*dataset_, other, {}).ok());
-  EXPECT_NE(Weights(folder_.File("a")), Weights(folder_.File("c")));
+  EXPECT_NE(CheckpointWeights(folder_.File("a")), CheckpointWeights(folder_.File("c")));
 }
 
 TEST_F(TrainerTest, AResumedRunEqualsOneThatWasNeverStopped) {
@@ -103,7 +85,7 @@ TEST_F(TrainerTest, AResumedRunEqualsOneThatWasNeverStopped) {
   ASSERT_TRUE(result.ok()) << result.status();
   EXPECT_THAT(notes, testing::Contains(HasSubstr("resumed in epoch 3 after 3 of")));
   EXPECT_EQ(result->epochs, 4);
-  EXPECT_EQ(Weights(folder_.File("whole")), Weights(folder_.File("parts")));
+  EXPECT_EQ(CheckpointWeights(folder_.File("whole")), CheckpointWeights(folder_.File("parts")));
 }
 
 TEST_F(TrainerTest, ARunStoppedWhileItValidatesTrainsNoStepTwice) {
@@ -129,7 +111,7 @@ TEST_F(TrainerTest, ARunStoppedWhileItValidatesTrainsNoStepTwice) {
   };
   ASSERT_TRUE(Train(*dataset_, resumed, counting).ok());
   EXPECT_EQ(first_step, 2001);
-  EXPECT_EQ(Weights(folder_.File("whole")), Weights(folder_.File("parts")));
+  EXPECT_EQ(CheckpointWeights(folder_.File("whole")), CheckpointWeights(folder_.File("parts")));
 }
 
 TEST_F(TrainerTest, ResumeRefusesAnotherRecipeAndNamesTheDifference) {
@@ -289,7 +271,7 @@ TEST_P(TrainerOptionTest, LearnsAndResumesExactly) {
   ASSERT_EQ(Train(*dataset_, parts, observer).status().code(), absl::StatusCode::kCancelled);
   parts.resume = true;
   ASSERT_TRUE(Train(*dataset_, parts, {}).ok());
-  EXPECT_EQ(Weights(folder_.File("whole")), Weights(folder_.File("parts")));
+  EXPECT_EQ(CheckpointWeights(folder_.File("whole")), CheckpointWeights(folder_.File("parts")));
 }
 
 INSTANTIATE_TEST_SUITE_P(

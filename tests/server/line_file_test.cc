@@ -2,10 +2,8 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 
-#include <csignal>
 #include <string>
 #include <thread>
 #include <vector>
@@ -13,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "base/file.h"
+#include "tests/testing/full_disk.h"
 #include "tests/testing/temp_folder.h"
 
 namespace nestrec {
@@ -100,25 +99,20 @@ TEST_F(LineFileTest, LeavesOutWhatItsQueueHasNoRoomFor) {
 }
 
 TEST_F(LineFileTest, AFullDiskCostsLinesAndNothingElse) {
-  // The kernel refuses to let a file grow, as a full disk does.
-  const auto before_signal = std::signal(SIGXFSZ, SIG_IGN);
-  rlimit before{};
-  ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &before), 0);
   const auto file = Open({});
   file->Add("fits");
   file->Flush();
-  const rlimit few{.rlim_cur = 10, .rlim_max = before.rlim_max};
-  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &few), 0);
-  file->Add("this is too long");
-  file->Add("this is too long, too");
-  file->Flush();
-  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &before), 0);
+  {
+    const FullDisk full(10);
+    file->Add("this is too long");
+    file->Add("this is too long, too");
+    file->Flush();
+  }
   EXPECT_EQ(file->stats().dropped_disk, 2);
   EXPECT_EQ(Content(), "fits\n");  // no half of a line
   file->Add("there is room again");
   file->Flush();
   EXPECT_EQ(Content(), "fits\nthere is room again\n");
-  std::signal(SIGXFSZ, before_signal);
   const MutexLock lock(mutex_);
   EXPECT_THAT(logged_, HasSubstr(absl::StrCat("request_log_failed error=")));
   EXPECT_THAT(logged_, HasSubstr(path_));

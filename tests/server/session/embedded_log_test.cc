@@ -2,10 +2,8 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <sys/resource.h>
 
 #include <algorithm>
-#include <csignal>
 #include <filesystem>
 #include <map>
 #include <thread>
@@ -14,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/file.h"
 #include "base/random.h"
+#include "tests/testing/full_disk.h"
 #include "tests/testing/temp_folder.h"
 
 namespace nestrec {
@@ -387,22 +386,6 @@ TEST_F(EmbeddedLogTest, AChangedWallClockNeitherExpiresNorKeepsSessions) {
   EXPECT_EQ(Read("u").end, 0);
   EXPECT_EQ(Read("v").end, 0);
 }
-
-// A limit of the file size is a disk that is full for this process alone.
-class FullDisk {
- public:
-  explicit FullDisk(rlim_t bytes) {
-    std::signal(SIGXFSZ, SIG_IGN);
-    getrlimit(RLIMIT_FSIZE, &before_);
-    rlimit limit = before_;
-    limit.rlim_cur = bytes;
-    setrlimit(RLIMIT_FSIZE, &limit);
-  }
-  ~FullDisk() { setrlimit(RLIMIT_FSIZE, &before_); }
-
- private:
-  rlimit before_;
-};
 
 TEST_F(EmbeddedLogTest, AFullDiskRefusesEventsLosesNoneAndRecordsAgainWithRoom) {
   Open();
