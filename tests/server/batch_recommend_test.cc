@@ -16,6 +16,7 @@
 #include "server/server.h"
 #include "server/session/session_options.h"
 #include "server/status_details.h"
+#include "tests/server/model_server.h"
 #include "tests/testing/random_model.h"
 #include "tests/testing/temp_folder.h"
 
@@ -48,34 +49,13 @@ std::string Violations(const absl::Status& status) {
   return all;
 }
 
-class BatchRecommendTest : public ::testing::Test {
+class BatchRecommendTest : public ModelServerTest {
  protected:
   static void SetUpTestSuite() {
-    const std::string path = ::testing::TempDir() + "/batch_recommend_test.safetensors";
-    ASSERT_TRUE(RandomModel({.sizes = {8, 24, 64}, .blocks = 2, .items = kItems}).Write(path).ok());
-    auto loaded = Snapshot::Load({.path = path, .threads = 2, .sessions = true},
-                                 Log([](absl::string_view) {}));
-    ASSERT_TRUE(loaded.ok()) << loaded.status();
-    snapshot_ = new std::shared_ptr<const Snapshot>(*std::move(loaded));
+    LoadModel({.sizes = {8, 24, 64}, .blocks = 2, .items = kItems},
+              {.threads = 2, .sessions = true});
   }
-  static void TearDownTestSuite() {
-    delete snapshot_;
-    snapshot_ = nullptr;
-  }
-
-  void Start(ServerOptions options) {
-    options.listen = "127.0.0.1:0";
-    auto server = Server::Start(options, *snapshot_);
-    ASSERT_TRUE(server.ok()) << server.status();
-    server_ = *std::move(server);
-    client_ = std::make_unique<RecommendClient>(
-        RecommendClient::Options{.server = server_->address(), .timeout = absl::Seconds(60)});
-  }
-  void SetUp() override {
-    ServerOptions options;
-    options.threads = 2;
-    Start(options);
-  }
+  void SetUp() override { StartServer({.threads = 2}); }
 
   v1::BatchRecommendResponse MustBatch(const v1::BatchRecommendRequest& request) {
     auto response = client_->BatchRecommend(request);
@@ -83,13 +63,8 @@ class BatchRecommendTest : public ::testing::Test {
     return response.ok() ? *std::move(response) : v1::BatchRecommendResponse();
   }
 
-  static std::shared_ptr<const Snapshot>* snapshot_;
   TempFolder folder_;
-  std::unique_ptr<Server> server_;
-  std::unique_ptr<RecommendClient> client_;
 };
-
-std::shared_ptr<const Snapshot>* BatchRecommendTest::snapshot_ = nullptr;
 
 TEST_F(BatchRecommendTest, AnswersEveryRequestInOrderAsIfItHadComeAlone) {
   v1::BatchRecommendRequest batch;
@@ -136,7 +111,7 @@ TEST_F(BatchRecommendTest, SessionsAreReadByEachRequest) {
   ASSERT_TRUE(sessions.ok()) << sessions.status();
   ServerOptions options{.threads = 1};
   options.sessions = *std::move(sessions);
-  Start(options);
+  StartServer(options);
   v1::RecordEventsRequest events;
   events.set_user_id("u");
   for (const int32_t item : {5, 6, 7}) events.add_item_ids(RandomModelItemId(item));
@@ -185,7 +160,7 @@ TEST_F(BatchRecommendTest, WhatTheQueueHasNoPlaceForFailsAloneWithAdvice) {
     }
     return std::chrono::steady_clock::now();
   };
-  Start(options);
+  StartServer(options);
   armed = true;
   auto first = std::async(std::launch::async, [&] { return client_->Recommend({}).status(); });
   reached.get_future().wait();
@@ -225,7 +200,7 @@ TEST_F(BatchRecommendTest, WhatWaitsWhenTheCallEndsIsDroppedBeforeItCostsAnythin
     }
     return std::chrono::steady_clock::now();
   };
-  Start(options);
+  StartServer(options);
   v1::BatchRecommendRequest batch;
   for (int i = 0; i < 50; ++i) *batch.add_requests() = RequestFor({i + 1}, 64);
   // How often a batch that is served asks for the time.

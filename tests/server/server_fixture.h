@@ -20,6 +20,7 @@
 #include "server/rpc_status.h"
 #include "server/server.h"
 #include "server/status_details.h"
+#include "tests/server/model_server.h"
 #include "tests/server/raw_rpc.h"
 #include "tests/testing/random_model.h"
 
@@ -28,36 +29,19 @@ namespace nestrec {
 inline constexpr int64_t kItems = 500;
 inline constexpr int kMaxLen = 10;
 
-class ServerTest : public ::testing::Test {
+class ServerTest : public ModelServerTest {
  protected:
   static void SetUpTestSuite() {
-    const std::string path = ::testing::TempDir() + "/server_test.safetensors";
-    ASSERT_TRUE(
-        RandomModel({.sizes = {8, 24, 64}, .blocks = 2, .items = kItems, .max_len = kMaxLen})
-            .Write(path)
-            .ok());
-    auto loaded = Snapshot::Load(
-        {.path = path,
-         .tiers = {.tiers = {{.name = "gold", .dim = 64, .index = {}},
+    LoadModel(
+        {.sizes = {8, 24, 64}, .blocks = 2, .items = kItems, .max_len = kMaxLen},
+        {.tiers = {.tiers = {{.name = "gold", .dim = 64, .index = {}},
                              {.name = "graph", .dim = 24, .index = {"HNSW16", "efSearch=64"}}},
                    .default_tier = "gold"},
-         .threads = 2},
-        Log([](absl::string_view) {}));
-    ASSERT_TRUE(loaded.ok()) << loaded.status();
-    snapshot_ = new std::shared_ptr<const Snapshot>(*std::move(loaded));
-  }
-  static void TearDownTestSuite() {
-    delete snapshot_;
-    snapshot_ = nullptr;
+         .threads = 2});
   }
 
   void Start(ServerOptions options) {
-    options.listen = "127.0.0.1:0";
-    auto server = Server::Start(options, *snapshot_);
-    ASSERT_TRUE(server.ok()) << server.status();
-    server_ = *std::move(server);
-    client_ = std::make_unique<RecommendClient>(
-        RecommendClient::Options{.server = server_->address(), .timeout = absl::Seconds(60)});
+    StartServer(std::move(options));
     channel_ = grpc::CreateChannel(server_->address(), grpc::InsecureChannelCredentials());
   }
   void SetUp() override { Start({.threads = 2}); }
@@ -65,12 +49,11 @@ class ServerTest : public ::testing::Test {
   // Ranks everything by the definition: z at `dim`, canonical scores, ties by number.
   static std::vector<ScoredItem> BruteForce(const std::vector<int32_t>& history, int dim, int64_t k,
                                             const std::set<int32_t>& excluded) {
-    const Snapshot& snapshot = **snapshot_;
-    const ModelView& view = snapshot.checkpoint().view();
+    const ModelView& view = snapshot().checkpoint().view();
     const int levels = *view.sizes.LevelsOf(dim);
     std::vector<float> z(static_cast<size_t>(dim));
     const History span(history);
-    EXPECT_TRUE(snapshot.encoder().Encode(std::span(&span, 1), levels, z).ok());
+    EXPECT_TRUE(snapshot().encoder().Encode(std::span(&span, 1), levels, z).ok());
     const LevelVectors vectors{.sizes = view.sizes, .rows = view.item_rows, .levels = view.items};
     std::vector<ScoredItem> all;
     for (int32_t item = 1; item <= kItems; ++item) {
@@ -107,12 +90,7 @@ class ServerTest : public ::testing::Test {
     return response.ok() ? *std::move(response) : v1::RecommendResponse();
   }
 
-  static std::shared_ptr<const Snapshot>* snapshot_;
-  std::unique_ptr<Server> server_;
-  std::unique_ptr<RecommendClient> client_;
   std::shared_ptr<grpc::Channel> channel_;
 };
-
-inline std::shared_ptr<const Snapshot>* ServerTest::snapshot_ = nullptr;
 
 }  // namespace nestrec

@@ -51,7 +51,7 @@ TEST_F(ServerTest, DescribesItsModel) {
   const auto info = client_->GetModelInfo();
   ASSERT_TRUE(info.ok()) << info.status();
   EXPECT_EQ(info->model_name(), "random");
-  EXPECT_EQ(info->model_version(), (*snapshot_)->version());
+  EXPECT_EQ(info->model_version(), snapshot().version());
   EXPECT_FALSE(info->program_version().empty());
   EXPECT_EQ(info->item_count(), kItems);
   EXPECT_EQ(info->max_len(), kMaxLen);
@@ -110,17 +110,18 @@ TEST_F(ServerTest, AnExpiredDeadlineIsNotServed) {
 }
 
 TEST_F(ServerTest, ASecondServerOnThePortIsRefused) {
-  const auto second = Server::Start({.listen = server_->address()}, *snapshot_);
+  const auto second = Server::Start({.listen = server_->address()}, shared_snapshot());
   EXPECT_EQ(second.status().code(), absl::StatusCode::kUnavailable);
   EXPECT_THAT(second.status().message(),
               HasSubstr(absl::StrCat(server_->address(), ": the port is in use")));
 }
 
 TEST_F(ServerTest, RefusesBadOptions) {
-  EXPECT_EQ(Server::Start({.listen = "nonsense"}, *snapshot_).status().code(),
+  EXPECT_EQ(Server::Start({.listen = "nonsense"}, shared_snapshot()).status().code(),
             absl::StatusCode::kInvalidArgument);
-  EXPECT_EQ(Server::Start({.listen = "127.0.0.1:0", .threads = 0}, *snapshot_).status().code(),
-            absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(
+      Server::Start({.listen = "127.0.0.1:0", .threads = 0}, shared_snapshot()).status().code(),
+      absl::StatusCode::kInvalidArgument);
 }
 
 TEST_F(ServerTest, TheClientSaysHowToStartAServerWhenNoneAnswers) {

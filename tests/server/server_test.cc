@@ -19,7 +19,7 @@ TEST_F(ServerTest, EqualsBruteForceAtEveryDim) {
       EXPECT_EQ(response.served().tier(), "");
       EXPECT_EQ(response.served().why(), v1::WIDTH_REASON_EXPLICIT);
       EXPECT_TRUE(response.served().exact());
-      EXPECT_EQ(response.served().model_version(), (*snapshot_)->version());
+      EXPECT_EQ(response.served().model_version(), snapshot().version());
     }
   }
 }

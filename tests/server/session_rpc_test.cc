@@ -13,6 +13,7 @@
 #include "server/server.h"
 #include "server/session/session_options.h"
 #include "server/status_details.h"
+#include "tests/server/model_server.h"
 #include "tests/testing/random_model.h"
 #include "tests/testing/temp_folder.h"
 
@@ -25,37 +26,22 @@ using ::testing::HasSubstr;
 constexpr int64_t kItems = 300;
 constexpr int kMaxLen = 10;
 
-class SessionRpcTest : public ::testing::Test {
+class SessionRpcTest : public ModelServerTest {
  protected:
   static void SetUpTestSuite() {
-    const std::string path = ::testing::TempDir() + "/session_rpc_test.safetensors";
-    ASSERT_TRUE(
-        RandomModel({.sizes = {8, 24, 64}, .blocks = 2, .items = kItems, .max_len = kMaxLen})
-            .Write(path)
-            .ok());
-    auto loaded = Snapshot::Load({.path = path, .threads = 2, .sessions = true},
-                                 Log([](absl::string_view) {}));
-    ASSERT_TRUE(loaded.ok()) << loaded.status();
-    snapshot_ = new std::shared_ptr<const Snapshot>(*std::move(loaded));
-  }
-  static void TearDownTestSuite() {
-    delete snapshot_;
-    snapshot_ = nullptr;
+    LoadModel({.sizes = {8, 24, 64}, .blocks = 2, .items = kItems, .max_len = kMaxLen},
+              {.threads = 2, .sessions = true});
   }
 
   void Start(bool with_sessions) {
-    ServerOptions options{.listen = "127.0.0.1:0", .threads = 2};
+    ServerOptions options{.threads = 2};
     if (with_sessions) {
       auto sessions = OpenSessions({.store = folder_.File("sessions"), .events = 20},
                                    Log([](absl::string_view) {}));
       ASSERT_TRUE(sessions.ok()) << sessions.status();
       options.sessions = *std::move(sessions);
     }
-    auto server = Server::Start(options, *snapshot_);
-    ASSERT_TRUE(server.ok()) << server.status();
-    server_ = *std::move(server);
-    client_ = std::make_unique<RecommendClient>(
-        RecommendClient::Options{.server = server_->address(), .timeout = absl::Seconds(60)});
+    StartServer(std::move(options));
   }
   void SetUp() override { Start(true); }
 
@@ -118,13 +104,8 @@ class SessionRpcTest : public ::testing::Test {
     return violations;
   }
 
-  static std::shared_ptr<const Snapshot>* snapshot_;
   TempFolder folder_;
-  std::unique_ptr<Server> server_;
-  std::unique_ptr<RecommendClient> client_;
 };
-
-std::shared_ptr<const Snapshot>* SessionRpcTest::snapshot_ = nullptr;
 
 TEST_F(SessionRpcTest, ASessionAnswersAsItsHistoryWould) {
   std::vector<int32_t> history;

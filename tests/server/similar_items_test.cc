@@ -12,6 +12,7 @@
 #include "server/client.h"
 #include "server/server.h"
 #include "server/status_details.h"
+#include "tests/server/model_server.h"
 #include "tests/testing/random_model.h"
 
 namespace nestrec {
@@ -22,33 +23,16 @@ using ::testing::HasSubstr;
 
 constexpr int64_t kItems = 700;
 
-class SimilarItemsTest : public ::testing::Test {
+class SimilarItemsTest : public ModelServerTest {
  protected:
   static void SetUpTestSuite() {
-    const std::string path = ::testing::TempDir() + "/similar_items_test.safetensors";
-    ASSERT_TRUE(RandomModel({.sizes = {8, 24, 64}, .items = kItems}).Write(path).ok());
-    auto loaded = Snapshot::Load(
-        {.path = path,
-         .tiers = {.tiers = {{.name = "gold", .dim = 64, .index = {}, .min_dim = 8},
-                             {.name = "graph", .dim = 24, .index = {"HNSW16"}, .max_k = 20}},
-                   .default_tier = "gold"},
-         .threads = 2},
-        Log([](absl::string_view) {}));
-    ASSERT_TRUE(loaded.ok()) << loaded.status();
-    snapshot_ = new std::shared_ptr<const Snapshot>(*std::move(loaded));
+    LoadModel({.sizes = {8, 24, 64}, .items = kItems},
+              {.tiers = {.tiers = {{.name = "gold", .dim = 64, .index = {}, .min_dim = 8},
+                                   {.name = "graph", .dim = 24, .index = {"HNSW16"}, .max_k = 20}},
+                         .default_tier = "gold"},
+               .threads = 2});
   }
-  static void TearDownTestSuite() {
-    delete snapshot_;
-    snapshot_ = nullptr;
-  }
-
-  void SetUp() override {
-    auto server = Server::Start({.listen = "127.0.0.1:0", .threads = 2}, *snapshot_);
-    ASSERT_TRUE(server.ok()) << server.status();
-    server_ = *std::move(server);
-    client_ = std::make_unique<RecommendClient>(
-        RecommendClient::Options{.server = server_->address(), .timeout = absl::Seconds(60)});
-  }
+  void SetUp() override { StartServer({.threads = 2}); }
 
   struct Neighbour {
     int32_t item;
@@ -56,7 +40,7 @@ class SimilarItemsTest : public ::testing::Test {
   };
   // All others, most alike first, by the definition.
   static std::vector<Neighbour> BruteForce(int32_t item, int dim) {
-    const ModelView& view = (*snapshot_)->checkpoint().view();
+    const ModelView& view = snapshot().checkpoint().view();
     const auto column = [&](int64_t row, int c) {
       int level = 0;
       while (view.sizes.end(level) <= c) ++level;
@@ -108,13 +92,7 @@ class SimilarItemsTest : public ::testing::Test {
     }
     return violations;
   }
-
-  static std::shared_ptr<const Snapshot>* snapshot_;
-  std::unique_ptr<Server> server_;
-  std::unique_ptr<RecommendClient> client_;
 };
-
-std::shared_ptr<const Snapshot>* SimilarItemsTest::snapshot_ = nullptr;
 
 TEST_F(SimilarItemsTest, RanksAllOthersByCosineAtEveryDim) {
   for (const int32_t item : {1, 2, 350, 700}) {
