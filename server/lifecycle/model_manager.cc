@@ -408,6 +408,10 @@ ModelManager::Stats ModelManager::stats() const {
   Stats stats = stats_;
   stats.held = std::count_if(versions_.begin(), versions_.end(),
                              [](const Version& version) { return version.snapshot != nullptr; });
+  // A version is refused once, and stays so at every look until its file changes or goes.
+  stats.unmet |= std::any_of(versions_.begin(), versions_.end(), [](const Version& version) {
+    return version.state == v1::MODEL_STATE_REFUSED;
+  });
   return stats;
 }
 

@@ -13,6 +13,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "base/file.h"
 #include "server/sampling.h"
 #include "server/text_proto.h"
@@ -49,8 +50,9 @@ class ModelManagerTest : public ::testing::Test {
     return labels;
   }
 
-  // A manager that looks when it is asked to and not by itself.
-  absl::StatusOr<std::unique_ptr<ModelManager>> Create(const std::string& path = "") {
+  // A manager that looks when it is asked to, and hardly by itself.
+  absl::StatusOr<std::unique_ptr<ModelManager>> Create(const std::string& path = "",
+                                                       absl::Duration poll = absl::Hours(1)) {
     return ModelManager::Create({.path = path.empty() ? folder_.path() : path,
                                  .load =
                                      [this](const std::string& model) {
@@ -58,14 +60,15 @@ class ModelManagerTest : public ::testing::Test {
                                        return Snapshot::Load({.path = model},
                                                              Log([](absl::string_view) {}));
                                      },
-                                 .poll = absl::Hours(1),
+                                 .poll = poll,
                                  .log = Log([this](absl::string_view line) {
                                    const std::lock_guard lock(lines_mutex_);
                                    lines_.emplace_back(line);
                                  })});
   }
-  std::unique_ptr<ModelManager> Start(const std::string& path = "") {
-    auto manager = Create(path);
+  std::unique_ptr<ModelManager> Start(const std::string& path = "",
+                                      absl::Duration poll = absl::Hours(1)) {
+    auto manager = Create(path, poll);
     EXPECT_TRUE(manager.ok()) << manager.status();
     (*manager)->StartUpdates([this](const Snapshot& next) { return prepare_(next); });
     return *std::move(manager);
@@ -143,6 +146,27 @@ TEST_F(ModelManagerTest, ADamagedVersionIsRefusedOnceAndTheOldOneServesOn) {
   Put("v2", 2);  // repaired
   EXPECT_EQ(manager->Reload(kPatience), absl::OkStatus());
   EXPECT_THAT(Told(*manager)[1], HasSubstr("v2: AVAILABLE"));
+}
+
+TEST_F(ModelManagerTest, ARefusedVersionIsUnmetAtEveryLookUntilItIsGone) {
+  Put("v1", 1);
+  const auto manager = Start("", absl::Milliseconds(5));
+  EXPECT_FALSE(manager->stats().unmet);
+  PutDamaged("v2");
+  const auto eventually = [&](auto&& condition) {
+    for (const absl::Time end = absl::Now() + kPatience; !condition() && absl::Now() < end;) {
+      absl::SleepFor(absl::Milliseconds(1));
+    }
+    return condition();
+  };
+  ASSERT_TRUE(eventually([&] { return manager->stats().refused == 1; }));
+  // A look after the one that refused it.
+  PutLabels("canary: 'v1' canary_share: 0.5");
+  ASSERT_TRUE(eventually([&] { return manager->Status().labels().canary() == "v1"; }));
+  EXPECT_TRUE(manager->stats().unmet);
+  EXPECT_EQ(manager->stats().refused, 1);
+  ASSERT_TRUE(std::filesystem::remove(PathOf("v2")));
+  EXPECT_TRUE(eventually([&] { return !manager->stats().unmet; }));
 }
 
 TEST_F(ModelManagerTest, StartsWithTheNewestVersionThatIsGood) {
