@@ -96,8 +96,24 @@ tiers:
 drain: {preStopSeconds: 3, graceSeconds: 10}
 probes: {periodSeconds: 1}
 EOT
-helm template proof "$root/deploy/helm/nestrec" -n $namespace -f "$work/values.yaml" --kube-version "$(kubectl version -o json | sed -nE 's/.*"gitVersion": "(v[0-9.]+).*/\1/p' | tail -n 1)" |
-  kube apply --server-side --dry-run=server -f - >/dev/null && echo "the API server accepts every object (server-side apply)"
+kube_version="$(kubectl version -o json | sed -nE 's/.*"gitVersion": "(v[0-9.]+).*/\1/p' | tail -n 1)"
+# accepts(options...): whether the API server takes what the chart makes of them
+accepts() {
+  helm template proof "$root/deploy/helm/nestrec" -n $namespace -f "$work/values.yaml" --kube-version "$kube_version" "$@" |
+    kube apply --server-side --dry-run=server -f - >/dev/null
+}
+accepts
+echo "the API server accepts every object (server-side apply)"
+options=(--set hpa.enabled=true --set hpa.queueTime=2ms --set admin.enabled=true) with="HPA"
+has_kind() { kubectl get crd "$1" >/dev/null 2>&1; }
+if has_kind grpcroutes.gateway.networking.k8s.io; then
+  options+=(--set grpcRoute.enabled=true --set 'grpcRoute.parentRefs[0].name=gateway') with+=", GRPCRoute"
+fi
+if has_kind servicemonitors.monitoring.coreos.com && has_kind prometheusrules.monitoring.coreos.com; then
+  options+=(--set serviceMonitor.enabled=true --set prometheusRule.enabled=true) with+=", ServiceMonitor, PrometheusRule"
+fi
+accepts "${options[@]}"
+echo "and with what is off by default: $with"
 helm install proof "$root/deploy/helm/nestrec" -n $namespace -f "$work/values.yaml" --wait --timeout 10m >/dev/null
 kube get pods -o wide
 
