@@ -94,6 +94,7 @@ double MemoryBandwidth() {
 struct Method {
   std::string name;
   int64_t batch = 1;
+  int64_t value_bytes = sizeof(float);
   double bytes = 0;  // that it holds beside the vectors that all read
   // Answers queries from `begin`; item numbers, [batch, k].
   std::function<absl::Status(int64_t begin, std::vector<int32_t>& found)> search;
@@ -271,6 +272,7 @@ absl::Status Run(const Flags& flags) {
   NestedSearchStats last_stats;
   const auto nested_method = [&](const std::string& name, NestedSearchOptions how) {
     return Method{.name = name,
+                  .value_bytes = problem.view().value_bytes(),
                   .bytes = static_cast<double>(nested->codes(levels).bytes()),
                   .search = [&, how](int64_t begin, std::vector<int32_t>& found) -> absl::Status {
                     NESTREC_ASSIGN_OR_RETURN(
@@ -287,6 +289,7 @@ absl::Status Run(const Flags& flags) {
     methods.push_back(
         {.name = funnel ? "nested, exact" : "nested, plain",
          .batch = flags.batch,
+         .value_bytes = problem.view().value_bytes(),
          .bytes = static_cast<double>(nested->codes(levels).bytes()),
          .search = [&, funnel](int64_t begin, std::vector<int32_t>& found) -> absl::Status {
            std::vector<NestedSearchRequest> requests;
@@ -347,15 +350,16 @@ absl::Status Run(const Flags& flags) {
   const double bandwidth = MemoryBandwidth();
   if (!flags.json) {
     std::printf(
-        "%lld items of dim %lld%s, top %lld, %lld queries, %d thread%s, %s; one core reads %.1f "
+        "%lld items of dim %lld%s%s, top %lld, %lld queries, %d thread%s, %s; one core reads %.1f "
         "GB/s\n",
         static_cast<long long>(n), static_cast<long long>(dim),
         problem.explained > 0 ? absl::StrCat(" (mixture, clusters explain ",
                                              std::lround(100 * problem.explained), "%)")
                                     .c_str()
                               : "",
-        static_cast<long long>(k), static_cast<long long>(problem.queries.rows - examples),
-        flags.threads, flags.threads == 1 ? "" : "s", NestedKernelTarget(), bandwidth / 1e9);
+        flags.float16 ? " as float16" : "", static_cast<long long>(k),
+        static_cast<long long>(problem.queries.rows - examples), flags.threads,
+        flags.threads == 1 ? "" : "s", NestedKernelTarget(), bandwidth / 1e9);
     std::printf(
         "nested, all widths: codes made in %.2f s, written in %.2f s, read in %.2f s; ways chosen "
         "in "
@@ -384,9 +388,10 @@ absl::Status Run(const Flags& flags) {
     if (method.seconds.empty()) continue;
     const double seconds = Median(method.seconds);
     const double recall = static_cast<double>(method.found) / static_cast<double>(method.wanted);
-    const double read = method.bytes_read > 0
-                            ? method.bytes_read / static_cast<double>(method.seconds.size())
-                            : static_cast<double>(n * dim * 4) / static_cast<double>(method.batch);
+    const double read =
+        method.bytes_read > 0
+            ? method.bytes_read / static_cast<double>(method.seconds.size())
+            : static_cast<double>(n * dim * method.value_bytes) / static_cast<double>(method.batch);
     if (flags.json) {
       Json row;
       row["method"] = method.name;
@@ -432,6 +437,9 @@ int main(int argc, char** argv) {
   app.add_option("--k", flags.k, "Items to find")->check(CLI::Range(1, 100000));
   app.add_option("--threads", flags.threads, "Threads that search")->check(CLI::Range(1, 1024));
   app.add_option("--clusters", flags.clusters, "Of the mixture")->check(CLI::Range(1, 100000));
+  app.add_flag("--float16", flags.float16,
+               "The nested index's vectors are float16: a recall of FAISS's flat scan is then what "
+               "float32 and float16 have in common");
   app.add_flag("--noise", flags.noise, "Items are noise: nothing for bounds to go by");
   app.add_option("--recall", flags.recall, "Of the approximate setting")
       ->check(CLI::Range(0.01, 1.0));

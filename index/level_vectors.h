@@ -20,6 +20,9 @@
 
 namespace nestrec {
 
+// What item vectors are stored as.
+enum class ItemStorage { kFloat32, kFloat16 };
+
 struct LevelVectors {
   NestedSizes sizes;
   int64_t rows = 0;                                // items + 1
