@@ -16,6 +16,11 @@
 //   nested"
 //
 // finds, of each of these indexes, the search settings that reach --recall at the least cost.
+//
+//   index_bench --model m.safetensors --vectors folder --pipe
+//
+// searches when another program says so, so that its methods and these take turns: ServePipe below
+// has the protocol, bench/index_peers.py is such a program.
 #include <faiss/IndexFlat.h>
 #include <omp.h>
 
@@ -32,6 +37,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "base/status_macros.h"
 #include "bench/index_problem.h"
@@ -57,6 +63,7 @@ struct Flags : ProblemOptions {
   float recall = 0.99f;
   bool faiss = true;
   bool json = false;
+  bool pipe = false;
 };
 
 double Seconds(Clock::time_point from) {
@@ -200,6 +207,35 @@ absl::Status RunSweep(const Flags& flags, const Problem& problem) {
   return absl::OkStatus();
 }
 
+// Answers line by line until its input ends. First line out: a JSON object with the names of the
+// methods that search for one query, and what each holds. Then for every line in, "<method's place>
+// <query's row>", a line out: seconds, and the numbers of the items that were found.
+absl::Status ServePipe(std::span<const Method> methods, int64_t queries) {
+  std::vector<const Method*> served;
+  Json ready;
+  for (const Method& method : methods) {
+    if (method.batch != 1) continue;
+    served.push_back(&method);
+    ready["methods"].push_back({{"name", method.name}, {"bytes", method.bytes}});
+  }
+  std::printf("%s\n", ready.dump().c_str());
+  std::fflush(stdout);
+  long long place = 0;
+  long long row = 0;
+  while (std::scanf("%lld %lld", &place, &row) == 2) {
+    if (place < 0 || place >= static_cast<long long>(served.size()) || row < 0 || row >= queries) {
+      return absl::InvalidArgumentError(absl::StrCat("there is no method ", place, " or query ",
+                                                     row, " of ", served.size(), " and ", queries));
+    }
+    std::vector<int32_t> found;
+    const auto start = Clock::now();
+    NESTREC_RETURN_IF_ERROR(served[static_cast<size_t>(place)]->search(row, found));
+    std::printf("%.9f %s\n", Seconds(start), absl::StrJoin(found, " ").c_str());
+    std::fflush(stdout);
+  }
+  return absl::OkStatus();
+}
+
 absl::Status Run(const Flags& flags) {
   omp_set_num_threads(std::max(2, flags.threads));  // preparations may use more
   NESTREC_ASSIGN_OR_RETURN(Problem problem, MakeProblem(flags));
@@ -305,6 +341,7 @@ absl::Status Run(const Flags& flags) {
          }});
   }
 
+  if (flags.pipe) return ServePipe(methods, problem.queries.rows);
   // The truth is brute force by canonical score.
   std::vector<std::vector<int32_t>> best(static_cast<size_t>(problem.queries.rows));
   for (int64_t i = examples; i < problem.queries.rows; ++i) {
@@ -446,6 +483,7 @@ int main(int argc, char** argv) {
   app.add_option("--sweep", flags.sweep, "Indexes to find settings of, separated by spaces");
   app.add_option("--only", flags.only, "Only methods whose name holds this");
   app.add_flag("!--no-faiss", flags.faiss, "Leave FAISS's copy of the vectors out");
+  app.add_flag("--pipe", flags.pipe, "Search as standard input says");
   app.add_flag("--json", flags.json, "One JSON object per row");
   CLI11_PARSE(app, argc, argv);
   const absl::Status status = nestrec::Run(flags);
