@@ -75,6 +75,11 @@ class MappedFile {
   size_t size_;
 };
 
+// Lets the pages go that lie wholly within these bytes of a MappedFile: they count no more as this
+// process's memory, and come back, from the system's cache or the file, when they are read again.
+// Best effort, and may run beside readers.
+void ReleasePages(std::span<const std::byte> bytes);
+
 // Writes a file that appears under its name complete or not at all: bytes go to a temporary file in
 // the same folder; Commit() syncs it, renames it and syncs the folder. Without Commit() (error,
 // crash) the old file stays, and the destructor removes the temporary one. Not thread-safe.

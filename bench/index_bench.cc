@@ -16,6 +16,11 @@
 //   nested"
 //
 // finds, of each of these indexes, the search settings that reach --recall at the least cost.
+//
+//   index_bench --model m.safetensors --vectors folder --pipe
+//
+// searches when another program says so, so that its methods and these take turns: ServePipe below
+// has the protocol, bench/index_peers.py is such a program.
 #include <faiss/IndexFlat.h>
 #include <omp.h>
 
@@ -32,6 +37,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "base/status_macros.h"
 #include "bench/index_problem.h"
@@ -57,6 +63,7 @@ struct Flags : ProblemOptions {
   float recall = 0.99f;
   bool faiss = true;
   bool json = false;
+  bool pipe = false;
 };
 
 double Seconds(Clock::time_point from) {
@@ -94,6 +101,7 @@ double MemoryBandwidth() {
 struct Method {
   std::string name;
   int64_t batch = 1;
+  int64_t value_bytes = sizeof(float);
   double bytes = 0;  // that it holds beside the vectors that all read
   // Answers queries from `begin`; item numbers, [batch, k].
   std::function<absl::Status(int64_t begin, std::vector<int32_t>& found)> search;
@@ -199,6 +207,35 @@ absl::Status RunSweep(const Flags& flags, const Problem& problem) {
   return absl::OkStatus();
 }
 
+// Answers line by line until its input ends. First line out: a JSON object with the names of the
+// methods that search for one query, and what each holds. Then for every line in, "<method's place>
+// <query's row>", a line out: seconds, and the numbers of the items that were found.
+absl::Status ServePipe(std::span<const Method> methods, int64_t queries) {
+  std::vector<const Method*> served;
+  Json ready;
+  for (const Method& method : methods) {
+    if (method.batch != 1) continue;
+    served.push_back(&method);
+    ready["methods"].push_back({{"name", method.name}, {"bytes", method.bytes}});
+  }
+  std::printf("%s\n", ready.dump().c_str());
+  std::fflush(stdout);
+  long long place = 0;
+  long long row = 0;
+  while (std::scanf("%lld %lld", &place, &row) == 2) {
+    if (place < 0 || place >= static_cast<long long>(served.size()) || row < 0 || row >= queries) {
+      return absl::InvalidArgumentError(absl::StrCat("there is no method ", place, " or query ",
+                                                     row, " of ", served.size(), " and ", queries));
+    }
+    std::vector<int32_t> found;
+    const auto start = Clock::now();
+    NESTREC_RETURN_IF_ERROR(served[static_cast<size_t>(place)]->search(row, found));
+    std::printf("%.9f %s\n", Seconds(start), absl::StrJoin(found, " ").c_str());
+    std::fflush(stdout);
+  }
+  return absl::OkStatus();
+}
+
 absl::Status Run(const Flags& flags) {
   omp_set_num_threads(std::max(2, flags.threads));  // preparations may use more
   NESTREC_ASSIGN_OR_RETURN(Problem problem, MakeProblem(flags));
@@ -271,6 +308,7 @@ absl::Status Run(const Flags& flags) {
   NestedSearchStats last_stats;
   const auto nested_method = [&](const std::string& name, NestedSearchOptions how) {
     return Method{.name = name,
+                  .value_bytes = problem.view().value_bytes(),
                   .bytes = static_cast<double>(nested->codes(levels).bytes()),
                   .search = [&, how](int64_t begin, std::vector<int32_t>& found) -> absl::Status {
                     NESTREC_ASSIGN_OR_RETURN(
@@ -287,6 +325,7 @@ absl::Status Run(const Flags& flags) {
     methods.push_back(
         {.name = funnel ? "nested, exact" : "nested, plain",
          .batch = flags.batch,
+         .value_bytes = problem.view().value_bytes(),
          .bytes = static_cast<double>(nested->codes(levels).bytes()),
          .search = [&, funnel](int64_t begin, std::vector<int32_t>& found) -> absl::Status {
            std::vector<NestedSearchRequest> requests;
@@ -302,6 +341,7 @@ absl::Status Run(const Flags& flags) {
          }});
   }
 
+  if (flags.pipe) return ServePipe(methods, problem.queries.rows);
   // The truth is brute force by canonical score.
   std::vector<std::vector<int32_t>> best(static_cast<size_t>(problem.queries.rows));
   for (int64_t i = examples; i < problem.queries.rows; ++i) {
@@ -347,15 +387,16 @@ absl::Status Run(const Flags& flags) {
   const double bandwidth = MemoryBandwidth();
   if (!flags.json) {
     std::printf(
-        "%lld items of dim %lld%s, top %lld, %lld queries, %d thread%s, %s; one core reads %.1f "
+        "%lld items of dim %lld%s%s, top %lld, %lld queries, %d thread%s, %s; one core reads %.1f "
         "GB/s\n",
         static_cast<long long>(n), static_cast<long long>(dim),
         problem.explained > 0 ? absl::StrCat(" (mixture, clusters explain ",
                                              std::lround(100 * problem.explained), "%)")
                                     .c_str()
                               : "",
-        static_cast<long long>(k), static_cast<long long>(problem.queries.rows - examples),
-        flags.threads, flags.threads == 1 ? "" : "s", NestedKernelTarget(), bandwidth / 1e9);
+        flags.float16 ? " as float16" : "", static_cast<long long>(k),
+        static_cast<long long>(problem.queries.rows - examples), flags.threads,
+        flags.threads == 1 ? "" : "s", NestedKernelTarget(), bandwidth / 1e9);
     std::printf(
         "nested, all widths: codes made in %.2f s, written in %.2f s, read in %.2f s; ways chosen "
         "in "
@@ -384,9 +425,10 @@ absl::Status Run(const Flags& flags) {
     if (method.seconds.empty()) continue;
     const double seconds = Median(method.seconds);
     const double recall = static_cast<double>(method.found) / static_cast<double>(method.wanted);
-    const double read = method.bytes_read > 0
-                            ? method.bytes_read / static_cast<double>(method.seconds.size())
-                            : static_cast<double>(n * dim * 4) / static_cast<double>(method.batch);
+    const double read =
+        method.bytes_read > 0
+            ? method.bytes_read / static_cast<double>(method.seconds.size())
+            : static_cast<double>(n * dim * method.value_bytes) / static_cast<double>(method.batch);
     if (flags.json) {
       Json row;
       row["method"] = method.name;
@@ -432,12 +474,16 @@ int main(int argc, char** argv) {
   app.add_option("--k", flags.k, "Items to find")->check(CLI::Range(1, 100000));
   app.add_option("--threads", flags.threads, "Threads that search")->check(CLI::Range(1, 1024));
   app.add_option("--clusters", flags.clusters, "Of the mixture")->check(CLI::Range(1, 100000));
+  app.add_flag("--float16", flags.float16,
+               "The nested index's vectors are float16: a recall of FAISS's flat scan is then what "
+               "float32 and float16 have in common");
   app.add_flag("--noise", flags.noise, "Items are noise: nothing for bounds to go by");
   app.add_option("--recall", flags.recall, "Of the approximate setting")
       ->check(CLI::Range(0.01, 1.0));
   app.add_option("--sweep", flags.sweep, "Indexes to find settings of, separated by spaces");
   app.add_option("--only", flags.only, "Only methods whose name holds this");
   app.add_flag("!--no-faiss", flags.faiss, "Leave FAISS's copy of the vectors out");
+  app.add_flag("--pipe", flags.pipe, "Search as standard input says");
   app.add_flag("--json", flags.json, "One JSON object per row");
   CLI11_PARSE(app, argc, argv);
   const absl::Status status = nestrec::Run(flags);

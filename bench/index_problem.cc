@@ -155,6 +155,11 @@ absl::StatusOr<Problem> MakeProblem(const ProblemOptions& options) {
                   values.begin() + (row + 1) * width);
     }
   }
+  if (options.float16) {
+    NESTREC_ASSIGN_OR_RETURN(HalfLevels halves, RoundLevels(problem.view()));
+    problem.halves = std::move(halves);
+    problem.levels = {};
+  }
   return problem;
 }
 
@@ -164,9 +169,7 @@ absl::StatusOr<std::vector<std::unique_ptr<const NestedCodes>>> MakeCodes(
   if (!folder.empty()) NESTREC_RETURN_IF_ERROR(MakeDirectories(folder));
   std::vector<std::unique_ptr<const NestedCodes>> widths;
   for (int levels = 1; levels <= problem.sizes.levels(); ++levels) {
-    LevelVectors vectors = problem.view();
-    vectors.sizes = problem.sizes.Prefix(levels);
-    vectors.levels.resize(static_cast<size_t>(levels));
+    const LevelVectors vectors = problem.view().Prefix(levels);
     const bool kept =
         !folder.empty() && NestedCodes::Worthwhile(vectors.sizes.max_dim(), vectors.items());
     const std::string path = absl::StrCat(folder, "/dim", vectors.sizes.max_dim(), ".index");

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -13,6 +14,7 @@
 #include "absl/status/statusor.h"
 #include "base/nested_sizes.h"
 #include "base/npy.h"
+#include "index/half_levels.h"
 #include "index/level_vectors.h"
 #include "index/nested_codes.h"
 
@@ -28,6 +30,7 @@ struct ProblemOptions {
   int dim = 0;              // 0: the widest
   int clusters = 100;       // of the mixture
   bool noise = false;       // items are Gaussian noise
+  bool float16 = false;     // levels are rounded to float16
 };
 
 // Vectors of one width, row-major as other libraries want them and by level as the store does.
@@ -38,10 +41,12 @@ struct Problem {
   std::shared_ptr<const void> owner;       // of rows: a matrix, or a mapped file
   std::span<const float> rows;             // [items, dim]
   Matrix queries;                          // [queries, dim]
-  std::vector<std::vector<float>> levels;  // [items + 1, width]
+  std::vector<std::vector<float>> levels;  // [items + 1, width]; none where there are halves
+  std::optional<HalfLevels> halves;        // of the levels
   double explained = 0;                    // by the mixture's clusters; 0: no mixture
 
   LevelVectors view() const {
+    if (halves.has_value()) return halves->vectors;
     LevelVectors view{.sizes = sizes, .rows = items + 1, .levels = {}};
     for (const auto& level : levels) view.levels.emplace_back(level);
     return view;

@@ -48,6 +48,7 @@ struct ServeFlags {
   std::string grace = "10s";
   std::string model_poll = "5s";
   std::string memory_limit = "auto";
+  std::string item_storage = "float32";
   ServerOptions server = {.threads = 0};
   SessionFlags sessions;
   OperatorFlags operators;
@@ -188,6 +189,8 @@ absl::Status RunServe(const ServeFlags& flags, const std::vector<LogField>& conf
       .tiers = std::move(tiers),
       .index_folder = IndexFolderOf(flags),
       .threads = options.threads,
+      .item_storage =
+          flags.item_storage == "float16" ? ItemStorage::kFloat16 : ItemStorage::kFloat32,
       .sessions = options.sessions != nullptr,
       .memory = std::make_shared<const MemoryBudget>(std::move(memory))};
   bool first = true;
@@ -300,6 +303,12 @@ void AddServeCommand(CLI::App& app, Command* selected) {
   command->add_option("--index-folder", flags->index_folder,
                       "Keep indexes that take long to build here, none: nowhere (default: the "
                       "checkpoint's path with .indexes)");
+  command
+      ->add_option("--item-storage", flags->item_storage,
+                   "What searches read of an item's vector: float32, as the model has it, or "
+                   "float16, rounded, in half the memory")
+      ->check(CLI::IsMember({"float32", "float16"}))
+      ->capture_default_str();
   AddSecurityFlags(*command, flags->server.security);
   command
       ->add_option("--threads", flags->server.threads,

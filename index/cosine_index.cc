@@ -16,30 +16,6 @@ namespace {
 // Rows at a time: their sums stay in the nearest cache.
 constexpr int64_t kBlock = 512;
 
-// sums[i] = <query, row begin + i> at the first `levels` levels.
-void Products(std::span<const float> query, const LevelVectors& vectors, int levels, int64_t begin,
-              int64_t count, double* sums) {
-  std::fill_n(sums, count, 0.0);
-  for (int level = 0; level < levels; ++level) {
-    const int64_t width = vectors.sizes.width(level);
-    AddCanonicalDots(query.data() + vectors.sizes.begin(level),
-                     vectors.levels[static_cast<size_t>(level)].data() + begin * width, width,
-                     count, sums);
-  }
-}
-
-// The same of the listed rows.
-void ProductsAt(std::span<const float> query, const LevelVectors& vectors, int levels,
-                std::span<const int32_t> listed, double* sums) {
-  std::fill_n(sums, listed.size(), 0.0);
-  for (int level = 0; level < levels; ++level) {
-    AddCanonicalDotsAt(query.data() + vectors.sizes.begin(level),
-                       vectors.levels[static_cast<size_t>(level)].data(),
-                       vectors.sizes.width(level), listed.data(),
-                       static_cast<int64_t>(listed.size()), sums);
-  }
-}
-
 }  // namespace
 
 absl::StatusOr<std::shared_ptr<const ItemNorms>> ItemNorms::Create(const LevelVectors& vectors) {
@@ -47,9 +23,11 @@ absl::StatusOr<std::shared_ptr<const ItemNorms>> ItemNorms::Create(const LevelVe
   return Guard("measuring item vectors", [&]() -> absl::StatusOr<std::shared_ptr<const ItemNorms>> {
     auto norms = std::make_shared<ItemNorms>();
     std::vector<double> squares(static_cast<size_t>(vectors.rows), 0.0);
+    std::vector<float> part;
     for (int level = 0; level < vectors.sizes.levels(); ++level) {
+      part.resize(static_cast<size_t>(vectors.sizes.width(level)));
       for (int64_t row = 0; row < vectors.rows; ++row) {
-        const std::span<const float> part = vectors.row(level, row);
+        vectors.CopyRow(level, row, part);
         squares[static_cast<size_t>(row)] += Dot(part, part);
       }
       norms->squares_.push_back(squares);
@@ -91,13 +69,13 @@ absl::StatusOr<SearchResult> CosineIndex::Search(std::span<const float> query,
       const std::span<const int32_t> few = *options.filter->few();
       for (size_t begin = 0; begin < few.size(); begin += kBlock) {
         const auto listed = few.subspan(begin, std::min<size_t>(kBlock, few.size() - begin));
-        ProductsAt(query, vectors_, levels_, listed, sums.data());
+        LevelDotsAt(query, vectors_, levels_, 0, listed, sums.data());
         for (size_t i = 0; i < listed.size(); ++i) offer(listed[i], sums[i]);
       }
     } else {
       for (int64_t begin = 1; begin < vectors_.rows; begin += kBlock) {
         const int64_t count = std::min(kBlock, vectors_.rows - begin);
-        Products(query, vectors_, levels_, begin, count, sums.data());
+        LevelDots(query, vectors_, levels_, begin, count, sums.data());
         for (int64_t i = 0; i < count; ++i) {
           if (options.filter != nullptr && !options.filter->Allows(begin + i)) continue;
           offer(static_cast<int32_t>(begin + i), sums[static_cast<size_t>(i)]);

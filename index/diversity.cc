@@ -208,11 +208,7 @@ std::vector<ScoredItem> PickDiverse(std::span<const ScoredItem> candidates,
                                     const LevelVectors& vectors, int levels, double weight,
                                     int64_t k) {
   const auto copy_vector = [&](int32_t item, std::span<float> out) {
-    auto to = out.begin();
-    for (int level = 0; level < levels; ++level) {
-      const std::span<const float> part = vectors.row(level, item);
-      to = std::copy(part.begin(), part.end(), to);
-    }
+    vectors.CopyRows(levels, item, out);
   };
   return PickDiverse(candidates, copy_vector, vectors.sizes, levels, weight, k);
 }

@@ -40,12 +40,10 @@ double Norm(std::span<const float> vector) { return std::sqrt(Dot(vector, vector
 // Of any item, at the first `levels` levels.
 double MaxNorm(const LevelVectors& vectors, int levels) {
   double most = 0;
+  std::vector<float> vector(static_cast<size_t>(vectors.sizes.end(levels - 1)));
   for (int64_t row = 1; row < vectors.rows; ++row) {
-    double squares = 0;
-    for (int level = 0; level < levels; ++level) {
-      squares += Dot(vectors.row(level, row), vectors.row(level, row));
-    }
-    most = std::max(most, squares);
+    vectors.CopyRows(levels, row, vector);
+    most = std::max(most, Dot(vector, vector));
   }
   return std::sqrt(most);
 }

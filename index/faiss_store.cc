@@ -74,23 +74,23 @@ class MemoryReader final : public faiss::IOReader {
 // Copies rows [begin, end) of the first levels into `out`, [end - begin, dim].
 void CopyRows(const LevelVectors& vectors, int levels, int64_t begin, int64_t end, float* out) {
   for (int64_t row = begin; row < end; ++row) {
-    for (int level = 0; level < levels; ++level) {
-      const std::span<const float> part = vectors.row(level, row);
-      out = std::copy(part.begin(), part.end(), out);
-    }
+    const size_t dim = static_cast<size_t>(vectors.sizes.end(levels - 1));
+    vectors.CopyRows(levels, row, {out, dim});
+    out += dim;
   }
 }
 
 absl::Status CheckFinite(const LevelVectors& vectors, int levels) {
+  std::vector<float> part;
   for (int level = 0; level < levels; ++level) {
-    const int width = vectors.sizes.width(level);
+    part.resize(static_cast<size_t>(vectors.sizes.width(level)));
     for (int64_t row = 1; row < vectors.rows; ++row) {
-      const std::span<const float> part = vectors.row(level, row);
-      for (int column = 0; column < width; ++column) {
+      vectors.CopyRow(level, row, part);
+      for (size_t column = 0; column < part.size(); ++column) {
         if (!std::isfinite(part[column])) {
-          return absl::InvalidArgumentError(absl::StrCat("the vector of item ", row, " has ",
-                                                         part[column], " in column ",
-                                                         vectors.sizes.begin(level) + column));
+          return absl::InvalidArgumentError(
+              absl::StrCat("the vector of item ", row, " has ", part[column], " in column ",
+                           vectors.sizes.begin(level) + static_cast<int>(column)));
         }
       }
     }
@@ -195,7 +195,7 @@ std::string KeyOf(const LevelVectors& vectors, int levels, const FaissIndexOptio
   return absl::StrCat("source=", source, " items=", vectors.items(),
                       " dim=", vectors.sizes.end(levels - 1), " index=", options.factory,
                       " faiss=", FAISS_VERSION_MAJOR, ".", FAISS_VERSION_MINOR, ".",
-                      FAISS_VERSION_PATCH);
+                      FAISS_VERSION_PATCH, vectors.half() ? " vectors=float16" : "");
 }
 
 absl::Status Write(const faiss::Index& index, const std::string& path, absl::string_view key) {

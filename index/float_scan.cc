@@ -10,15 +10,16 @@
 
 #include "index/first_exception.h"
 #include "index/float_kernels.h"
+#include "index/float_products.h"
 #include "index/nested_kernels.h"
 
 namespace nestrec {
 namespace {
 
-constexpr int64_t kBlock = 1024;                 // items
-constexpr int64_t kItemsWorthThreads = 1 << 14;  // as Funnel's
-constexpr size_t kQueriesWorthProduct = 2;
-constexpr double kLargestProduct = 1e37;  // of norms: float ends at 3.4e38
+constexpr int64_t kBlock = 80 * kProductRows;      // items
+constexpr int64_t kFirstBlock = 8 * kProductRows;  // few, before there is a score to reach
+constexpr int64_t kItemsWorthThreads = 1 << 14;    // as Funnel's
+constexpr double kLargestProduct = 1e37;           // of norms: float ends at 3.4e38
 
 double NormOf(std::span<const float> vector) {
   double squares = 0;
@@ -49,15 +50,11 @@ class Candidates {
         floor_(request.options.min_score.has_value() ? *request.options.min_score - twice_error_
                                                      : -std::numeric_limits<float>::infinity()) {}
 
-  // Sums of `count` items from row `begin`.
-  void Add(const float* sums, int64_t begin, int64_t count) {
-    int32_t selected[kBlock + 64];
-    const int64_t found =
-        SelectNotBelow(sums, count, floor_, static_cast<int32_t>(begin), selected);
-    for (int64_t i = 0; i < found; ++i) {
-      if (filter_ != nullptr && !filter_->Allows(selected[i] + 1)) continue;
-      kept_.push_back({sums[selected[i] - begin], selected[i]});
-    }
+  // A sum that does not reach it is not worth adding.
+  float floor() const { return floor_; }
+  void Add(float sum, int32_t row) {
+    if (sum < floor_ || (filter_ != nullptr && !filter_->Allows(row + 1))) return;
+    kept_.push_back({sum, row});
     if (kept_.size() >= 2 * k_ + static_cast<size_t>(kBlock / 4)) Tighten();
   }
   void AddAll(const Candidates& other) {
@@ -94,35 +91,71 @@ class Candidates {
   std::vector<Kept> kept_;
 };
 
-// Fills sums [queries][kBlock] for `count` items from row `begin`; row r is item r + 1.
-void SumBlock(const NestedCodes& codes, std::span<const float> queries, size_t query_count,
-              int64_t begin, int64_t count, float* sums) {
-  const LevelVectors& vectors = codes.vectors();
-  const int levels = vectors.sizes.levels();
-  const int64_t dim = codes.dim();
-  const auto rows_of = [&](int level) {
-    return vectors.levels[static_cast<size_t>(level)].data() +
-           (begin + 1) * vectors.sizes.width(level);
-  };
-  if (query_count < kQueriesWorthProduct) {
-    std::vector<LevelRows> parts(static_cast<size_t>(levels));
-    for (size_t q = 0; q < query_count; ++q) {
-      for (int level = 0; level < levels; ++level) {
-        parts[static_cast<size_t>(level)] = {
-            queries.data() + static_cast<int64_t>(q) * dim + vectors.sizes.begin(level),
-            rows_of(level), vectors.sizes.width(level)};
-      }
-      FloatDots(parts, count, sums + q * static_cast<size_t>(kBlock));
+// The levels' rows, as kernels take them, from item row + 1 on.
+template <class T>
+std::vector<LevelBlock<T>> BlockAt(const LevelVectors& vectors,
+                                   const std::vector<std::span<const T>>& values, int64_t row) {
+  std::vector<LevelBlock<T>> blocks;
+  for (size_t level = 0; level < values.size(); ++level) {
+    const int64_t width = vectors.sizes.width(static_cast<int>(level));
+    blocks.push_back({values[level].data() + (row + 1) * width,
+                      vectors.sizes.begin(static_cast<int>(level)), width});
+  }
+  return blocks;
+}
+
+// One query's sums for `count` items from row `begin`.
+template <class T>
+void ScanOne(std::span<const LevelBlock<T>> blocks, std::span<const float> query, int64_t begin,
+             int64_t count, Candidates& candidates) {
+  std::vector<LevelRows<T>> parts;
+  for (const LevelBlock<T>& block : blocks) {
+    parts.push_back({query.data() + block.begin, block.rows, block.width});
+  }
+  float sums[kBlock];
+  FloatDots(parts, count, sums);
+  int32_t selected[kBlock + 64];
+  const int64_t found =
+      SelectNotBelow(sums, count, candidates.floor(), static_cast<int32_t>(begin), selected);
+  for (int64_t i = 0; i < found; ++i) candidates.Add(sums[selected[i] - begin], selected[i]);
+}
+
+// What one thread needs for a block of items.
+struct Workspace {
+  std::vector<float> floors;
+  std::vector<ProductHit> hits;
+};
+
+template <class T>
+void ScanMany(std::span<const LevelBlock<T>> blocks, const QueryPanel& panel, int64_t begin,
+              int64_t count, Workspace& work, std::span<Candidates> candidates) {
+  work.floors.clear();
+  for (const Candidates& of_query : candidates) work.floors.push_back(of_query.floor());
+  work.hits.resize(static_cast<size_t>(kBlock) * candidates.size());
+  const int64_t found = FloatProducts<T>(blocks, panel, work.floors, count, work.hits.data());
+  for (const ProductHit& hit : std::span(work.hits).first(static_cast<size_t>(found))) {
+    candidates[static_cast<size_t>(hit.query)].Add(hit.sum, static_cast<int32_t>(begin + hit.row));
+  }
+}
+
+// Items from row `begin` to `end`, of `values`, the levels' in either kind.
+template <class T>
+void ScanRows(const LevelVectors& vectors, const std::vector<std::span<const T>>& values,
+              const QueryPanel& panel, std::span<const float> first_query, int64_t begin,
+              int64_t end, std::span<Candidates> candidates) {
+  Workspace work;
+  int64_t next = kFirstBlock;
+  while (begin < end) {
+    const int64_t count = std::min(next, end - begin);
+    const std::vector<LevelBlock<T>> blocks = BlockAt(vectors, values, begin);
+    if (candidates.size() == 1) {
+      ScanOne<T>(blocks, first_query, begin, count, candidates[0]);
+    } else {
+      ScanMany<T>(blocks, panel, begin, count, work, candidates);
     }
-    return;
+    begin += count;
+    next = std::min(kBlock, 2 * next);
   }
-  std::vector<LevelBlock> blocks(static_cast<size_t>(levels));
-  for (int level = 0; level < levels; ++level) {
-    blocks[static_cast<size_t>(level)] = {rows_of(level), vectors.sizes.begin(level),
-                                          vectors.sizes.width(level)};
-  }
-  FloatProducts(blocks, queries.data(), static_cast<int64_t>(query_count), dim, count, sums,
-                kBlock);
 }
 
 }  // namespace
@@ -133,32 +166,30 @@ bool FloatScanHolds(const NestedCodes& codes, std::span<const float> query) {
 
 void FloatScan(std::span<const NestedCodesRequest* const> requests, std::span<TopItems* const> best,
                std::span<int64_t> scored) {
-  const NestedCodes& codes = *requests[0]->codes;
-  const int64_t items = codes.items();
-  std::vector<float> queries;  // [requests, dim]
+  const LevelVectors& vectors = requests[0]->codes->vectors();
+  const int64_t items = vectors.items();
+  std::vector<std::span<const float>> queries;
   std::vector<Candidates> candidates;
   for (const NestedCodesRequest* request : requests) {
-    queries.insert(queries.end(), request->query.begin(), request->query.end());
-    candidates.emplace_back(*request, ErrorOf(codes, request->query));
+    queries.push_back(request->query);
+    candidates.emplace_back(*request, ErrorOf(*request->codes, request->query));
   }
+  const QueryPanel panel(queries);
   const int threads =
       items >= kItemsWorthThreads && omp_in_parallel() == 0 ? omp_get_max_threads() : 1;
   std::vector<std::vector<Candidates>> by_thread(static_cast<size_t>(threads), candidates);
-  const int64_t blocks = (items + kBlock - 1) / kBlock;
   FirstException first;
 #pragma omp parallel num_threads(threads) if (threads > 1)
   first.Guard([&] {
-    std::vector<Candidates>& own = by_thread[static_cast<size_t>(omp_get_thread_num())];
-    std::vector<float> sums(requests.size() * static_cast<size_t>(kBlock));
     const int64_t all = omp_get_num_threads();
     const int64_t me = omp_get_thread_num();
-    for (int64_t block = me * blocks / all; block < (me + 1) * blocks / all; ++block) {
-      const int64_t begin = block * kBlock;
-      const int64_t count = std::min(kBlock, items - begin);
-      SumBlock(codes, queries, requests.size(), begin, count, sums.data());
-      for (size_t q = 0; q < requests.size(); ++q) {
-        own[q].Add(sums.data() + q * static_cast<size_t>(kBlock), begin, count);
-      }
+    const int64_t begin = me * items / all;
+    const int64_t end = (me + 1) * items / all;
+    std::vector<Candidates>& own = by_thread[static_cast<size_t>(me)];
+    if (vectors.half()) {
+      ScanRows(vectors, vectors.halves, panel, queries[0], begin, end, own);
+    } else {
+      ScanRows(vectors, vectors.levels, panel, queries[0], begin, end, own);
     }
   });
   first.Rethrow();
@@ -170,7 +201,7 @@ void FloatScan(std::span<const NestedCodesRequest* const> requests, std::span<To
     float scores[kAtOnce];
     for (size_t from = 0; from < rows.size(); from += kAtOnce) {
       const auto some = std::span(rows).subspan(from, std::min(kAtOnce, rows.size() - from));
-      codes.ScoresAt(requests[q]->query, some, sums, scores);
+      requests[q]->codes->ScoresAt(requests[q]->query, some, sums, scores);
       for (size_t i = 0; i < some.size(); ++i) best[q]->Offer(some[i] + 1, scores[i]);
     }
     scored[q] = static_cast<int64_t>(rows.size());

@@ -107,13 +107,6 @@ Ladder LadderFor(absl::string_view factory, int64_t k, int64_t items) {
   return ladder;
 }
 
-// The first `levels` levels alone.
-LevelVectors PrefixOf(const LevelVectors& vectors, int levels) {
-  return {.sizes = vectors.sizes.Prefix(levels),
-          .rows = vectors.rows,
-          .levels = {vectors.levels.begin(), vectors.levels.begin() + levels}};
-}
-
 // Measures a point and adds it.
 absl::Status AddPoint(const Trial& trial, const Answers& truth, const ItemIndex& index,
                       SweepPoint point, IndexSweep& sweep) {
@@ -130,7 +123,7 @@ absl::Status SweepNested(const LevelVectors& vectors, const Trial& trial, const 
   const double start = Now();
   NESTREC_ASSIGN_OR_RETURN(
       const std::shared_ptr<const NestedIndex> nested,
-      NestedIndex::Create(PrefixOf(vectors, options.levels),
+      NestedIndex::Create(vectors.Prefix(options.levels),
                           {.queries = options.examples, .first_levels = options.levels}, nullptr));
   const double build_seconds = Now() - start;
   int64_t bytes = 0;

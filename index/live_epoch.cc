@@ -59,8 +59,11 @@ void Epoch::Add(int32_t item, std::span<const float> vector) {
   const int64_t row = added();
   const std::unique_ptr<Chunk>& chunk = chunks_[static_cast<size_t>(row / kChunkRows)];
   const auto place = static_cast<size_t>(row % kChunkRows);
-  std::copy(vector.begin(), vector.end(),
-            chunk->vectors.begin() + static_cast<std::ptrdiff_t>(place * dim_));
+  const auto stored = std::span(chunk->vectors).subspan(place * dim_, dim_);
+  std::copy(vector.begin(), vector.end(), stored.begin());
+  if (base_.vectors.half()) {
+    for (float& value : stored) value = FloatOfHalf(HalfOfFloat(value));
+  }
   chunk->rows[place].item = item;
   chunk->rows[place].born = change_;
   added_rows_[item] = row;
@@ -105,13 +108,52 @@ AliveRows Epoch::Alive() const {
           .dead = static_cast<int64_t>(dead_rows_.size())};
 }
 
+namespace {
+
+// Where a row of a new base comes from.
+struct Source {
+  int32_t item;
+  int64_t base_row;              // 0: added
+  std::span<const float> added;  // [D]
+};
+
+Half Rounded(float value, Half /*kind*/) { return HalfOfFloat(value); }
+float Rounded(float value, float /*kind*/) { return value; }
+
+// The rows' levels after a row of padding, owned by folded.owner. `old` is the base's, `levels`
+// where they belong in folded.vectors.
+template <class T>
+void CopyLevels(const NestedSizes& sizes, const std::vector<std::span<const T>>& old,
+                std::span<const Source> sources, std::vector<std::span<const T>>& levels,
+                FoldedRows& folded) {
+  auto owned = std::make_shared<std::vector<std::vector<T>>>();
+  for (int level = 0; level < sizes.levels(); ++level) {
+    const auto width = static_cast<size_t>(sizes.width(level));
+    std::vector<T>& values = owned->emplace_back();
+    values.reserve((sources.size() + 1) * width);
+    values.resize(width);  // the padding row
+    for (const Source& source : sources) {
+      if (source.base_row != 0) {
+        const auto row = old[static_cast<size_t>(level)].subspan(
+            static_cast<size_t>(source.base_row) * width, width);
+        values.insert(values.end(), row.begin(), row.end());
+      } else {
+        for (const float value :
+             source.added.subspan(static_cast<size_t>(sizes.begin(level)), width)) {
+          values.push_back(Rounded(value, T()));
+        }
+      }
+    }
+    folded.bytes += static_cast<int64_t>(values.capacity() * sizeof(T));
+  }
+  for (const std::vector<T>& values : *owned) levels.emplace_back(values);
+  folded.owner = std::move(owned);
+}
+
+}  // namespace
+
 FoldedRows Fold(const Epoch& epoch, Change now) {
   const Base& old = epoch.base();
-  struct Source {
-    int32_t item;
-    int64_t base_row;              // 0: added
-    std::span<const float> added;  // [D]
-  };
   std::vector<Source> sources;
   for (int64_t row = 1; row <= old.rows(); ++row) {
     if (epoch.BaseRowIsAlive(row, now)) {
@@ -124,32 +166,17 @@ FoldedRows Fold(const Epoch& epoch, Change now) {
   std::sort(sources.begin(), sources.end(),
             [](const Source& a, const Source& b) { return a.item < b.item; });
 
-  using Levels = std::vector<std::vector<float>>;
-  auto owned = std::make_shared<Levels>();
-  const NestedSizes& sizes = old.vectors.sizes;
-  FoldedRows folded{
-      .vectors = {.sizes = sizes, .rows = static_cast<int64_t>(sources.size()) + 1, .levels = {}},
-      .items = {0},
-      .owner = nullptr,
-      .bytes = 0};
-  for (int level = 0; level < sizes.levels(); ++level) {
-    const auto width = static_cast<size_t>(sizes.width(level));
-    std::vector<float>& values = owned->emplace_back();
-    values.reserve((sources.size() + 1) * width);
-    values.resize(width);  // the padding row
-    for (const Source& source : sources) {
-      const std::span<const float> row =
-          source.base_row != 0
-              ? old.vectors.row(level, source.base_row)
-              : source.added.subspan(static_cast<size_t>(sizes.begin(level)), width);
-      values.insert(values.end(), row.begin(), row.end());
-    }
-    folded.bytes += static_cast<int64_t>(values.capacity() * sizeof(float));
+  FoldedRows folded{.vectors = {.sizes = old.vectors.sizes,
+                                .rows = static_cast<int64_t>(sources.size()) + 1,
+                                .levels = {}},
+                    .items = {0},
+                    .owner = nullptr,
+                    .bytes = 0};
+  if (old.vectors.half()) {
+    CopyLevels(old.vectors.sizes, old.vectors.halves, sources, folded.vectors.halves, folded);
+  } else {
+    CopyLevels(old.vectors.sizes, old.vectors.levels, sources, folded.vectors.levels, folded);
   }
-  for (const std::vector<float>& values : *owned) {
-    folded.vectors.levels.emplace_back(values);
-  }
-  folded.owner = std::move(owned);
   folded.items.reserve(sources.size() + 1);
   for (const Source& source : sources) {
     folded.items.push_back(source.item);

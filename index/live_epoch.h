@@ -89,7 +89,8 @@ class Epoch {
   int64_t added() const { return added_.load(std::memory_order_relaxed); }
   // Makes room for `changes` additions and ends, which then cannot fail. Throws std::bad_alloc.
   void Reserve(int64_t changes);
-  // Adds a row. REQUIRES: reserved, and fewer than `capacity` were added.
+  // Adds a row, rounded to float16 where the base's are. REQUIRES: reserved, and fewer than
+  // `capacity` were added.
   void Add(int32_t item, std::span<const float> vector);
   // Ends the item's row; false when it has none.
   bool End(int32_t item);

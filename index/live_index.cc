@@ -195,6 +195,7 @@ absl::Status LiveIndex::Check(std::span<const ItemChange> changes) {
   }
   const auto dim = static_cast<size_t>(sizes_.max_dim());
   int32_t highest = highest_;
+  const bool is_half = epoch_->base().vectors.half();
   absl::flat_hash_map<int32_t, bool> exists;  // after the changes so far
   for (const ItemChange& change : changes) {
     const auto known = exists.find(change.item);
@@ -222,6 +223,11 @@ absl::Status LiveIndex::Check(std::span<const ItemChange> changes) {
           return absl::InvalidArgumentError(absl::StrCat("the vector of item ", change.item,
                                                          " has ", (*change.vector)[column],
                                                          " in column ", column));
+        }
+        if (is_half && std::abs((*change.vector)[column]) > kLargestHalf) {
+          return absl::InvalidArgumentError(absl::StrCat(
+              "the vector of item ", change.item, " has ", (*change.vector)[column], " in column ",
+              column, "; these vectors are float16, which ends at ", kLargestHalf));
         }
       }
       highest = std::max(highest, change.item);

@@ -77,7 +77,8 @@ class LiveIndex {
   LiveIndex& operator=(const LiveIndex&) = delete;
 
   // Makes all the changes at once, in their order, or none. kInvalidArgument: a vector of another
-  // length than D or with a value that is not finite, a number outside 1 to highest() + 1 (counting
+  // length than D or with a value that is not finite (or not of float16, where the vectors are), a
+  // number outside 1 to highest() + 1 (counting
   // those before it in the list), more changes than max_changes. kNotFound: there is no such
   // item to remove. kResourceExhausted: out of memory or numbers, or so many changes wait for a
   // compaction that failed; the message says why.

@@ -43,9 +43,7 @@ absl::StatusOr<LevelVectors> PrefixOf(const LevelVectors& vectors, int levels) {
                                                    vectors.sizes.levels(), " (sizes ",
                                                    vectors.sizes.ToString(), ")"));
   }
-  LevelVectors prefix{.sizes = vectors.sizes.Prefix(levels), .rows = vectors.rows, .levels = {}};
-  prefix.levels.assign(vectors.levels.begin(), vectors.levels.begin() + levels);
-  return prefix;
+  return vectors.Prefix(levels);
 }
 
 }  // namespace

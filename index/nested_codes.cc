@@ -26,25 +26,23 @@ int64_t RoundUp(int64_t n, int64_t multiple) { return (n + multiple - 1) / multi
 // norm; kInvalidArgument names a value that is not finite.
 absl::StatusOr<double> Direction(const LevelVectors& vectors, int64_t row, bool rounded_up,
                                  double* direction) {
+  const int dim = vectors.sizes.max_dim();
+  std::vector<float> values(static_cast<size_t>(dim));
+  vectors.CopyRows(vectors.sizes.levels(), row + 1, values);
   double square = 0;
-  for (int level = 0; level < vectors.sizes.levels(); ++level) {
-    const auto values = vectors.row(level, row + 1);
-    const int begin = vectors.sizes.begin(level);
-    for (size_t c = 0; c < values.size(); ++c) {
-      if (!std::isfinite(values[c])) {
-        return absl::InvalidArgumentError(absl::StrCat("item ", row + 1, " has ", values[c],
-                                                       " in column ", begin + static_cast<int>(c),
-                                                       "; vectors must be finite"));
-      }
-      const double value = values[c];
-      direction[begin + static_cast<int>(c)] = value;
-      square += value * value;
+  for (int c = 0; c < dim; ++c) {
+    const double value = static_cast<double>(values[static_cast<size_t>(c)]);
+    if (!std::isfinite(value)) {
+      return absl::InvalidArgumentError(absl::StrCat("item ", row + 1, " has ", value,
+                                                     " in column ", c, "; vectors must be finite"));
     }
+    direction[c] = value;
+    square += value * value;
   }
   double norm = std::sqrt(square);
   if (rounded_up) norm = static_cast<double>(static_cast<float>(norm * (1 + 1e-6)));
   const double factor = norm > 0 && std::isfinite(norm) ? 1 / norm : 0;
-  for (int c = 0; c < vectors.sizes.max_dim(); ++c) direction[c] *= factor;
+  for (int c = 0; c < dim; ++c) direction[c] *= factor;
   return norm;
 }
 
@@ -365,25 +363,14 @@ void NestedCodes::SetBounds(const Measures& measures, Arrays& arrays) {
 
 void NestedCodes::Scores(std::span<const float> query, int64_t begin, int64_t count, double* sums,
                          float* scores) const {
-  std::fill_n(sums, count, 0.0);
-  const NestedSizes& sizes = vectors_.sizes;
-  for (int level = 0; level < sizes.levels(); ++level) {
-    AddCanonicalDots(query.data() + sizes.begin(level), vectors_.row(level, begin + 1).data(),
-                     sizes.width(level), count, sums);
-  }
+  LevelDots(query, vectors_, vectors_.sizes.levels(), begin + 1, count, sums);
   for (int64_t i = 0; i < count; ++i) scores[i] = ScoreFromSum(sums[i]);
 }
 
 void NestedCodes::ScoresAt(std::span<const float> query, std::span<const int32_t> rows,
                            double* sums, float* scores) const {
-  const int64_t count = static_cast<int64_t>(rows.size());
-  std::fill_n(sums, count, 0.0);
-  const NestedSizes& sizes = vectors_.sizes;
-  for (int level = 0; level < sizes.levels(); ++level) {
-    AddCanonicalDotsAt(query.data() + sizes.begin(level), vectors_.row(level, 1).data(),
-                       sizes.width(level), rows.data(), count, sums);
-  }
-  for (int64_t i = 0; i < count; ++i) scores[i] = ScoreFromSum(sums[i]);
+  LevelDotsAt(query, vectors_, vectors_.sizes.levels(), 1, rows, sums);
+  for (size_t i = 0; i < rows.size(); ++i) scores[i] = ScoreFromSum(sums[i]);
 }
 
 int64_t NestedCodes::bytes() const {

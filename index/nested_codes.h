@@ -111,7 +111,7 @@ class NestedCodes {
 
   // What is held beside the vectors, and the vectors' columns themselves.
   int64_t bytes() const;
-  int64_t vector_bytes() const { return items() * dim() * static_cast<int64_t>(sizeof(float)); }
+  int64_t vector_bytes() const { return items() * dim() * vectors_.value_bytes(); }
 
  private:
   explicit NestedCodes(LevelVectors vectors) : vectors_(std::move(vectors)) {}

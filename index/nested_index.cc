@@ -123,9 +123,8 @@ absl::Status NestedIndex::Build(const Options& options) {
       const auto query = options.queries.subspan(i * dim, width);
       queries.insert(queries.end(), query.begin(), query.end());
     }
-    LevelVectors vectors{.sizes = sizes().Prefix(levels), .rows = vectors_.rows, .levels = {}};
-    vectors.levels.assign(vectors_.levels.begin(), vectors_.levels.begin() + levels);
-    NESTREC_ASSIGN_OR_RETURN(auto codes, NestedCodes::Create(vectors, {.queries = queries}));
+    NESTREC_ASSIGN_OR_RETURN(auto codes,
+                             NestedCodes::Create(vectors_.Prefix(levels), {.queries = queries}));
     codes_.push_back(std::move(codes));
   }
   return Prepare(options);
@@ -162,10 +161,9 @@ void NestedIndex::KeepExamples(std::span<const float> queries) {
       const auto query = queries.subspan(static_cast<size_t>(row * dim), static_cast<size_t>(dim));
       examples_.insert(examples_.end(), query.begin(), query.end());
     } else {
-      for (int level = 0; level < sizes().levels(); ++level) {
-        const auto values = vectors_.row(level, row + 1);
-        examples_.insert(examples_.end(), values.begin(), values.end());
-      }
+      examples_.resize(examples_.size() + static_cast<size_t>(dim));
+      vectors_.CopyRows(sizes().levels(), row + 1,
+                        std::span(examples_).last(static_cast<size_t>(dim)));
     }
   }
 }

@@ -8,6 +8,7 @@
 #include <limits>
 #include <span>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "base/guard.h"
@@ -178,13 +179,13 @@ bool ScalesFit(const NestedCodes::Parts& parts, const LevelVectors& vectors) {
   constexpr int64_t kSample = 1024;
   const int64_t items = vectors.items();
   const int64_t sampled = std::min(kSample, items);
+  std::vector<float> values(static_cast<size_t>(vectors.sizes.max_dim()));
   for (int64_t i = 0; i < sampled; ++i) {
     const int64_t item = i * items / sampled;
+    vectors.CopyRows(vectors.sizes.levels(), item + 1, values);
     double square = 0;
-    for (int level = 0; level < vectors.sizes.levels(); ++level) {
-      for (const float value : vectors.row(level, item + 1)) {
-        square += static_cast<double>(value) * static_cast<double>(value);
-      }
+    for (const float value : values) {
+      square += static_cast<double>(value) * static_cast<double>(value);
     }
     const double scale = static_cast<double>(parts.scales[static_cast<size_t>(item)]);
     const double norm = std::sqrt(square);
@@ -202,7 +203,8 @@ bool ScalesFit(const NestedCodes::Parts& parts, const LevelVectors& vectors) {
 
 std::string KeyOf(const LevelVectors& vectors, absl::string_view source) {
   return absl::StrCat("source=", source, " items=", vectors.items(),
-                      " dim=", vectors.sizes.max_dim(), " index=nested layout=", kLayout);
+                      " dim=", vectors.sizes.max_dim(), " index=nested layout=", kLayout,
+                      vectors.half() ? " vectors=float16" : "");
 }
 
 absl::Status Write(const NestedCodes& codes, const std::string& path, absl::string_view key) {

@@ -31,6 +31,10 @@ float ScoreFromSum(double sum) {
 float CanonicalScore(std::span<const float> query, const LevelVectors& items, int levels,
                      int64_t row) {
   double sum = 0;
+  if (items.half()) {
+    LevelDots(query, items, levels, row, 1, &sum);
+    return ScoreFromSum(sum);
+  }
   for (int level = 0; level < levels; ++level) {
     const size_t begin = static_cast<size_t>(items.sizes.begin(level));
     const size_t width = static_cast<size_t>(items.sizes.width(level));

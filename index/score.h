@@ -9,6 +9,10 @@
 // multiply-add rounds the same) or on how wide the model is. It is within one float rounding of the
 // exact inner product, short of cancellation.
 //
+// Where vectors are stored in float16 (index/level_vectors.h), e is what is stored: the vector
+// after its rounding. Rounding belongs to the items, not to the score, so that an index over them
+// is as exact as one over float32.
+//
 // Thread safety: pure functions.
 #pragma once
 

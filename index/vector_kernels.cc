@@ -10,6 +10,8 @@
 // foreach_target.h comes first.
 #include <hwy/highway.h>
 
+#include "index/half_lanes-inl.h"
+
 HWY_BEFORE_NAMESPACE();
 namespace nestrec {
 namespace HWY_NAMESPACE {
@@ -22,20 +24,20 @@ double SumOfLanes(const double* lane) {
 }
 
 // Columns from `whole` on, into the lanes that they belong to.
-double FinishDot(const float* query, const float* item, int64_t whole, int64_t width,
-                 double* lane) {
+template <class T>
+double FinishDot(const float* query, const T* item, int64_t whole, int64_t width, double* lane) {
   for (int64_t at = whole; at < width; ++at) {
-    lane[at % 8] += static_cast<double>(query[at]) * static_cast<double>(item[at]);
+    lane[at % 8] += static_cast<double>(query[at]) * static_cast<double>(FloatOf(item[at]));
   }
   return SumOfLanes(lane);
 }
 
 #if !HWY_HAVE_SCALABLE && HWY_HAVE_FLOAT64
 // kRows rows at once: one row alone would wait for each of its own additions.
-template <int64_t kRows, class Row>
+template <int64_t kRows, class T, class Row>
 HWY_INLINE void AddCanonicalDotsOf(const float* HWY_RESTRICT query, const Row& row_at,
                                    int64_t width, double* HWY_RESTRICT sums) {
-  const float* HWY_RESTRICT items[kRows];
+  const T* HWY_RESTRICT items[kRows];
   for (int64_t row = 0; row < kRows; ++row) items[row] = row_at(row);
   const hn::CappedTag<double, 8> d;
   const hn::Rebind<float, decltype(d)> df;
@@ -52,7 +54,7 @@ HWY_INLINE void AddCanonicalDotsOf(const float* HWY_RESTRICT query, const Row& r
       const auto q = hn::PromoteTo(d, hn::LoadU(df, query + from));
       for (int64_t row = 0; row < kRows; ++row) {
         sum[row][part] =
-            hn::MulAdd(q, hn::PromoteTo(d, hn::LoadU(df, items[row] + from)), sum[row][part]);
+            hn::MulAdd(q, hn::PromoteTo(d, LoadFloats(df, items[row] + from)), sum[row][part]);
       }
     }
   }
@@ -67,7 +69,7 @@ HWY_INLINE void AddCanonicalDotsOf(const float* HWY_RESTRICT query, const Row& r
 #endif
 
 // `row_at(i)` is the address of the i-th row.
-template <class Row>
+template <class T, class Row>
 HWY_INLINE void AddAllCanonicalDots(const float* HWY_RESTRICT query, const Row& row_at,
                                     int64_t width, int64_t count, double* HWY_RESTRICT sums) {
   int64_t row = 0;
@@ -75,9 +77,9 @@ HWY_INLINE void AddAllCanonicalDots(const float* HWY_RESTRICT query, const Row& 
   constexpr int64_t kRows = HWY_MAX_BYTES >= 64 ? 8 : 4;
   const auto from = [&](int64_t i) { return row_at(row + i); };
   for (; row + kRows <= count; row += kRows) {
-    AddCanonicalDotsOf<kRows>(query, from, width, sums + row);
+    AddCanonicalDotsOf<kRows, T>(query, from, width, sums + row);
   }
-  for (; row < count; ++row) AddCanonicalDotsOf<1>(query, from, width, sums + row);
+  for (; row < count; ++row) AddCanonicalDotsOf<1, T>(query, from, width, sums + row);
 #endif
   for (; row < count; ++row) {
     double lane[8] = {};
@@ -85,17 +87,35 @@ HWY_INLINE void AddAllCanonicalDots(const float* HWY_RESTRICT query, const Row& 
   }
 }
 
-void AddCanonicalDotsImpl(const float* HWY_RESTRICT query, const float* HWY_RESTRICT rows,
-                          int64_t width, int64_t count, double* HWY_RESTRICT sums) {
-  AddAllCanonicalDots(
+template <class T>
+HWY_INLINE void AddDots(const float* HWY_RESTRICT query, const T* HWY_RESTRICT rows, int64_t width,
+                        int64_t count, double* HWY_RESTRICT sums) {
+  AddAllCanonicalDots<T>(
       query, [=](int64_t i) { return rows + i * width; }, width, count, sums);
 }
-
-void AddCanonicalDotsAtImpl(const float* HWY_RESTRICT query, const float* HWY_RESTRICT rows,
-                            int64_t width, const int32_t* HWY_RESTRICT listed, int64_t count,
-                            double* HWY_RESTRICT sums) {
-  AddAllCanonicalDots(
+template <class T>
+HWY_INLINE void AddDotsAt(const float* HWY_RESTRICT query, const T* HWY_RESTRICT rows,
+                          int64_t width, const int32_t* HWY_RESTRICT listed, int64_t count,
+                          double* HWY_RESTRICT sums) {
+  AddAllCanonicalDots<T>(
       query, [=](int64_t i) { return rows + listed[i] * width; }, width, count, sums);
+}
+
+void AddCanonicalDotsImpl(const float* query, const float* rows, int64_t width, int64_t count,
+                          double* sums) {
+  AddDots(query, rows, width, count, sums);
+}
+void AddHalfDotsImpl(const float* query, const Half* rows, int64_t width, int64_t count,
+                     double* sums) {
+  AddDots(query, rows, width, count, sums);
+}
+void AddCanonicalDotsAtImpl(const float* query, const float* rows, int64_t width,
+                            const int32_t* listed, int64_t count, double* sums) {
+  AddDotsAt(query, rows, width, listed, count, sums);
+}
+void AddHalfDotsAtImpl(const float* query, const Half* rows, int64_t width, const int32_t* listed,
+                       int64_t count, double* sums) {
+  AddDotsAt(query, rows, width, listed, count, sums);
 }
 
 // kRows rows of the matrix, all columns, for all rows of factors (which are `stride` apart).
@@ -208,6 +228,8 @@ namespace nestrec {
 
 HWY_EXPORT(AddCanonicalDotsImpl);
 HWY_EXPORT(AddCanonicalDotsAtImpl);
+HWY_EXPORT(AddHalfDotsImpl);
+HWY_EXPORT(AddHalfDotsAtImpl);
 HWY_EXPORT(AddCombinationsImpl);
 HWY_EXPORT(EncodeGroupImpl);
 
@@ -218,6 +240,14 @@ void AddCanonicalDots(const float* query, const float* rows, int64_t width, int6
 void AddCanonicalDotsAt(const float* query, const float* rows, int64_t width, const int32_t* listed,
                         int64_t count, double* sums) {
   HWY_DYNAMIC_DISPATCH(AddCanonicalDotsAtImpl)(query, rows, width, listed, count, sums);
+}
+void AddCanonicalDots(const float* query, const Half* rows, int64_t width, int64_t count,
+                      double* sums) {
+  HWY_DYNAMIC_DISPATCH(AddHalfDotsImpl)(query, rows, width, count, sums);
+}
+void AddCanonicalDotsAt(const float* query, const Half* rows, int64_t width, const int32_t* listed,
+                        int64_t count, double* sums) {
+  HWY_DYNAMIC_DISPATCH(AddHalfDotsAtImpl)(query, rows, width, listed, count, sums);
 }
 void AddCombinations(const float* matrix, int64_t rows, int64_t columns, int64_t count,
                      const double* factors, double* out) {

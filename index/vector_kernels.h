@@ -6,15 +6,21 @@
 
 #include <cstdint>
 
+#include "index/half.h"
+
 namespace nestrec {
 
-// sums[i] += Dot(query, row i) of index/score.h, bit for bit. Rows are `width` floats, one after
-// the other.
+// sums[i] += Dot(query, row i) of index/score.h, bit for bit. Rows are `width` floats or halves,
+// one after the other.
 void AddCanonicalDots(const float* query, const float* rows, int64_t width, int64_t count,
+                      double* sums);
+void AddCanonicalDots(const float* query, const Half* rows, int64_t width, int64_t count,
                       double* sums);
 
 // The same of the listed rows.
 void AddCanonicalDotsAt(const float* query, const float* rows, int64_t width, const int32_t* listed,
+                        int64_t count, double* sums);
+void AddCanonicalDotsAt(const float* query, const Half* rows, int64_t width, const int32_t* listed,
                         int64_t count, double* sums);
 
 // out[q * columns + c] += sum over r of factors[q * rows + r] * matrix[r * columns + c], in double,

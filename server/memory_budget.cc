@@ -90,8 +90,15 @@ std::set<std::pair<int, IndexSpec>> IndexesOf(const NestedSizes& sizes, const Ti
 }
 
 ModelMemory EstimateModelMemory(const NestedSizes& sizes, int levels, const TierTable& tiers,
-                                int64_t items, uint64_t mapped_bytes, uint64_t field_bytes) {
+                                int64_t items, uint64_t mapped_bytes, uint64_t field_bytes,
+                                const ItemsHeld& held) {
   ModelMemory memory{.mapped_bytes = mapped_bytes, .field_bytes = field_bytes};
+  if (held.storage == ItemStorage::kFloat16) {
+    const auto values =
+        static_cast<uint64_t>(items + 1) * static_cast<uint64_t>(sizes.end(levels - 1));
+    memory.mapped_bytes -= std::min(memory.mapped_bytes, 4 * values);
+    (held.in_files ? memory.mapped_bytes : memory.index_bytes) += 2 * values;
+  }
   for (const auto& [dim, spec] : IndexesOf(sizes.Prefix(levels), tiers, items)) {
     const auto columns = static_cast<uint64_t>(dim);
     uint64_t an_item = 4 * columns;
@@ -156,7 +163,7 @@ MemoryBudget::MemoryBudget(Options options)
 
 absl::StatusOr<MemoryBudget::Reservation> MemoryBudget::Reserve(
     const Checkpoint& checkpoint, const TierTable& tiers,
-    const std::vector<std::string>& filter_fields) const {
+    const std::vector<std::string>& filter_fields, const ItemsHeld& held) const {
   const NestedSizes& sizes = checkpoint.sizes();
   const int64_t items = checkpoint.catalogue()->size();
   const uint64_t field_bytes = FieldBytes(*checkpoint.catalogue(), filter_fields);
@@ -167,7 +174,7 @@ absl::StatusOr<MemoryBudget::Reservation> MemoryBudget::Reserve(
                         .held_bytes = held_bytes_->load()};
   for (int levels = 1; levels <= sizes.levels(); ++levels) {
     request.models.push_back(EstimateModelMemory(sizes, levels, tiers, items,
-                                                 checkpoint.LevelBytes(levels), field_bytes));
+                                                 checkpoint.LevelBytes(levels), field_bytes, held));
   }
   std::vector<MemoryLimit> limits;
   uint64_t bytes = 0;

@@ -24,6 +24,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "base/nested_sizes.h"
+#include "index/level_vectors.h"
 #include "model/checkpoint.h"
 #include "server/memory_limits.h"
 #include "server/tiers.h"
@@ -45,9 +46,17 @@ struct ModelMemory {
   uint64_t total() const { return mapped_bytes + index_bytes + field_bytes + building_bytes; }
 };
 
-// Of the first `levels` levels. `mapped_bytes` and `field_bytes`: see ModelMemory.
+// How searches find the items' vectors. Those of float16 take the place of the file's, which are
+// read only for the items of histories; in files of their own they are mapped as those are.
+struct ItemsHeld {
+  ItemStorage storage = ItemStorage::kFloat32;
+  bool in_files = true;
+};
+
+// Of the first `levels` levels. `mapped_bytes` (of the file) and `field_bytes`: see ModelMemory.
 ModelMemory EstimateModelMemory(const NestedSizes& sizes, int levels, const TierTable& tiers,
-                                int64_t items, uint64_t mapped_bytes, uint64_t field_bytes);
+                                int64_t items, uint64_t mapped_bytes, uint64_t field_bytes,
+                                const ItemsHeld& held = {});
 
 // What a check is about.
 struct MemoryRequest {
@@ -85,7 +94,8 @@ class MemoryBudget {
 
   // Errors of CheckMemory.
   absl::StatusOr<Reservation> Reserve(const Checkpoint& checkpoint, const TierTable& tiers,
-                                      const std::vector<std::string>& filter_fields) const;
+                                      const std::vector<std::string>& filter_fields,
+                                      const ItemsHeld& items = {}) const;
 
  private:
   const Options options_;

@@ -46,14 +46,7 @@ void CopyItemVector(const Snapshot& snapshot, const ItemView& items, int32_t ite
     std::copy_n(row, snapshot.sizes().end(levels - 1), z.begin());
     return;
   }
-  const ModelView& view = snapshot.checkpoint().view();
-  auto out = z.begin();
-  for (int level = 0; level < levels; ++level) {
-    const auto width = static_cast<size_t>(view.sizes.width(level));
-    const auto part =
-        view.items[static_cast<size_t>(level)].subspan(static_cast<size_t>(item) * width, width);
-    out = std::copy(part.begin(), part.end(), out);
-  }
+  snapshot.item_vectors().CopyRows(levels, item, z);
 }
 
 const ItemIndex& IndexOf(const Snapshot& snapshot, const RecommendQuery& query,

@@ -10,8 +10,10 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "base/file.h"
 #include "base/status_macros.h"
 #include "index/cosine_index.h"
+#include "index/half_levels.h"
 #include "index/nested_builder.h"
 #include "model/metrics.h"
 #include "server/catalogue_attributes.h"
@@ -51,7 +53,9 @@ absl::StatusOr<std::shared_ptr<const Snapshot>> Snapshot::Load(const Options& op
   if (options.memory != nullptr) {
     NESTREC_ASSIGN_OR_RETURN(
         MemoryBudget::Reservation reserved,
-        options.memory->Reserve(*checkpoint, snapshot->tiers_, options.tiers.filter_fields));
+        options.memory->Reserve(
+            *checkpoint, snapshot->tiers_, options.tiers.filter_fields,
+            {.storage = options.item_storage, .in_files = !options.index_folder.empty()}));
     log.Info("model_memory", {{"mapped_bytes", reserved.model.mapped_bytes},
                               {"index_bytes", reserved.model.index_bytes},
                               {"field_bytes", reserved.model.field_bytes},
@@ -62,7 +66,11 @@ absl::StatusOr<std::shared_ptr<const Snapshot>> Snapshot::Load(const Options& op
   NESTREC_RETURN_IF_ERROR(snapshot->ReadCatalogue(options, log));
   snapshot->ReadQuality();
   snapshot->costs_ = std::make_unique<CostModel>(checkpoint->sizes(), options.clock);
+  if (options.item_storage == ItemStorage::kFloat16) {
+    NESTREC_RETURN_IF_ERROR(snapshot->RoundItems(options, log));
+  }
   NESTREC_RETURN_IF_ERROR(snapshot->BuildIndexes(options, log));
+  if (options.item_storage == ItemStorage::kFloat16) snapshot->ReleaseUnrounded();
   if (options.sessions) {
     NESTREC_RETURN_IF_ERROR(snapshot->MakeStepper(log));
   }
@@ -137,9 +145,49 @@ void Snapshot::SetItems(std::shared_ptr<const ItemView> items) const {
   // What was there before goes here, outside the lock that requests take.
 }
 
-LevelVectors Snapshot::item_vectors() const {
-  const ModelView& view = checkpoint_->view();
-  return {.sizes = view.sizes, .rows = view.item_rows, .levels = view.items};
+// Log events: items_rounded or, from their files, rounded_items_loaded; rounded_items_not_loaded
+// and rounded_items_not_saved, with the reason.
+absl::Status Snapshot::RoundItems(const Options& options, const Log& log) {
+  const Clock clock = SteadyClock();
+  const Instant start = clock();
+  absl::StatusOr<HalfLevels> rounded;
+  if (options.index_folder.empty()) {
+    rounded = RoundLevels(item_vectors_);
+  } else {
+    // What is wrong with the folder shows again when the files are written.
+    MakeDirectories(options.index_folder).IgnoreError();
+    rounded = LoadOrRoundLevels(item_vectors_, options.index_folder, version());
+  }
+  if (!rounded.ok()) {
+    return absl::Status(
+        rounded.status().code(),
+        absl::StrCat(options.path, ", --item-storage: ", rounded.status().message()));
+  }
+  const bool loaded = !options.index_folder.empty() && rounded->load.ok();
+  if (!loaded && !options.index_folder.empty() && !absl::IsNotFound(rounded->load)) {
+    log.Warning("rounded_items_not_loaded", {{"why", rounded->load.message()}});
+  }
+  if (!rounded->save.ok()) {
+    log.Warning("rounded_items_not_saved",
+                {{"why", rounded->save.message()}, {"then", "they serve from memory"}});
+  }
+  item_vectors_ = std::move(rounded->vectors);
+  item_vectors_owner_ = std::move(rounded->owner);
+  int64_t bytes = 0;
+  for (const auto& level : item_vectors_.halves) {
+    bytes += static_cast<int64_t>(level.size_bytes());
+  }
+  log.Info(loaded ? "rounded_items_loaded" : "items_rounded",
+           {{"storage", "float16"}, {"bytes", bytes}, {"seconds", Seconds(start, clock())}});
+  return absl::OkStatus();
+}
+
+// The checkpoint's vectors were read to verify and round them; from now on only the items of
+// histories are.
+void Snapshot::ReleaseUnrounded() const {
+  for (const std::span<const float> level : checkpoint_->view().items) {
+    ReleasePages(std::as_bytes(level));
+  }
 }
 
 absl::Status Snapshot::BuildIndexes(const Options& options, const Log& log) {
@@ -159,7 +207,7 @@ absl::Status Snapshot::BuildIndexes(const Options& options, const Log& log) {
     NESTREC_ASSIGN_OR_RETURN(queries, ExampleQueries(*encoder_));
   }
   const IndexSource source{.vectors = item_vectors(),
-                           .owner = checkpoint_,
+                           .owner = item_vectors_owner_,
                            .version = version(),
                            .folder = options.index_folder,
                            .queries = queries};

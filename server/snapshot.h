@@ -41,6 +41,8 @@ class Snapshot {
     // Where indexes that take long to build are kept between runs; empty: nowhere.
     std::string index_folder;
     int threads = 1;  // that build indexes
+    // What searches read, of the checkpoint's float32 vectors; float16 is kept in index_folder too.
+    ItemStorage item_storage = ItemStorage::kFloat32;
     // Makes the recurrent step ready, where the model has one.
     bool sessions = false;
     Clock clock = SteadyClock();  // of costs()
@@ -51,7 +53,7 @@ class Snapshot {
   // Opens and verifies the checkpoint, reads its catalogue's fields, and builds an index for
   // every size and the tiers' own ones beside them, logging each
   // (server/index_builder.h). Errors of Checkpoint::Open, TierTable::Create, MemoryBudget::Reserve
-  // and MakeIndex, with the path.
+  // and MakeIndex, with the path, and of RoundLevels where items are stored as float16.
   static absl::StatusOr<std::shared_ptr<const Snapshot>> Load(const Options& options,
                                                               const Log& log);
 
@@ -69,8 +71,8 @@ class Snapshot {
   // Requests that ask from now on get these. REQUIRES: a view of this catalogue, whose numbers are
   // as ItemView promises.
   void SetItems(std::shared_ptr<const ItemView> items) const;
-  // A view on the checkpoint's item embeddings.
-  LevelVectors item_vectors() const;
+  // The items' vectors as searches read them: the checkpoint's, or those rounded to float16.
+  const LevelVectors& item_vectors() const { return item_vectors_; }
   const Encoder& encoder() const { return *encoder_; }
   // The model as sessions need it.
   SessionModel session_model() const;
@@ -94,15 +96,24 @@ class Snapshot {
   using IndexKey = std::pair<int, IndexSpec>;  // dim, what to build, resolved
 
   Snapshot(std::shared_ptr<const Checkpoint> checkpoint, TierTable tiers)
-      : checkpoint_(std::move(checkpoint)), tiers_(std::move(tiers)) {}
+      : checkpoint_(std::move(checkpoint)),
+        item_vectors_{.sizes = checkpoint_->view().sizes,
+                      .rows = checkpoint_->view().item_rows,
+                      .levels = checkpoint_->view().items},
+        item_vectors_owner_(checkpoint_),
+        tiers_(std::move(tiers)) {}
   IndexKey KeyOf(int dim, const IndexSpec& spec) const;
   absl::Status ReadCatalogue(const Options& options, const Log& log);
+  absl::Status RoundItems(const Options& options, const Log& log);
+  void ReleaseUnrounded() const;
   absl::Status BuildIndexes(const Options& options, const Log& log);
   void ReadQuality();
   absl::Status MakeStepper(const Log& log);
 
   std::shared_ptr<const void> memory_;  // its part of a budget; outlives what it is for
   std::shared_ptr<const Checkpoint> checkpoint_;
+  LevelVectors item_vectors_;
+  std::shared_ptr<const void> item_vectors_owner_;
   TierTable tiers_;
   std::vector<double> quality_;
   std::unique_ptr<CostModel> costs_;

@@ -156,6 +156,18 @@ absl::StatusOr<std::shared_ptr<const LiveEntry>> LiveItems::EntryFor(const Kept&
           "has features so large that its embedding is not finite; scale them as the model's were");
     }
   }
+  if (snapshot.item_vectors().half()) {
+    for (float& value : entry->vector) {
+      if (std::abs(value) > kLargestHalf) {
+        return absl::InvalidArgumentError(
+            absl::StrCat("has features so large that its embedding has ", value,
+                         "; this server stores items "
+                         "as float16, which ends at ",
+                         kLargestHalf, ": scale them as the model's were"));
+      }
+      value = FloatOfHalf(HalfOfFloat(value));
+    }
+  }
   return entry;
 }
 

@@ -69,7 +69,8 @@ const auto* const one_thread = ::testing::AddGlobalTestEnvironment(new OneThread
 
 std::shared_ptr<const NestedIndex> Build(const TestVectors& vectors,
                                          std::span<const float> queries = {}) {
-  auto index = NestedIndex::Create(vectors.view(), {.queries = queries, .measure = false}, nullptr);
+  auto index =
+      NestedIndex::Create(vectors.stored(), {.queries = queries, .measure = false}, nullptr);
   EXPECT_TRUE(index.ok()) << index.status();
   return index.ok() ? *std::move(index) : nullptr;
 }
@@ -81,8 +82,8 @@ std::span<const float> Prefix(const TestVectors& vectors, const std::vector<floa
 
 // At every width, and for several k, filters and limits on the score. Returns in how many searches
 // the funnel read codes.
-int ExpectEqualsBruteForce(const TestVectors& vectors,
-                           const std::vector<std::vector<float>>& queries) {
+int ExpectStoredEqualsBruteForce(const TestVectors& vectors,
+                                 const std::vector<std::vector<float>>& queries) {
   const auto index = Build(vectors);
   const int64_t items = vectors.rows - 1;
   std::vector<int32_t> odd;
@@ -124,6 +125,20 @@ int ExpectEqualsBruteForce(const TestVectors& vectors,
     }
   }
   return funnels;
+}
+
+// As they are and, where there are halves for them, rounded to float16.
+int ExpectEqualsBruteForce(const TestVectors& vectors,
+                           const std::vector<std::vector<float>>& queries) {
+  int funnels = ExpectStoredEqualsBruteForce(vectors, queries);
+  const bool fits = std::ranges::all_of(vectors.levels, [](const auto& level) {
+    return std::ranges::all_of(level, [](float value) { return std::abs(value) <= kLargestHalf; });
+  });
+  if (!fits) return funnels;
+  TestVectors rounded = vectors;
+  rounded.Round();
+  const ::testing::ScopedTrace trace(__FILE__, __LINE__, "float16");
+  return std::min(funnels, ExpectStoredEqualsBruteForce(rounded, queries));
 }
 
 std::vector<std::vector<float>> GaussianQueries(int count, size_t dim, Random& random) {
@@ -298,9 +313,8 @@ TEST(NestedIndex, ScoresFewItemsOfMany) {
   EXPECT_LT(stats.bytes_read, 20000 * 256);
 }
 
-TEST(NestedIndex, ABatchOfMixedWidthsGivesWhatSingleSearchesGive) {
-  Random random(14);
-  const TestVectors vectors = Clustered(5000, {16, 64, 128}, 20, random);
+// Of widths and k in turn, for each of several numbers of threads.
+void ExpectBatchEqualsBruteForce(const TestVectors& vectors, Random& random) {
   const auto index = Build(vectors);
   const std::vector<std::vector<float>> queries = GaussianQueries(37, 128, random);
   const ItemFilter filter = ItemFilter::Excluding(5000, std::vector<int32_t>{1, 2, 3});
@@ -312,19 +326,29 @@ TEST(NestedIndex, ABatchOfMixedWidthsGivesWhatSingleSearchesGive) {
          levels,
          {.k = static_cast<int64_t>(1 + i), .filter = i % 2 == 0 ? &filter : nullptr}});
   }
-  for (const int threads : {1, 2, 5}) {
-    omp_set_num_threads(threads);
-    const auto results = index->SearchBatch(requests);
-    ASSERT_TRUE(results.ok()) << results.status();
-    ASSERT_EQ(results->size(), requests.size());
-    for (size_t i = 0; i < requests.size(); ++i) {
-      EXPECT_EQ((*results)[i].items,
-                BruteForce(vectors, requests[i].levels, requests[i].query, requests[i].options));
-      EXPECT_TRUE((*results)[i].exact);
+  for (const bool funnel : {false, true}) {
+    for (const int threads : {1, 2, 5}) {
+      omp_set_num_threads(threads);
+      const auto results = index->SearchBatch(requests, {.funnel = funnel});
+      ASSERT_TRUE(results.ok()) << results.status();
+      ASSERT_EQ(results->size(), requests.size());
+      for (size_t i = 0; i < requests.size(); ++i) {
+        EXPECT_EQ((*results)[i].items,
+                  BruteForce(vectors, requests[i].levels, requests[i].query, requests[i].options));
+        EXPECT_TRUE((*results)[i].exact);
+      }
     }
   }
   omp_set_num_threads(1);
   EXPECT_TRUE(index->SearchBatch({}).ok());
+}
+
+TEST(NestedIndex, ABatchOfMixedWidthsGivesWhatSingleSearchesGive) {
+  Random random(14);
+  TestVectors vectors = Clustered(5000, {16, 64, 128}, 20, random);
+  ExpectBatchEqualsBruteForce(vectors, random);
+  vectors.Round();
+  ExpectBatchEqualsBruteForce(vectors, random);
 }
 
 TEST(NestedIndex, AtOneWidthManyQueriesGiveBitForBitWhatEachGivesAlone) {

@@ -1,45 +1,23 @@
 #include "index/nested_kernels.h"
 
 #include <gtest/gtest.h>
-#include <hwy/targets.h>
 
 #include <cmath>
 #include <limits>
-#include <string>
 #include <vector>
 
 #include "base/random.h"
-#include "index/float_kernels.h"
 #include "index/score.h"
 #include "index/vector_kernels.h"
+#include "tests/index/every_target.h"
 #include "tests/index/test_vectors.h"
 
 namespace nestrec {
 namespace {
 
-// Every test runs with every instruction set that the processor has.
-class NestedKernels : public ::testing::TestWithParam<int64_t> {
- protected:
-  void SetUp() override { Use(GetParam()); }
-  void TearDown() override { Use(0); }  // all of them again
+class NestedKernels : public EveryTarget {};
 
- private:
-  static void Use(int64_t targets) {
-    hwy::SetSupportedTargetsForTest(targets);
-    hwy::GetChosenTarget().DeInit();
-  }
-};
-
-std::vector<int64_t> AllTargets() {
-  std::vector<int64_t> targets;
-  for (int64_t left = hwy::SupportedTargets(); left != 0; left &= left - 1) {
-    targets.push_back(left & -left);
-  }
-  return targets;
-}
-
-INSTANTIATE_TEST_SUITE_P(Targets, NestedKernels, ::testing::ValuesIn(AllTargets()),
-                         [](const auto& info) { return std::string(hwy::TargetName(info.param)); });
+INSTANTIATE_TEST_SUITE_P(Targets, NestedKernels, ::testing::ValuesIn(AllTargets()), TargetName);
 
 std::vector<uint8_t> RandomBytes(int64_t count, int most, Random& random) {
   std::vector<uint8_t> bytes(static_cast<size_t>(count));
@@ -133,96 +111,6 @@ TEST_P(NestedKernels, CanonicalDotsEqualTheScoresOwnDotBitForBit) {
     }
     for (size_t row = 0; row < kRows; ++row) {
       EXPECT_EQ(sums[row], 0.5 + Dot(query, std::span(rows).subspan(row * width, width)));
-    }
-  }
-}
-
-TEST_P(NestedKernels, FloatDotsAreWithinTheBoundOfASumInFloat) {
-  Random random(5);
-  const std::vector<std::vector<int64_t>> shapes = {
-      {8}, {1, 2, 5}, {8, 8, 16, 32}, {24, 16, 100}, {8, 8, 16, 32, 64, 128, 256, 512}};
-  for (const std::vector<int64_t>& widths : shapes) {
-    for (const int64_t count : {1, 3, 4, 21}) {
-      std::vector<std::vector<float>> queries, rows;
-      std::vector<LevelRows> levels;
-      for (const int64_t width : widths) {
-        queries.push_back(GaussianVector(static_cast<size_t>(width), random));
-        rows.push_back(GaussianVector(static_cast<size_t>(width * count), random));
-        levels.push_back({queries.back().data(), rows.back().data(), width});
-      }
-      std::vector<float> sums(static_cast<size_t>(count), 7.0f);
-      FloatDots(levels, count, sums.data());
-      for (int64_t row = 0; row < count; ++row) {
-        double exact = 0, size = 0, terms = 0;
-        for (const LevelRows& level : levels) {
-          for (int64_t c = 0; c < level.width; ++c) {
-            const double product = static_cast<double>(level.query[c]) *
-                                   static_cast<double>(level.rows[row * level.width + c]);
-            exact += product;
-            size += std::abs(product);
-            ++terms;
-          }
-        }
-        EXPECT_NEAR(sums[static_cast<size_t>(row)], exact, terms * 0x1p-24 * size);
-      }
-    }
-  }
-}
-
-TEST_P(NestedKernels, FloatProductsAreFloatDotsOfEveryQuery) {
-  Random random(8);
-  // Widths that are whole vectors, after short levels and without, and those that are not.
-  for (const std::vector<int64_t>& widths :
-       std::vector<std::vector<int64_t>>{{8, 8, 16, 32, 64, 128},
-                                         {64, 64},
-                                         {16},
-                                         {8},
-                                         {3, 5, 24, 65},
-                                         {128, 32, 16, 16},
-                                         std::vector<int64_t>(40, 16)}) {
-    int64_t dim = 0;
-    for (const int64_t width : widths) dim += width;
-    for (const int64_t count : {1, 4, 19}) {
-      std::vector<std::vector<float>> rows;
-      std::vector<LevelBlock> levels;
-      int64_t begin = 0;
-      for (const int64_t width : widths) {
-        rows.push_back(GaussianVector(static_cast<size_t>(count * width), random));
-      }
-      for (size_t level = 0; level < widths.size(); ++level) {
-        levels.push_back({rows[level].data(), begin, widths[level]});
-        begin += widths[level];
-      }
-      for (const int64_t query_count : {1, 2, 7, 9}) {
-        const std::vector<float> queries =
-            GaussianVector(static_cast<size_t>(query_count * dim), random);
-        constexpr int64_t kStride = 21;
-        std::vector<float> sums(static_cast<size_t>(query_count * kStride), -7.0f);
-        FloatProducts(levels, queries.data(), query_count, dim, count, sums.data(), kStride);
-        for (int64_t q = 0; q < query_count; ++q) {
-          for (int64_t i = 0; i < kStride; ++i) {
-            const float sum = sums[static_cast<size_t>(q * kStride + i)];
-            if (i >= count) {
-              EXPECT_EQ(sum, -7.0f);  // not written
-              continue;
-            }
-            double exact = 0;
-            double absolute = 0;
-            for (const LevelBlock& level : levels) {
-              for (int64_t c = 0; c < level.width; ++c) {
-                const double product =
-                    static_cast<double>(level.rows[i * level.width + c]) *
-                    static_cast<double>(queries[static_cast<size_t>(q * dim + level.begin + c)]);
-                exact += product;
-                absolute += std::abs(product);
-              }
-            }
-            EXPECT_NEAR(static_cast<double>(sum), exact,
-                        static_cast<double>(dim + 8) * 0x1p-24 * absolute)
-                << "query " << q << ", row " << i << " of " << count << ", dim " << dim;
-          }
-        }
-      }
     }
   }
 }

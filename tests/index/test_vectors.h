@@ -23,7 +23,8 @@ inline std::vector<float> GaussianVector(size_t length, Random& random) {
 struct TestVectors {
   NestedSizes sizes;
   int64_t rows;
-  std::vector<std::vector<float>> levels;  // [rows, width(j)]
+  std::vector<std::vector<float>> levels;      // [rows, width(j)]
+  std::vector<std::vector<Half>> halves = {};  // the same, after Round()
 
   static TestVectors Zeros(int64_t items, std::vector<int> sizes) {
     TestVectors vectors{
@@ -31,7 +32,7 @@ struct TestVectors {
     for (int level = 0; level < vectors.sizes.levels(); ++level) {
       const size_t width = static_cast<size_t>(vectors.sizes.width(level));
       vectors.levels.emplace_back(static_cast<size_t>(vectors.rows) * width, 0.0f);
-      std::fill_n(vectors.levels.back().begin(), width, 1e6f);
+      std::fill_n(vectors.levels.back().begin(), width, 6e4f);
     }
     return vectors;
   }
@@ -52,6 +53,29 @@ struct TestVectors {
     const size_t width = static_cast<size_t>(sizes.width(level));
     return std::span(levels[static_cast<size_t>(level)])
         .subspan(static_cast<size_t>(item) * width, width);
+  }
+
+  // Every value becomes the nearest float16, and stored() is in float16 from then on, so that
+  // view() is what searches of stored() must agree with.
+  void Round() {
+    halves.clear();
+    for (std::vector<float>& level : levels) {
+      std::vector<Half>& rounded = halves.emplace_back();
+      for (float& value : level) {
+        rounded.push_back(HalfOfFloat(value));
+        value = FloatOfHalf(rounded.back());
+      }
+    }
+  }
+
+  // What searches are given.
+  LevelVectors stored() const {
+    if (halves.empty()) return view();
+    LevelVectors stored{.sizes = sizes, .rows = rows, .levels = {}};
+    for (const std::vector<Half>& level : halves) {
+      stored.halves.emplace_back(level);
+    }
+    return stored;
   }
 
   LevelVectors view() const {

@@ -4,41 +4,20 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <filesystem>
-#include <fstream>
-#include <sstream>
 #include <string>
 #include <vector>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "server/snapshot.h"
 #include "tests/testing/random_model.h"
+#include "tests/testing/resident_bytes.h"
 
 namespace nestrec {
 namespace {
 
 constexpr int64_t kItems = 10'000;
 constexpr int64_t kMiB = 1 << 20;
-
-// Bytes of the file's mappings that are in this process's memory: what was read, and up to 64 KiB
-// around it (the kernel maps neighbours that it has at hand).
-int64_t ResidentBytes(const std::string& path) {
-  std::ifstream smaps("/proc/self/smaps");
-  int64_t bytes = 0;
-  bool ours = false;
-  for (std::string line; std::getline(smaps, line);) {
-    if (absl::StrContains(line, "-") && absl::StrContains(line, " r")) {
-      ours = absl::EndsWith(line, std::filesystem::path(path).filename().string());
-    } else if (ours && absl::StartsWith(line, "Rss:")) {
-      int64_t kib = 0;
-      std::istringstream(line.substr(4)) >> kib;
-      bytes += 1024 * kib;
-    }
-  }
-  return bytes;
-}
 
 class ResidentLevels : public ::testing::Test {
  protected:
@@ -56,7 +35,7 @@ class ResidentLevels : public ::testing::Test {
       const std::vector<float> query(static_cast<size_t>(dim), 0.5f);
       EXPECT_TRUE((*snapshot)->index(dim, IndexSpec{}).Search(query, {.k = kItems}).ok());
     }
-    return ResidentBytes(path_);
+    return ResidentBytes(std::filesystem::path(path_).filename().string());
   }
 
   std::string path_;

@@ -36,13 +36,14 @@ class SelfCheckTest : public ::testing::Test {
     return *std::move(users);
   }
   // Writes the model with these users, loads it up to max_dim and checks it.
-  absl::Status Check(std::vector<SelfCheckUser> users, int max_dim = 0) const {
+  absl::Status Check(std::vector<SelfCheckUser> users, int max_dim = 0,
+                     ItemStorage storage = ItemStorage::kFloat32) const {
     ModelInfo info = model_.info();
     info.self_check = std::move(users);
     const std::string path = folder_.path() + "/model.safetensors";
     EXPECT_TRUE(WriteCheckpoint(path, model_.view(), info, model_.catalogue(), nullptr).ok());
-    const auto snapshot =
-        Snapshot::Load({.path = path, .max_dim = max_dim}, Log([](absl::string_view) {}));
+    const auto snapshot = Snapshot::Load(
+        {.path = path, .max_dim = max_dim, .item_storage = storage}, Log([](absl::string_view) {}));
     return snapshot.ok() ? SelfCheck(**snapshot) : snapshot.status();
   }
 
@@ -57,6 +58,7 @@ TEST_F(SelfCheckTest, PassesWhatWasComputedByTheSameModelAtEverySizeThatIsLoaded
   EXPECT_EQ(Check(users), absl::OkStatus());
   EXPECT_EQ(Check(users, /*max_dim=*/16), absl::OkStatus());
   EXPECT_EQ(Check({}), absl::OkStatus());
+  EXPECT_EQ(Check(users, /*max_dim=*/0, ItemStorage::kFloat16), absl::OkStatus());
 }
 
 TEST_F(SelfCheckTest, RefusesAScoreThatIsOff) {
