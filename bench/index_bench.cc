@@ -32,6 +32,7 @@
 #include <functional>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <numeric>
 #include <string>
 #include <vector>
 
@@ -39,11 +40,12 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "base/random.h"
 #include "base/status_macros.h"
 #include "bench/index_problem.h"
+#include "bench/sweep_table.h"
 #include "bench/timing.h"
 #include "index/aligned_array.h"
-#include "index/index_sweep.h"
 #include "index/nested_index.h"
 #include "model/gemm.h"
 
@@ -141,72 +143,6 @@ void ProductSearch(const Problem& problem, const float* items, int64_t begin, in
   }
 }
 
-// The cheapest setting of every index that reaches the recall.
-absl::Status RunSweep(const Flags& flags, const Problem& problem) {
-  const size_t dim = static_cast<size_t>(problem.dim);
-  const size_t examples =
-      static_cast<size_t>(std::max<int64_t>(0, problem.queries.rows - flags.queries)) * dim;
-  const std::span<const float> queries(problem.queries.values);
-  SweepOptions options{.levels = problem.sizes.levels(),
-                       .k = flags.k,
-                       .factories = absl::StrSplit(flags.sweep, ' ', absl::SkipEmpty()),
-                       .examples = queries.first(examples)};
-  NESTREC_ASSIGN_OR_RETURN(const IndexSweep sweep,
-                           SweepIndexes(problem.view(), queries.subspan(examples), options));
-  const double flat = sweep.flat_queries_per_second;
-  const double vectors = static_cast<double>(problem.items * problem.dim * 4);
-  if (!flags.json) {
-    std::printf("%lld items of dim %lld, top %d, %lld queries, recall %.3f wanted, one thread\n\n",
-                static_cast<long long>(problem.items), static_cast<long long>(problem.dim), flags.k,
-                static_cast<long long>(flags.queries), static_cast<double>(flags.recall));
-    std::printf("%-20s %-24s %8s %12s %8s %10s %8s\n", "index", "setting", "recall", "us a query",
-                "of Flat", "of vectors", "build s");
-    std::printf("%-20s %-24s %8.4f %12.1f %7.1fx %10.3f %8s\n", "Flat", "", 1.0, 1e6 / flat, 1.0,
-                1.0, "");
-  }
-  for (const SweepIndex& index : sweep.indexes) {
-    if (index.factory == "Flat") continue;  // the first line
-    if (!index.skipped.empty()) {
-      std::fprintf(stderr, "left out: %s: %s\n", index.factory.c_str(), index.skipped.c_str());
-      continue;
-    }
-    const SweepPoint* best = nullptr;
-    for (const SweepPoint& point : sweep.points) {
-      const bool enough = point.recall >= static_cast<double>(flags.recall);
-      if (point.factory == index.factory && enough &&
-          (best == nullptr || point.queries_per_second > best->queries_per_second)) {
-        best = &point;
-      }
-    }
-    Json row;
-    row["index"] = index.factory;
-    row["bytes_of_vectors"] = static_cast<double>(index.bytes) / vectors;
-    row["build_seconds"] = index.build_seconds;
-    if (best != nullptr) {
-      row["parameters"] = best->parameters;
-      row["candidates"] = best->candidates;
-      row["recall"] = best->recall;
-      row["microseconds"] = 1e6 / best->queries_per_second;
-      row["speedup"] = best->times_flat;
-    }
-    if (flags.json) {
-      std::printf("%s\n", row.dump().c_str());
-    } else if (best == nullptr) {
-      std::printf("%-20s %-24s %8s %12s %8s %10.3f %8.1f\n", index.factory.c_str(),
-                  "none reaches it", "", "", "", static_cast<double>(index.bytes) / vectors,
-                  index.build_seconds);
-    } else {
-      std::printf("%-20s %-24s %8.4f %12.1f %7.1fx %10.3f %8.1f\n", index.factory.c_str(),
-                  absl::StrCat(best->parameters, best->candidates > 0 ? " candidates=" : "",
-                               best->candidates > 0 ? absl::StrCat(best->candidates) : "")
-                      .c_str(),
-                  best->recall, 1e6 / best->queries_per_second, best->times_flat,
-                  static_cast<double>(index.bytes) / vectors, index.build_seconds);
-    }
-  }
-  return absl::OkStatus();
-}
-
 // Answers line by line until its input ends. First line out: a JSON object with the names of the
 // methods that search for one query, and what each holds. Then for every line in, "<method's place>
 // <query's row>", a line out: seconds, and the numbers of the items that were found.
@@ -242,7 +178,11 @@ absl::Status Run(const Flags& flags) {
   if (!flags.sweep.empty()) {
     problem.rows = {};
     problem.owner = nullptr;
-    return RunSweep(flags, problem);
+    return PrintSweep(problem, {.factories = absl::StrSplit(flags.sweep, ' ', absl::SkipEmpty()),
+                                .queries = flags.queries,
+                                .k = flags.k,
+                                .recall = static_cast<double>(flags.recall),
+                                .json = flags.json});
   }
   const int64_t n = problem.items;
   const int64_t dim = problem.dim;
@@ -341,6 +281,33 @@ absl::Status Run(const Flags& flags) {
          }});
   }
 
+  // Queries of all widths from 64 columns on, in turn: in one call, and a call for each width.
+  std::vector<int> widths;
+  for (int each = 1; each <= levels; ++each) {
+    if (problem.sizes.end(each - 1) >= 64) widths.push_back(each);
+  }
+  for (const bool funnel : {false, true}) {
+    for (const bool together : {true, false}) {
+      methods.push_back(
+          {.name = absl::StrCat(funnel ? "mixed, exact" : "mixed, plain",
+                                together ? ", one call" : ", by width"),
+           .batch = flags.batch,
+           .search = [&, funnel, together](int64_t begin, std::vector<int32_t>&) -> absl::Status {
+             std::vector<std::vector<NestedSearchRequest>> calls(together ? 1 : widths.size());
+             for (int64_t i = 0; i < flags.batch; ++i) {
+               const size_t at = static_cast<size_t>(i) % widths.size();
+               const auto width = static_cast<size_t>(problem.sizes.end(widths[at] - 1));
+               calls[together ? 0 : at].push_back(
+                   {query(begin + i).first(width), widths[at], {.k = k}});
+             }
+             for (const auto& requests : calls) {
+               NESTREC_RETURN_IF_ERROR(nested->SearchBatch(requests, {.funnel = funnel}).status());
+             }
+             return absl::OkStatus();
+           }});
+      if (widths.empty()) methods.pop_back();
+    }
+  }
   if (flags.pipe) return ServePipe(methods, problem.queries.rows);
   // The truth is brute force by canonical score.
   std::vector<std::vector<int32_t>> best(static_cast<size_t>(problem.queries.rows));
@@ -353,8 +320,16 @@ absl::Status Run(const Flags& flags) {
   double left_scan = 0, left_codes = 0, scored = 0, groups = 0;
   int64_t funnels = 0;
   int total_steps = 0;
+  // In another order every time: what a method finds in the caches is what the one before it left.
+  Random random(1);
+  std::vector<size_t> order(methods.size());
+  std::iota(order.begin(), order.end(), size_t{0});
   for (int64_t begin = examples; begin < problem.queries.rows; ++begin) {
-    for (Method& method : methods) {
+    for (size_t i = order.size(); i > 1; --i) {
+      std::swap(order[i - 1], order[static_cast<size_t>(random.Index(static_cast<int64_t>(i)))]);
+    }
+    for (const size_t at : order) {
+      Method& method = methods[at];
       if (!absl::StrContains(method.name, flags.only)) continue;
       if (begin + method.batch > problem.queries.rows) continue;
       if (method.batch > 1 && (begin - examples) % 4 != 0) continue;
@@ -364,7 +339,7 @@ absl::Status Run(const Flags& flags) {
       NESTREC_RETURN_IF_ERROR(method.search(begin, found));
       method.seconds.push_back(Seconds(start) / static_cast<double>(method.batch));
       method.bytes_read += static_cast<double>(last_stats.bytes_read);
-      for (int64_t q = 0; q < method.batch; ++q) {
+      for (int64_t q = 0; q < method.batch && !found.empty(); ++q) {
         const auto& expected = best[static_cast<size_t>(begin + q)];
         for (int64_t i = 0; i < k; ++i) {
           method.found += std::binary_search(expected.begin(), expected.end(),
@@ -424,7 +399,8 @@ absl::Status Run(const Flags& flags) {
   for (const Method& method : methods) {
     if (method.seconds.empty()) continue;
     const double seconds = Median(method.seconds);
-    const double recall = static_cast<double>(method.found) / static_cast<double>(method.wanted);
+    const double recall = static_cast<double>(method.found) /
+                          static_cast<double>(std::max<int64_t>(1, method.wanted));
     const double read =
         method.bytes_read > 0
             ? method.bytes_read / static_cast<double>(method.seconds.size())

@@ -1,6 +1,7 @@
 #include "index/float_products.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstddef>
 #include <limits>
 #include <vector>
@@ -133,11 +134,15 @@ HWY_INLINE ProductHit* Tile(D d, std::span<const LevelBlock<T>> levels, const Qu
   for (int r = 0; r < kRows; ++r) {
     for (int v = 0; v < kVectors; ++v) {
       const float* const least = floors + first + v * kLanes;
-      if (hn::AllFalse(d, hn::Ge(sums.of[r][v], hn::Load(d, least)))) continue;
+      const auto reached = hn::Ge(sums.of[r][v], hn::Load(d, least));
+      if (hn::AllFalse(d, reached)) continue;
+      uint8_t bits[8] = {};
+      hn::StoreMaskBits(d, reached, bits);
       HWY_ALIGN float lanes[hn::MaxLanes(d)];
       hn::Store(sums.of[r][v], d, lanes);
-      for (int64_t lane = 0; lane < kLanes; ++lane) {
-        if (!(lanes[lane] >= least[lane])) continue;
+      for (uint32_t left = bits[0] | static_cast<uint32_t>(bits[1]) << 8; left != 0;
+           left &= left - 1) {
+        const int lane = std::countr_zero(left);
         *hits++ = {lanes[lane], static_cast<int32_t>(row + r),
                    static_cast<int32_t>(first + v * kLanes + lane)};
       }

@@ -26,7 +26,9 @@ namespace nestrec {
 bool FloatScanHolds(const NestedCodes& codes, std::span<const float> query);
 
 // Offers the best items of each request to best[i]; `scored[i]` counts those that were scored
-// canonically. REQUIRES: all requests have the same codes, and FloatScanHolds for each.
+// canonically. Requests may be of different widths: a narrower query's sums are partial ones of a
+// wider query's, so rows are read once, as far as the widest. REQUIRES: codes of the same vectors,
+// the widest request first, and FloatScanHolds for each.
 void FloatScan(std::span<const NestedCodesRequest* const> requests, std::span<TopItems* const> best,
                std::span<int64_t> scored);
 

@@ -123,7 +123,8 @@ void Funnel::Plan(std::span<const double> weights) {
   const bool zero = std::all_of(request_.query.begin(), request_.query.end(),
                                 [](float value) { return value == 0; });
   // Where more than a few of the items are asked for, nothing can be dropped early.
-  if (!options_.funnel || codes_.groups().empty() || zero || k_ > allowed / 8) return;
+  if (!options_.funnel || !request_.funnel || codes_.groups().empty() || zero || k_ > allowed / 8)
+    return;
   query_.emplace(codes_, request_.query, weights, options_.share);
   std::vector<std::vector<float>> bounds;
   std::vector<float> estimates;

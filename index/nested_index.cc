@@ -17,6 +17,8 @@ namespace {
 constexpr int64_t kMostExamples = 64;
 // What is asked for in trials: k below and from kMany on.
 constexpr int64_t kTriedCounts[] = {10, 100};
+// Queries of a batch in trials: as many as share what is read.
+constexpr int64_t kTriedBatch = 32;
 // Of working memory, where searches of an ItemIndex are done together.
 constexpr int64_t kMostScratchBytes = int64_t{64} << 20;
 
@@ -193,33 +195,41 @@ absl::StatusOr<double> NestedIndex::TimeOf(int levels, int64_t example, int64_t 
 }
 
 // Each width answers a few examples both ways, in turns, alone and in batches. The shortest time of
-// each counts: others may have been in its way. Where one way takes long and far longer, the first
-// turns say enough.
-absl::StatusOr<bool> NestedIndex::FunnelWins(int levels, int64_t batch, int64_t k) const {
+// each counts: others may have been in its way. Trials that take long say enough after fewer turns.
+absl::StatusOr<bool> NestedIndex::FunnelWins(int levels, int64_t batch, int64_t k,
+                                             double& spent) const {
   constexpr int64_t kRounds = 4;
-  constexpr double kLong = 0.05;
-  constexpr double kFarLonger = 3;
+  constexpr double kEnough = 0.2;  // seconds
   const int64_t examples = static_cast<int64_t>(examples_.size()) / sizes().max_dim();
   double seconds[2] = {1e9, 1e9};
-  for (int64_t round = 0; round < kRounds; ++round) {
+  double all = 0;
+  for (int64_t round = 0; round < kRounds && all < kEnough; ++round) {
     for (const bool funnel : {false, true}) {
       NESTREC_ASSIGN_OR_RETURN(const double took, TimeOf(levels, round * examples / kRounds,
                                                          std::min(batch, examples), k, funnel));
       seconds[funnel ? 1 : 0] = std::min(seconds[funnel ? 1 : 0], took);
+      all += took;
     }
-    const auto [shorter, longer] = std::minmax(seconds[0], seconds[1]);
-    if (longer > kLong && longer > kFarLonger * shorter) break;
   }
+  spent += all;
   return seconds[1] < seconds[0];
 }
 
+// Where trials of a width take long, k that was not tried goes the way of the one that was.
 absl::Status NestedIndex::Measure() {
+  constexpr double kMostSeconds = 1;
   for (int levels = first_levels_; levels <= sizes().levels(); ++levels) {
-    for (const bool in_batch : {false, true}) {
-      for (const bool many : {false, true}) {
+    auto& ways = funnel_[static_cast<size_t>(levels) - 1];
+    double spent = 0;
+    for (const size_t many : {1, 0}) {
+      for (const size_t in_batch : {0, 1}) {
+        if (many == 0 && spent > kMostSeconds) {
+          ways[in_batch][0] = ways[in_batch][1];
+          continue;
+        }
         NESTREC_ASSIGN_OR_RETURN(
-            funnel_[static_cast<size_t>(levels) - 1][in_batch ? 1 : 0][many ? 1 : 0],
-            FunnelWins(levels, in_batch ? kBatch : 1, kTriedCounts[many ? 1 : 0]));
+            ways[in_batch][many],
+            FunnelWins(levels, in_batch == 1 ? kTriedBatch : 1, kTriedCounts[many], spent));
       }
     }
   }
@@ -280,34 +290,31 @@ absl::StatusOr<std::vector<SearchResult>> NestedIndex::SearchBatch(
     }
   }
   return Guard("nested search", [&]() -> absl::StatusOr<std::vector<SearchResult>> {
-    // Those of one width side by side.
+    // Those of one width side by side, the widest first.
     std::vector<size_t> order(requests.size());
     for (size_t i = 0; i < order.size(); ++i) order[i] = i;
     std::stable_sort(order.begin(), order.end(),
-                     [&](size_t a, size_t b) { return requests[a].levels < requests[b].levels; });
+                     [&](size_t a, size_t b) { return requests[a].levels > requests[b].levels; });
     std::vector<NestedCodesRequest> ordered;
-    for (const size_t i : order) {
-      ordered.push_back({&codes(requests[i].levels), requests[i].query, requests[i].options});
+    for (size_t begin = 0, end = 0; begin < order.size(); begin = end) {
+      const int levels = requests[order[begin]].levels;
+      // One way for all of a width, since they share what is read: that of the largest k.
+      int64_t k = 0;
+      for (; end < order.size() && requests[order[end]].levels == levels; ++end) {
+        k = std::max(k, requests[order[end]].options.k);
+      }
+      const bool by_funnel = funnel(levels, static_cast<int64_t>(end - begin), k);
+      for (size_t i = begin; i < end; ++i) {
+        const NestedSearchRequest& request = requests[order[i]];
+        ordered.push_back({&codes(levels), request.query, request.options, by_funnel});
+      }
     }
     std::unique_ptr<NestedScratch> scratch = TakeScratch();
     std::vector<NestedSearchStats> stats(requests.size());
-    std::vector<SearchResult> results(requests.size());
-    for (size_t begin = 0; begin < order.size();) {
-      const int levels = requests[order[begin]].levels;
-      size_t end = begin;
-      while (end < order.size() && requests[order[end]].levels == levels) ++end;
-      NestedSearchOptions chosen = how;
-      // One way for all, since they share what is read: that of the largest k.
-      int64_t k = 0;
-      for (size_t i = begin; i < end; ++i) k = std::max(k, ordered[i].options.k);
-      chosen.funnel = how.funnel && funnel(levels, static_cast<int64_t>(end - begin), k);
-      std::vector<SearchResult> found =
-          SearchCodes(std::span(ordered).subspan(begin, end - begin), chosen, *scratch,
-                      std::span(stats).subspan(begin, end - begin));
-      for (size_t i = begin; i < end; ++i) results[order[i]] = std::move(found[i - begin]);
-      begin = end;
-    }
+    std::vector<SearchResult> found = SearchCodes(ordered, how, *scratch, stats);
     GiveBack(std::move(scratch));
+    std::vector<SearchResult> results(requests.size());
+    for (size_t i = 0; i < order.size(); ++i) results[order[i]] = std::move(found[i]);
     return results;
   });
 }

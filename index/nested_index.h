@@ -119,7 +119,8 @@ class NestedIndex {
   std::span<const float> Example(int64_t i, int levels) const;
   void KeepExamples(std::span<const float> queries);
   absl::Status Measure();
-  absl::StatusOr<bool> FunnelWins(int levels, int64_t batch, int64_t k) const;
+  // Adds the seconds that it took to `spent`.
+  absl::StatusOr<bool> FunnelWins(int levels, int64_t batch, int64_t k, double& spent) const;
   // Seconds for `batch` examples from the given one on.
   absl::StatusOr<double> TimeOf(int levels, int64_t example, int64_t batch, int64_t k,
                                 bool funnel) const;

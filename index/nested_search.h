@@ -56,6 +56,7 @@ struct NestedCodesRequest {
   const NestedCodes* codes;
   std::span<const float> query;  // [codes->dim()]
   SearchOptions options;
+  bool funnel = true;  // false: score everything, as NestedSearchOptions::funnel for this one
 };
 
 // Working memory, kept between searches because getting it from the system costs as much as a scan.
@@ -68,9 +69,9 @@ struct NestedScratch {
   std::vector<PerQuery> queries;
 };
 
-// Results in the order of the requests. Those that stand together and have the same codes share
-// what they read. REQUIRES: every request passed CheckSearch, all codes are of the same items. May
-// throw std::bad_alloc.
+// Results in the order of the requests. Those that stand together share what they read: codes,
+// where they have the same ones, and vectors, at whatever widths. REQUIRES: every request passed
+// CheckSearch; all codes are of the same vectors, at widths of their own. May throw std::bad_alloc.
 std::vector<SearchResult> SearchCodes(std::span<const NestedCodesRequest> requests,
                                       const NestedSearchOptions& options, NestedScratch& scratch,
                                       std::span<NestedSearchStats> stats);
