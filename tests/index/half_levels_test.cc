@@ -5,11 +5,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <omp.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <csignal>
 #include <filesystem>
 #include <functional>
 #include <limits>
@@ -26,6 +24,7 @@
 #include "index/nested_builder.h"
 #include "index/score.h"
 #include "tests/index/test_vectors.h"
+#include "tests/testing/full_disk.h"
 
 namespace nestrec {
 namespace {
@@ -179,14 +178,10 @@ TEST_F(HalfLevelsTest, VectorsThatBelieTheirSourceAreFoundOut) {
 }
 
 TEST_F(HalfLevelsTest, StayInMemoryWhereTheDiskIsFull) {
-  std::signal(SIGXFSZ, SIG_IGN);  // the write fails instead
-  rlimit before;
-  ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &before), 0);
-  rlimit small = before;
-  small.rlim_cur = 20'000;
-  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &small), 0);
-  const auto kept = Open();
-  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &before), 0);
+  const auto kept = [&] {
+    const FullDisk full(20'000);
+    return Open();
+  }();
   ASSERT_TRUE(kept.ok()) << kept.status();
   EXPECT_FALSE(kept->save.ok());
   ExpectRounded(kept->vectors);

@@ -2,7 +2,6 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -13,6 +12,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "tests/testing/full_disk.h"
 
 namespace nestrec {
 namespace {
@@ -149,14 +149,10 @@ TEST_F(IndexFileTest, ManyWritersLeaveOneWholeFile) {
 
 TEST_F(IndexFileTest, AFullDiskLeavesTheOldFile) {
   ASSERT_TRUE(Write(path(), "key", "old").ok());
-  rlimit before{};
-  ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &before), 0);
-  std::signal(SIGXFSZ, SIG_IGN);
-  rlimit small = before;
-  small.rlim_cur = 1 << 20;
-  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &small), 0);
-  const absl::Status status = Write(path(), "key", std::string(5 << 20, 'x'));
-  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &before), 0);
+  const absl::Status status = [&] {
+    const FullDisk full(1 << 20);
+    return Write(path(), "key", std::string(5 << 20, 'x'));
+  }();
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted) << status;
   EXPECT_EQ(FilesInFolder(), 1u);
   EXPECT_EQ(Payload(*OpenIndexFile(path(), "key")), "old");

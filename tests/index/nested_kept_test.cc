@@ -2,10 +2,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <omp.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
-#include <csignal>
 #include <filesystem>
 #include <limits>
 #include <string>
@@ -20,6 +18,7 @@
 #include "index/nested_store.h"
 #include "index/score.h"
 #include "tests/index/test_vectors.h"
+#include "tests/testing/full_disk.h"
 
 namespace nestrec {
 namespace {
@@ -235,14 +234,10 @@ TEST_F(NestedKept, ServesFromMemoryWhereTheFileCannotBeWritten) {
 }
 
 TEST_F(NestedKept, ServesFromMemoryWhereTheDiskIsFull) {
-  std::signal(SIGXFSZ, SIG_IGN);  // the write fails instead
-  rlimit before;
-  ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &before), 0);
-  rlimit small = before;
-  small.rlim_cur = 20'000;
-  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &small), 0);
-  const auto kept = Open();
-  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &before), 0);
+  const auto kept = [&] {
+    const FullDisk full(20'000);
+    return Open();
+  }();
   ASSERT_TRUE(kept.ok()) << kept.status();
   EXPECT_FALSE(kept->save.ok());
   ExpectRanksAll(*kept->index, 3);
