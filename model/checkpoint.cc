@@ -94,21 +94,6 @@ bool Checkpoint::has_text_encoder() const {
   return false;
 }
 
-uint64_t Checkpoint::LevelBytes(int levels) const {
-  uint64_t bytes = 0;
-  ModelView view = view_;
-  for (int level = 0; level < levels; ++level) {
-    VisitLevel(
-        view, FeatureWidth(info_), level,
-        [&bytes](const std::string&, const std::vector<int64_t>&, std::span<const float>& values) {
-          bytes += values.size_bytes();
-          return absl::OkStatus();
-        })
-        .IgnoreError();  // the visitor cannot fail
-  }
-  return bytes;
-}
-
 absl::StatusOr<std::shared_ptr<const Checkpoint>> Checkpoint::Open(const std::string& path,
                                                                    const Options& options) {
   NESTREC_ASSIGN_OR_RETURN(const std::shared_ptr<const SafetensorsFile> file,
@@ -124,19 +109,24 @@ absl::StatusOr<std::shared_ptr<const Checkpoint>> Checkpoint::Open(const std::st
                            ReadCatalogue(file, metadata.info.items));
   ModelView view = EmptyView(metadata.sizes.Prefix(levels), metadata.blocks,
                              metadata.info.items + 1, metadata.info.max_len, metadata.architecture);
+  uint64_t bytes = 0;
+  std::vector<uint64_t> level_bytes;
   for (int level = 0; level < levels; ++level) {
     NESTREC_RETURN_IF_ERROR(
         VisitLevel(view, FeatureWidth(metadata.info), level,
                    [&](const std::string& name, const std::vector<int64_t>& shape,
                        std::span<const float>& values) -> absl::Status {
                      NESTREC_ASSIGN_OR_RETURN(values, file->Floats(name, shape));
+                     bytes += values.size_bytes();
                      return absl::OkStatus();
                    }));
+    level_bytes.push_back(bytes);
   }
   std::shared_ptr<Checkpoint> checkpoint(new Checkpoint(metadata.sizes, std::move(view)));
   checkpoint->file_ = file;
   checkpoint->info_ = std::move(metadata.info);
   checkpoint->catalogue_ = std::move(catalogue);
+  checkpoint->level_bytes_ = std::move(level_bytes);
   return std::shared_ptr<const Checkpoint>(std::move(checkpoint));
 }
 

@@ -127,7 +127,7 @@ class Checkpoint {
   const SafetensorsFile& file() const { return *file_; }
   bool has_text_encoder() const;
   // Bytes of the tensors that the first `levels` levels need (weights and item embeddings).
-  uint64_t LevelBytes(int levels) const;
+  uint64_t LevelBytes(int levels) const { return level_bytes_[static_cast<size_t>(levels) - 1]; }
 
   // Writes the first `levels` levels as a checkpoint of their own.
   absl::Status Export(int levels, const std::string& path) const;
@@ -142,6 +142,7 @@ class Checkpoint {
   ModelView view_;
   ModelInfo info_;
   std::shared_ptr<const Catalogue> catalogue_;
+  std::vector<uint64_t> level_bytes_;  // of the first level, of the first two, ...
 };
 
 // Writes `view` and what belongs to it as a checkpoint. `text_encoder` may be null: a file whose
