@@ -25,7 +25,7 @@ namespace {
 // How often to see whether the last request of a model has ended.
 constexpr auto kReapEvery = std::chrono::milliseconds(100);
 // A thread's priority while it loads: below those that answer requests.
-constexpr int kLoadingNice = 19;
+constexpr int kLoadingNice = 10;
 
 // A number that differs from call to call and is spread evenly: a request without a user belongs to
 // no share for good.
