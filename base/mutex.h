@@ -27,6 +27,7 @@ class ABSL_LOCKABLE Mutex {
   void unlock() ABSL_UNLOCK_FUNCTION() { mutex_.unlock(); }
 
  private:
+  friend class ConditionVariable;
   std::mutex mutex_;
 };
 
@@ -44,20 +45,32 @@ class ABSL_SCOPED_LOCKABLE MutexLock {
 };
 
 // Wait releases the mutex while it sleeps; wake-ups may be spurious, so callers loop on their
-// condition.
+// condition. Not std::condition_variable_any, which notifies with a mutex of its own in hand: on a
+// core that two threads share, the woken one takes over, finds it held and sleeps again.
 class ConditionVariable {
  public:
-  void Wait(Mutex& mutex) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) { condition_.wait(mutex); }
+  void Wait(Mutex& mutex) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) {
+    Held held(mutex);
+    condition_.wait(held.lock);
+  }
   // False when `deadline` (of a std::chrono clock) passed first.
   template <typename TimePoint>
   bool WaitUntil(Mutex& mutex, TimePoint deadline) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) {
-    return condition_.wait_until(mutex, deadline) == std::cv_status::no_timeout;
+    Held held(mutex);
+    return condition_.wait_until(held.lock, deadline) == std::cv_status::no_timeout;
   }
   void NotifyOne() { condition_.notify_one(); }
   void NotifyAll() { condition_.notify_all(); }
 
  private:
-  std::condition_variable_any condition_;
+  // The caller's hold on its mutex, as the standard library wants to see it.
+  struct Held {
+    explicit Held(Mutex& mutex) : lock(mutex.mutex_, std::adopt_lock) {}
+    ~Held() { lock.release(); }
+    std::unique_lock<std::mutex> lock;
+  };
+
+  std::condition_variable condition_;
 };
 
 }  // namespace nestrec

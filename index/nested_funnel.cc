@@ -20,6 +20,7 @@ constexpr int64_t kItemsWorthThreads = Funnel::kItemsWorthThreads;
 constexpr int64_t kItemsWorthScores = 1 << 16;
 constexpr int64_t kRun = NestedScratch::kRun;
 constexpr int64_t kSampleRun = 32;  // neighbours in the sample
+constexpr int64_t kSeedRuns = 3;    // for each of k items, where there is no sample
 constexpr float kLowest = std::numeric_limits<float>::lowest();
 // What reading one cache line of a listed item costs, of reading it in passing.
 constexpr double kListedCost = 3.0;
@@ -126,11 +127,45 @@ void Funnel::Plan(std::span<const double> weights) {
   if (!options_.funnel || !request_.funnel || codes_.groups().empty() || zero || k_ > allowed / 8)
     return;
   query_.emplace(codes_, request_.query, weights, options_.share);
+  if (TakeGivenPlan(allowed)) return;
   std::vector<std::vector<float>> bounds;
   std::vector<float> estimates;
   ReadSample(bounds, estimates);
   if (estimates.empty()) return;  // too few allowed items to tell
   Choose(bounds, estimates);
+}
+
+bool Funnel::TakeGivenPlan(int64_t allowed) {
+  const int64_t n = codes_.items();
+  const int64_t runs = (n + kRun - 1) / kRun;
+  const NestedPlan& plan = options_.plan.for_all > 0 ? options_.plan : request_.plan;
+  if (plan.for_all == 0 || 2 * allowed < n || kSeedRuns * k_ > runs / 2) return false;
+  const int steps = static_cast<int>(query_->steps().size());
+  read_ = std::min(plan.for_all, steps);
+  last_ = std::clamp(plan.for_left, read_, steps);
+  MakeRoom();
+  return true;
+}
+
+void Funnel::MakeRoom() {
+  const size_t items = static_cast<size_t>(codes_.items());
+  if (scratch_.sums.size() == items) return;
+  scratch_.sums = AlignedArray<float>(items);
+  scratch_.bounds = AlignedArray<float>(items);
+  scratch_.highest = AlignedArray<float>((items + kRun - 1) / kRun);
+}
+
+// What the best items of a few times k runs reach, so that at least as many items do.
+float Funnel::SeedBoundOfRuns() const {
+  const int64_t runs = (codes_.items() + kRun - 1) / kRun;
+  std::vector<float> highest(scratch_.highest.data(), scratch_.highest.data() + runs);
+  // Infinity stands for items that are always looked at, of which no goal comes.
+  std::erase(highest, std::numeric_limits<float>::infinity());
+  if (highest.empty()) return kLowest;
+  const auto wanted = std::min(highest.size(), static_cast<size_t>(kSeedRuns * k_));
+  const auto at = highest.begin() + static_cast<std::ptrdiff_t>(wanted - 1);
+  std::nth_element(highest.begin(), at, highest.end(), std::greater<>());
+  return *at;
 }
 
 // Bounds after each step, and estimates, of the sample's allowed items.
@@ -213,12 +248,7 @@ void Funnel::Choose(std::vector<std::vector<float>>& bounds, std::vector<float>&
   const int64_t seeds =
       std::max<int64_t>(4, std::llround(3.0 * static_cast<double>(k_) / per_sample));
   seed_bound_ = Reached(bounds[static_cast<size_t>(read_) - 1], seeds);
-  const size_t items = static_cast<size_t>(codes_.items());
-  if (scratch_.sums.size() != items) {
-    scratch_.sums = AlignedArray<float>(items);
-    scratch_.bounds = AlignedArray<float>(items);
-    scratch_.highest = AlignedArray<float>((items + kRun - 1) / kRun);
-  }
+  MakeRoom();
 }
 
 void Funnel::ScanBlock(int64_t begin, int64_t count) {
@@ -258,7 +288,8 @@ std::vector<int32_t> Funnel::SelectRows(float threshold) const {
 // there is; among few that would take longer than the scan, and they are read to the end instead,
 // for the k-th of what they reach at least.
 void Funnel::SetGoal() {
-  std::vector<int32_t> rows = SelectRows(std::max(seed_bound_, kLowest));
+  if (!seed_bound_.has_value()) seed_bound_ = SeedBoundOfRuns();
+  std::vector<int32_t> rows = SelectRows(std::max(*seed_bound_, kLowest));
   const auto estimate = [&](int32_t row) { return codes_.scales()[row] * scratch_.sums[row]; };
   const auto higher = [&](int32_t a, int32_t b) { return estimate(a) > estimate(b); };
   std::erase_if(rows, [&](int32_t row) { return std::isnan(estimate(row)); });
@@ -390,6 +421,7 @@ SearchResult Funnel::Finish() {
     if (!scanned_) ScoreAll();
   } else {
     stats_.steps_read = read_;
+    stats_.steps_left = last_;
     stats_.steps = static_cast<int>(query_->steps().size());
     double bytes = sizeof(float) + BoundBytes();
     for (const NestedQuery::Step& step : query_->steps().first(static_cast<size_t>(read_))) {

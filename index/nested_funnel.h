@@ -58,6 +58,9 @@ class Funnel {
   void ScoreAll();
   void ReadSample(std::vector<std::vector<float>>& bounds, std::vector<float>& estimates);
   void Choose(std::vector<std::vector<float>>& bounds, std::vector<float>& estimates);
+  bool TakeGivenPlan(int64_t allowed);
+  void MakeRoom();
+  float SeedBoundOfRuns() const;
   void SetGoal();
   void RaiseGoal(int steps);
   std::vector<int32_t> SelectRows(float threshold) const;
@@ -89,7 +92,7 @@ class Funnel {
   int last_ = 0;          // groups that are read for those that are left
   float goal_ = -std::numeric_limits<float>::infinity();
   std::vector<int32_t> scored_;       // rows, ascending
-  float seed_bound_ = 0;              // that a few times k items' bounds reach
+  std::optional<float> seed_bound_;   // that a few times k items' bounds reach; none: not known yet
   std::vector<int32_t> rows_;         // what is left, ascending
   std::vector<float> sums_, bounds_;  // of rows_
 };

@@ -19,6 +19,9 @@ constexpr int64_t kMostExamples = 64;
 constexpr int64_t kTriedCounts[] = {10, 100};
 // Queries of a batch in trials: as many as share what is read.
 constexpr int64_t kTriedBatch = 32;
+// Up to so many the sample of a query (index/nested_funnel.cc) is a larger share of them than it is
+// of more.
+constexpr int64_t kFewItems = 1 << 17;
 // Of working memory, where searches of an ItemIndex are done together.
 constexpr int64_t kMostScratchBytes = int64_t{64} << 20;
 
@@ -134,6 +137,7 @@ absl::Status NestedIndex::Build(const Options& options) {
 
 absl::Status NestedIndex::Prepare(const Options& options) {
   funnel_.assign(codes_.size(), {{{true, true}, {true, true}}});
+  plans_.assign(codes_.size(), {});
   KeepExamples(options.queries);
   return options.measure ? Measure() : absl::OkStatus();
 }
@@ -181,7 +185,11 @@ absl::StatusOr<double> NestedIndex::TimeOf(int levels, int64_t example, int64_t 
   const int64_t examples = static_cast<int64_t>(examples_.size()) / sizes().max_dim();
   std::vector<NestedCodesRequest> requests;
   for (int64_t i = 0; i < batch; ++i) {
-    requests.push_back({&codes(levels), Example((example + i) % examples, levels), {.k = k}});
+    requests.push_back({&codes(levels),
+                        Example((example + i) % examples, levels),
+                        {.k = k},
+                        /*funnel=*/true,
+                        PlanOf(levels, k)});
   }
   std::vector<NestedSearchStats> stats(requests.size());
   return Guard("nested search", [&]() -> absl::StatusOr<double> {
@@ -215,10 +223,36 @@ absl::StatusOr<bool> NestedIndex::FunnelWins(int levels, int64_t batch, int64_t 
   return seconds[1] < seconds[0];
 }
 
+absl::StatusOr<NestedPlan> NestedIndex::UsualPlan(int levels, int64_t k) const {
+  constexpr int64_t kMostAsked = 15;
+  const int64_t given = static_cast<int64_t>(examples_.size()) / sizes().max_dim();
+  const int64_t asked = std::min(kMostAsked, given);
+  std::vector<int> for_all;
+  std::vector<int> for_left;
+  for (int64_t i = 0; i < asked; ++i) {
+    NestedSearchStats stats;
+    NESTREC_RETURN_IF_ERROR(
+        Search(Example(i * given / asked, levels), levels, {.k = k}, {}, &stats).status());
+    for_all.push_back(stats.steps_read);
+    for_left.push_back(stats.steps_left);
+  }
+  if (asked == 0) return NestedPlan();
+  const auto middle = [](std::vector<int>& of) {
+    std::nth_element(of.begin(), of.begin() + static_cast<std::ptrdiff_t>(of.size() / 2), of.end());
+    return of[of.size() / 2];
+  };
+  return NestedPlan{.for_all = middle(for_all), .for_left = middle(for_left)};
+}
+
 // Where trials of a width take long, k that was not tried goes the way of the one that was.
 absl::Status NestedIndex::Measure() {
   constexpr double kMostSeconds = 1;
   for (int levels = first_levels_; levels <= sizes().levels(); ++levels) {
+    for (const bool many : {false, true}) {
+      if (items() > kFewItems) break;
+      NESTREC_ASSIGN_OR_RETURN(plans_[static_cast<size_t>(levels) - 1][many ? 1 : 0],
+                               UsualPlan(levels, kTriedCounts[many ? 1 : 0]));
+    }
     auto& ways = funnel_[static_cast<size_t>(levels) - 1];
     double spent = 0;
     for (const size_t many : {1, 0}) {
@@ -265,12 +299,11 @@ absl::StatusOr<SearchResult> NestedIndex::Search(std::span<const float> query, i
   NESTREC_RETURN_IF_ERROR(CheckSearch(query, options, sizes().end(levels - 1), items()));
   return Guard("nested search", [&]() -> absl::StatusOr<SearchResult> {
     std::unique_ptr<NestedScratch> scratch = TakeScratch();
-    NestedSearchOptions chosen = how;
-    chosen.funnel = how.funnel && funnel(levels, 1, options.k);
     NestedSearchStats counted;
-    const NestedCodesRequest request = {&codes(levels), query, options};
+    const NestedCodesRequest request = {&codes(levels), query, options,
+                                        funnel(levels, 1, options.k), PlanOf(levels, options.k)};
     std::vector<SearchResult> results =
-        SearchCodes(std::span(&request, 1), chosen, *scratch, std::span(&counted, 1));
+        SearchCodes(std::span(&request, 1), how, *scratch, std::span(&counted, 1));
     GiveBack(std::move(scratch));
     if (stats != nullptr) *stats = counted;
     return std::move(results[0]);
@@ -306,7 +339,8 @@ absl::StatusOr<std::vector<SearchResult>> NestedIndex::SearchBatch(
       const bool by_funnel = funnel(levels, static_cast<int64_t>(end - begin), k);
       for (size_t i = begin; i < end; ++i) {
         const NestedSearchRequest& request = requests[order[i]];
-        ordered.push_back({&codes(levels), request.query, request.options, by_funnel});
+        ordered.push_back(
+            {&codes(levels), request.query, request.options, by_funnel, PlanOf(levels, k)});
       }
     }
     std::unique_ptr<NestedScratch> scratch = TakeScratch();

@@ -12,7 +12,8 @@
 // approximate, and marked so.
 //
 // Whether the funnel or plain scoring answers a width is measured when the index is made, and
-// decided again for every query from a sample of the items.
+// decided again for every query from a sample of the items; among few items the sample would cost
+// as much as the search, and the examples' usual plan is every query's.
 //
 // Thread safety: const methods may run in parallel. Each search in progress holds 8 bytes an item,
 // each of a batch too; an ItemIndex of AtLevels does at most as many together as take 64 MiB.
@@ -121,6 +122,11 @@ class NestedIndex {
   absl::Status Measure();
   // Adds the seconds that it took to `spent`.
   absl::StatusOr<bool> FunnelWins(int levels, int64_t batch, int64_t k, double& spent) const;
+  // What examples' samples speak for, as a rule; nothing where that is to score everything.
+  absl::StatusOr<NestedPlan> UsualPlan(int levels, int64_t k) const;
+  const NestedPlan& PlanOf(int levels, int64_t k) const {
+    return plans_[static_cast<size_t>(levels) - 1][k >= kMany ? 1 : 0];
+  }
   // Seconds for `batch` examples from the given one on.
   absl::StatusOr<double> TimeOf(int levels, int64_t example, int64_t batch, int64_t k,
                                 bool funnel) const;
@@ -137,6 +143,7 @@ class NestedIndex {
   int first_levels_ = 1;
   std::vector<std::unique_ptr<const NestedCodes>> codes_;   // by levels - 1
   std::vector<std::array<std::array<bool, 2>, 2>> funnel_;  // by levels - 1, batch or not, k
+  std::vector<std::array<NestedPlan, 2>> plans_;            // by levels - 1, k
   std::vector<float> examples_;                             // [n, D]
   // Working memory that no search uses at the moment. Taken and given back by exchange, which is
   // all that a pool without an order needs.

@@ -5,7 +5,8 @@
 //   1. Codes are read in steps: the high or the low codes of one group of columns, what lowers
 //      bounds the most for its bytes first. A spread sample of the items is read in full, which
 //      tells how many items each step will leave, and so how many steps are worth reading for all
-//      items, or whether scoring everything is cheaper.
+//      items, or whether scoring everything is cheaper. Among few items the sample costs as much as
+//      the scan: there a plan may be given instead, found by earlier queries.
 //   2. Those steps are read for all items, one block of items after the other for all queries of a
 //      batch, while the block's codes are in the cache.
 //   3. Of the items with the highest estimates all codes are read: the k-th of their lower bounds
@@ -32,10 +33,17 @@
 
 namespace nestrec {
 
+// How many steps of codes are worth reading.
+struct NestedPlan {
+  int for_all = 0;   // for all items
+  int for_left = 0;  // for those that are left, these included
+};
+
 // What a search did, for reports and for choosing.
 struct NestedSearchStats {
   bool plain = false;       // everything was scored
   int steps_read = 0;       // of codes, for all items
+  int steps_left = 0;       // for those that were left, these included
   int steps = 0;            // of codes, at most
   int64_t bytes_read = 0;   // of codes, bounds and vectors
   int64_t after_scan = 0;   // items left when the codes for all items were read
@@ -50,13 +58,18 @@ struct NestedSearchOptions {
   int64_t most_scored = 0;
   // False: score everything.
   bool funnel = true;
+  // In place of a sample; for_all of 0 says nothing. What is found does not depend on it. Where a
+  // filter leaves less than half of the items, or k is a larger share of them than plans are made
+  // for, the sample is read all the same.
+  NestedPlan plan = {};
 };
 
 struct NestedCodesRequest {
   const NestedCodes* codes;
   std::span<const float> query;  // [codes->dim()]
   SearchOptions options;
-  bool funnel = true;  // false: score everything, as NestedSearchOptions::funnel for this one
+  bool funnel = true;    // false: score everything, as NestedSearchOptions::funnel for this one
+  NestedPlan plan = {};  // as NestedSearchOptions::plan, which goes before it
 };
 
 // Working memory, kept between searches because getting it from the system costs as much as a scan.

@@ -94,49 +94,63 @@ bool Checkpoint::has_text_encoder() const {
   return false;
 }
 
-uint64_t Checkpoint::LevelBytes(int levels) const {
-  uint64_t bytes = 0;
-  ModelView view = view_;
-  for (int level = 0; level < levels; ++level) {
-    VisitLevel(
-        view, FeatureWidth(info_), level,
-        [&bytes](const std::string&, const std::vector<int64_t>&, std::span<const float>& values) {
-          bytes += values.size_bytes();
-          return absl::OkStatus();
-        })
-        .IgnoreError();  // the visitor cannot fail
-  }
-  return bytes;
-}
+// The file with its tensors in their places; none of them is read.
+struct Checkpoint::Mapped {
+  std::shared_ptr<const SafetensorsFile> file;
+  CheckpointMetadata metadata;
+  ModelView view;
+  std::vector<uint64_t> level_bytes;
+};
 
-absl::StatusOr<std::shared_ptr<const Checkpoint>> Checkpoint::Open(const std::string& path,
-                                                                   const Options& options) {
+absl::StatusOr<Checkpoint::Mapped> Checkpoint::Map(const std::string& path, int max_dim) {
   NESTREC_ASSIGN_OR_RETURN(const std::shared_ptr<const SafetensorsFile> file,
                            SafetensorsFile::Open(path, /*require_checksums=*/true));
   NESTREC_ASSIGN_OR_RETURN(CheckpointMetadata metadata, ParseMetadata(path, file->metadata()));
   metadata.info.version = file->fingerprint();
   int levels = metadata.sizes.levels();
-  if (options.max_dim != 0) {
-    NESTREC_ASSIGN_OR_RETURN(levels, metadata.sizes.LevelsOf(options.max_dim));
+  if (max_dim != 0) {
+    NESTREC_ASSIGN_OR_RETURN(levels, metadata.sizes.LevelsOf(max_dim));
   }
-  if (options.verify) NESTREC_RETURN_IF_ERROR(VerifyLevels(*file, levels));
-  NESTREC_ASSIGN_OR_RETURN(std::shared_ptr<const Catalogue> catalogue,
-                           ReadCatalogue(file, metadata.info.items));
   ModelView view = EmptyView(metadata.sizes.Prefix(levels), metadata.blocks,
                              metadata.info.items + 1, metadata.info.max_len, metadata.architecture);
+  uint64_t bytes = 0;
+  std::vector<uint64_t> level_bytes;
   for (int level = 0; level < levels; ++level) {
     NESTREC_RETURN_IF_ERROR(
         VisitLevel(view, FeatureWidth(metadata.info), level,
                    [&](const std::string& name, const std::vector<int64_t>& shape,
                        std::span<const float>& values) -> absl::Status {
                      NESTREC_ASSIGN_OR_RETURN(values, file->Floats(name, shape));
+                     bytes += values.size_bytes();
                      return absl::OkStatus();
                    }));
+    level_bytes.push_back(bytes);
   }
-  std::shared_ptr<Checkpoint> checkpoint(new Checkpoint(metadata.sizes, std::move(view)));
-  checkpoint->file_ = file;
-  checkpoint->info_ = std::move(metadata.info);
+  return Mapped{file, std::move(metadata), std::move(view), std::move(level_bytes)};
+}
+
+absl::StatusOr<CheckpointShape> Checkpoint::ReadShape(const std::string& path, int max_dim) {
+  NESTREC_ASSIGN_OR_RETURN(Mapped mapped, Map(path, max_dim));
+  return CheckpointShape{.path = path,
+                         .sizes = mapped.view.sizes,
+                         .items = mapped.metadata.info.items,
+                         .level_bytes = std::move(mapped.level_bytes)};
+}
+
+absl::StatusOr<std::shared_ptr<const Checkpoint>> Checkpoint::Open(const std::string& path,
+                                                                   const Options& options) {
+  NESTREC_ASSIGN_OR_RETURN(Mapped mapped, Map(path, options.max_dim));
+  if (options.verify) {
+    NESTREC_RETURN_IF_ERROR(VerifyLevels(*mapped.file, mapped.view.sizes.levels()));
+  }
+  NESTREC_ASSIGN_OR_RETURN(std::shared_ptr<const Catalogue> catalogue,
+                           ReadCatalogue(mapped.file, mapped.metadata.info.items));
+  std::shared_ptr<Checkpoint> checkpoint(
+      new Checkpoint(mapped.metadata.sizes, std::move(mapped.view)));
+  checkpoint->file_ = std::move(mapped.file);
+  checkpoint->info_ = std::move(mapped.metadata.info);
   checkpoint->catalogue_ = std::move(catalogue);
+  checkpoint->level_bytes_ = std::move(mapped.level_bytes);
   return std::shared_ptr<const Checkpoint>(std::move(checkpoint));
 }
 

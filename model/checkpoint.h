@@ -106,12 +106,24 @@ struct ModelInfo {
   std::vector<SelfCheckUser> self_check;  // none: nothing to compare with
 };
 
+// What a file's header says of a checkpoint.
+struct CheckpointShape {
+  std::string path;
+  NestedSizes sizes;  // those that are loaded
+  int64_t items = 0;
+  std::vector<uint64_t> level_bytes;  // see Checkpoint::LevelBytes; by levels - 1
+};
+
 class Checkpoint {
  public:
   struct Options {
     int max_dim = 0;     // load only the levels up to this size; 0: all
     bool verify = true;  // compare the checksum of every tensor that is loaded
   };
+
+  // Reads the header alone, whatever the size of the file. Errors of Open, as far as the header
+  // tells.
+  static absl::StatusOr<CheckpointShape> ReadShape(const std::string& path, int max_dim);
 
   // kNotFound; kDataLoss for a damaged file (the tensor or the place is named); kFailedPrecondition
   // for a file of another kind or format version; kInvalidArgument for a max_dim that it
@@ -127,13 +139,17 @@ class Checkpoint {
   const SafetensorsFile& file() const { return *file_; }
   bool has_text_encoder() const;
   // Bytes of the tensors that the first `levels` levels need (weights and item embeddings).
-  uint64_t LevelBytes(int levels) const;
+  uint64_t LevelBytes(int levels) const { return level_bytes_[static_cast<size_t>(levels) - 1]; }
+
+  CheckpointShape shape() const { return {file_->path(), view_.sizes, info_.items, level_bytes_}; }
 
   // Writes the first `levels` levels as a checkpoint of their own.
   absl::Status Export(int levels, const std::string& path) const;
 
  private:
   friend class CheckpointWriter;
+  struct Mapped;
+  static absl::StatusOr<Mapped> Map(const std::string& path, int max_dim);
   Checkpoint(NestedSizes stored, ModelView view)
       : stored_sizes_(std::move(stored)), view_(std::move(view)) {}
 
@@ -142,6 +158,7 @@ class Checkpoint {
   ModelView view_;
   ModelInfo info_;
   std::shared_ptr<const Catalogue> catalogue_;
+  std::vector<uint64_t> level_bytes_;  // of the first level, of the first two, ...
 };
 
 // Writes `view` and what belongs to it as a checkpoint. `text_encoder` may be null: a file whose

@@ -141,8 +141,11 @@ std::optional<absl::string_view> PlainString(absl::string_view record, size_t fr
 // it, as in most records: many times as fast as a parser. Nothing: ask the parser.
 std::optional<absl::string_view> QuickField(absl::string_view record, absl::string_view name) {
   size_t at = 0;
+  const auto skip = [&](auto skipped) {
+    while (at < record.size() && skipped(record[at])) ++at;
+  };
   const auto next = [&] {
-    at = std::min(record.find_first_not_of(" \t\r\n", at), record.size());
+    skip([](char c) { return c == ' ' || c == '\t' || c == '\r' || c == '\n'; });
     return at < record.size() ? record[at] : '\0';
   };
   const auto take = [&](char wanted) {
@@ -162,9 +165,11 @@ std::optional<absl::string_view> QuickField(absl::string_view record, absl::stri
       at += value->size() + 1;
     } else {
       next();
-      const size_t end = std::min(record.find_first_not_of("-0123456789.eE", at), record.size());
-      if (end == at || *key == name) return std::nullopt;
-      at = end;
+      const size_t begin = at;
+      skip([](char c) {
+        return (c >= '0' && c <= '9') || c == '-' || c == '.' || c == 'e' || c == 'E';
+      });
+      if (at == begin || *key == name) return std::nullopt;
     }
   }
   return std::nullopt;

@@ -161,20 +161,18 @@ absl::Status MemoryBudget::CheckLimit(absl::string_view limit) {
 MemoryBudget::MemoryBudget(Options options)
     : options_(std::move(options)), held_bytes_(std::make_shared<std::atomic<uint64_t>>(0)) {}
 
-absl::StatusOr<MemoryBudget::Reservation> MemoryBudget::Reserve(
-    const Checkpoint& checkpoint, const TierTable& tiers,
-    const std::vector<std::string>& filter_fields, const ItemsHeld& held) const {
-  const NestedSizes& sizes = checkpoint.sizes();
-  const int64_t items = checkpoint.catalogue()->size();
-  const uint64_t field_bytes = FieldBytes(*checkpoint.catalogue(), filter_fields);
-  MemoryRequest request{.path = checkpoint.file().path(),
-                        .dims = sizes.values(),
+absl::StatusOr<ModelMemory> MemoryBudget::Check(const CheckpointShape& shape,
+                                                const TierTable& tiers, const ItemsHeld& held,
+                                                uint64_t field_bytes) const {
+  MemoryRequest request{.path = shape.path,
+                        .dims = shape.sizes.values(),
                         .models = {},
                         .state_bytes = options_.state_bytes ? options_.state_bytes() : 0,
                         .held_bytes = held_bytes_->load()};
-  for (int levels = 1; levels <= sizes.levels(); ++levels) {
-    request.models.push_back(EstimateModelMemory(sizes, levels, tiers, items,
-                                                 checkpoint.LevelBytes(levels), field_bytes, held));
+  for (int levels = 1; levels <= shape.sizes.levels(); ++levels) {
+    request.models.push_back(EstimateModelMemory(shape.sizes, levels, tiers, shape.items,
+                                                 shape.level_bytes[static_cast<size_t>(levels) - 1],
+                                                 field_bytes, held));
   }
   std::vector<MemoryLimit> limits;
   uint64_t bytes = 0;
@@ -186,7 +184,20 @@ absl::StatusOr<MemoryBudget::Reservation> MemoryBudget::Reserve(
     limits = options_.limits();
   }
   NESTREC_RETURN_IF_ERROR(CheckMemory(request, limits));
-  const ModelMemory& model = request.models.back();
+  return request.models.back();
+}
+
+absl::Status MemoryBudget::Check(const CheckpointShape& shape, const TierTable& tiers,
+                                 const ItemsHeld& held) const {
+  return Check(shape, tiers, held, 0).status();
+}
+
+absl::StatusOr<MemoryBudget::Reservation> MemoryBudget::Reserve(
+    const Checkpoint& checkpoint, const TierTable& tiers,
+    const std::vector<std::string>& filter_fields, const ItemsHeld& items) const {
+  const Catalogue& catalogue = *checkpoint.catalogue();
+  NESTREC_ASSIGN_OR_RETURN(const ModelMemory model, Check(checkpoint.shape(), tiers, items,
+                                                          FieldBytes(catalogue, filter_fields)));
   held_bytes_->fetch_add(model.mapped_bytes);
   const auto give_back = [held = held_bytes_, mapped = model.mapped_bytes](const void*) {
     held->fetch_sub(mapped);

@@ -1,8 +1,9 @@
-// Whether a model fits into the memory that the process may have, asked before its indexes are
-// built: a model that does not is refused with the figures, instead of a server that is killed
-// while it loads or later.
+// Whether a model fits into the memory that the process may have, asked of its header before
+// anything else is read, and again before its indexes are built: a model that does not is refused
+// with the figures, instead of a server that is killed while it loads or later.
 //
 //   auto budget = std::make_shared<MemoryBudget>(MemoryBudget::Options{});
+//   NESTREC_RETURN_IF_ERROR(budget->Check(shape, tiers));
 //   NESTREC_ASSIGN_OR_RETURN(auto held, budget->Reserve(*checkpoint, tiers, filter_fields));
 //
 // What a model needs is the formula of docs/kubernetes.md, which tests compare with real servers.
@@ -92,12 +93,20 @@ class MemoryBudget {
   // REQUIRES: CheckLimit(options.limit).ok().
   explicit MemoryBudget(Options options);
 
+  // Errors of CheckMemory, as far as the header tells: what the catalogue's fields take is known
+  // later.
+  absl::Status Check(const CheckpointShape& shape, const TierTable& tiers,
+                     const ItemsHeld& held = {}) const;
   // Errors of CheckMemory.
   absl::StatusOr<Reservation> Reserve(const Checkpoint& checkpoint, const TierTable& tiers,
                                       const std::vector<std::string>& filter_fields,
                                       const ItemsHeld& items = {}) const;
 
  private:
+  // What the model would take at its widest.
+  absl::StatusOr<ModelMemory> Check(const CheckpointShape& shape, const TierTable& tiers,
+                                    const ItemsHeld& held, uint64_t field_bytes) const;
+
   const Options options_;
   // Of reservations, which may outlive the budget; any order will do: models load one at a time.
   const std::shared_ptr<std::atomic<uint64_t>> held_bytes_;

@@ -250,7 +250,7 @@ WidthDecision RecommendEngine::Decide(const Place& place, const BatchEstimate& e
 }
 
 absl::Status RecommendEngine::WarmUp(const Snapshot& snapshot) {
-  return nestrec::WarmUp(snapshot, recent_.Get(), options_.clock);
+  return nestrec::WarmUp(snapshot, recent_.Get());
 }
 
 }  // namespace nestrec

@@ -33,6 +33,14 @@ absl::StatusOr<std::shared_ptr<const Snapshot>> Snapshot::Load(const Options& op
                                                                const Log& log) {
   const Clock clock = SteadyClock();
   const Instant start = clock();
+  const ItemsHeld held = {.storage = options.item_storage,
+                          .in_files = !options.index_folder.empty()};
+  if (options.memory != nullptr) {
+    NESTREC_ASSIGN_OR_RETURN(const CheckpointShape shape,
+                             Checkpoint::ReadShape(options.path, options.max_dim));
+    NESTREC_ASSIGN_OR_RETURN(const TierTable tiers, TierTable::Create(options.tiers, shape.sizes));
+    NESTREC_RETURN_IF_ERROR(options.memory->Check(shape, tiers, held));
+  }
   NESTREC_ASSIGN_OR_RETURN(
       std::shared_ptr<const Checkpoint> checkpoint,
       Checkpoint::Open(options.path, {.max_dim = options.max_dim, .verify = true}));
@@ -53,9 +61,7 @@ absl::StatusOr<std::shared_ptr<const Snapshot>> Snapshot::Load(const Options& op
   if (options.memory != nullptr) {
     NESTREC_ASSIGN_OR_RETURN(
         MemoryBudget::Reservation reserved,
-        options.memory->Reserve(
-            *checkpoint, snapshot->tiers_, options.tiers.filter_fields,
-            {.storage = options.item_storage, .in_files = !options.index_folder.empty()}));
+        options.memory->Reserve(*checkpoint, snapshot->tiers_, options.tiers.filter_fields, held));
     log.Info("model_memory", {{"mapped_bytes", reserved.model.mapped_bytes},
                               {"index_bytes", reserved.model.index_bytes},
                               {"field_bytes", reserved.model.field_bytes},

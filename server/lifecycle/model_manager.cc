@@ -10,6 +10,7 @@
 #include <chrono>
 #include <utility>
 
+#include "absl/functional/function_ref.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "base/guard.h"
@@ -31,6 +32,16 @@ constexpr int kLoadingNice = 10;
 uint64_t NextDraw() {
   static std::atomic<uint64_t> counter{0};
   return counter.fetch_add(1, std::memory_order_relaxed);
+}
+
+// Does `work`, which throws nothing, behind all that answers requests.
+void InBackground(absl::FunctionRef<void()> work) {
+  std::thread([&] {
+    // Linux keeps a priority per thread, and new threads take their maker's. Without it the work is
+    // only less polite.
+    setpriority(PRIO_PROCESS, static_cast<id_t>(syscall(SYS_gettid)), kLoadingNice);
+    work();
+  }).join();
 }
 
 }  // namespace
@@ -118,7 +129,9 @@ void ModelManager::Watch() {
       outcome_ = std::move(outcome);
       done_ = asked;
     }
-    draining = Reap();
+    const Reaped reaped = Reap();
+    draining = reaped.draining;
+    if (reaped.room) next_look = std::chrono::steady_clock::now();
     changed_.NotifyAll();
   }
   const MutexLock lock(mutex_);
@@ -226,10 +239,15 @@ absl::Status ModelManager::Load(const ModelFile& file) {
   }
   const auto load = [&]() -> absl::StatusOr<std::shared_ptr<const Snapshot>> {
     // The first model loads before there are requests to disturb.
-    const bool first = prepare_ == nullptr;
-    NESTREC_ASSIGN_OR_RETURN(std::shared_ptr<const Snapshot> snapshot,
-                             first ? options_.load(file.path) : LoadInBackground(file.path));
-    if (!first) NESTREC_RETURN_IF_ERROR(prepare_(*snapshot));
+    if (prepare_ == nullptr) return options_.load(file.path);
+    absl::StatusOr<std::shared_ptr<const Snapshot>> snapshot = absl::UnknownError("");
+    InBackground([&] {
+      snapshot = Guard("loading a model", [&] { return options_.load(file.path); });
+      if (!snapshot.ok()) return;
+      const absl::Status prepared =
+          Guard("preparing a model", [&] { return prepare_(**snapshot); });
+      if (!prepared.ok()) snapshot = prepared;
+    });
     return snapshot;
   };
   absl::StatusOr<std::shared_ptr<const Snapshot>> loaded = Guard("loading a model", load);
@@ -245,6 +263,7 @@ absl::Status ModelManager::Load(const ModelFile& file) {
   if (!loaded.ok()) {
     version.state = v1::MODEL_STATE_REFUSED;
     version.error = std::string(loaded.status().message());
+    version.wants_room = absl::IsResourceExhausted(loaded.status());
     ++stats_.refused;
     return loaded.status();
   }
@@ -255,27 +274,15 @@ absl::Status ModelManager::Load(const ModelFile& file) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::shared_ptr<const Snapshot>> ModelManager::LoadInBackground(
-    const std::string& path) const {
-  absl::StatusOr<std::shared_ptr<const Snapshot>> loaded = absl::UnknownError("");
-  std::thread([&] {
-    // Linux keeps a priority per thread, and new threads take their maker's. Without it loading is
-    // only less polite.
-    setpriority(PRIO_PROCESS, static_cast<id_t>(syscall(SYS_gettid)), kLoadingNice);
-    loaded = Guard("loading a model", [&] { return options_.load(path); });
-  }).join();
-  return loaded;
-}
-
 ModelManager::Version* ModelManager::Find(const ModelFile& file) {
   const auto found = std::find_if(versions_.begin(), versions_.end(),
                                   [&](const Version& version) { return version.file == file; });
   return found == versions_.end() ? nullptr : &*found;
 }
 
-bool ModelManager::Reap() {
+ModelManager::Reaped ModelManager::Reap() {
   std::vector<Version> done;
-  bool draining = false;
+  Reaped reaped;
   {
     const MutexLock lock(mutex_);
     for (auto version = versions_.begin(); version != versions_.end();) {
@@ -286,17 +293,23 @@ bool ModelManager::Reap() {
         version = versions_.erase(version);
         continue;
       }
-      draining = draining || drains;
+      reaped.draining = reaped.draining || drains;
       ++version;
     }
   }
-  for (Version& version : done) {
-    const std::string number = version.snapshot->version();
-    version.snapshot.reset();
-    options_.log.Info("model_unloaded", {{"name", version.file.name}, {"version", number}});
-  }
-  if (!done.empty()) malloc_trim(0);
-  return draining;
+  if (done.empty()) return reaped;
+  InBackground([&] {
+    for (Version& version : done) {
+      const std::string number = version.snapshot->version();
+      version.snapshot.reset();
+      options_.log.Info("model_unloaded", {{"name", version.file.name}, {"version", number}});
+    }
+    malloc_trim(0);
+  });
+  const MutexLock lock(mutex_);
+  reaped.room =
+      std::erase_if(versions_, [](const Version& version) { return version.wants_room; }) > 0;
+  return reaped;
 }
 
 void ModelManager::Complain(std::string& said, const std::string& event,

@@ -7,12 +7,12 @@
 //   std::shared_ptr<const Snapshot> snapshot = models->For(user_id);
 //
 // A version that cannot be loaded is refused and serves nobody: what serves goes on. It is tried
-// again when its file changes, and on Reload. A folder that cannot be listed, and labels that
-// cannot be read, change nothing either. Each is a log line when it happens, and again only when it
-// changes.
+// again when its file changes, on Reload, and, where there was no memory for it, when a version
+// that drained meanwhile is gone. A folder that cannot be listed, and labels that cannot be read,
+// change nothing either. Each is a log line when it happens, and again only when it changes.
 //
-// Threads: one, which waits. Loading runs on a thread of its own with a lower priority, so that
-// requests go first.
+// Threads: one, which waits. Loading, preparing and taking down run on threads of their own with a
+// lower priority, so that requests go first.
 //
 // Thread safety: all methods may be called from any thread.
 #pragma once
@@ -63,8 +63,8 @@ class ModelManager final : public SnapshotSource {
   std::shared_ptr<const Snapshot> Stable() const override;
   std::shared_ptr<const Snapshot> For(absl::string_view user_id) const override;
   std::shared_ptr<const Snapshot> ShadowFor(const Snapshot& answered) const override;
-  // `prepare` is called, on a thread of normal priority, with each model before any request gets
-  // it; an error refuses it.
+  // `prepare` is called, on the thread that loads, with each model before any request gets it; an
+  // error refuses it.
   void StartUpdates(std::function<absl::Status(const Snapshot&)> prepare) override;
   void StopUpdates() override;
 
@@ -84,6 +84,7 @@ class ModelManager final : public SnapshotSource {
     v1::ModelState state = v1::MODEL_STATE_LOADING;
     std::shared_ptr<const Snapshot> snapshot;
     std::string error;
+    bool wants_room = false;  // refused because there was no memory for it
     absl::Time available_since;
     absl::Duration load_time;
   };
@@ -98,10 +99,13 @@ class ModelManager final : public SnapshotSource {
   absl::Status Update();
   // Loads a version that is not held. REQUIRES: called by Update.
   absl::Status Load(const ModelFile& file);
-  absl::StatusOr<std::shared_ptr<const Snapshot>> LoadInBackground(const std::string& path) const;
   v1::ModelLabels CurrentLabels();
-  // Lets go of versions that no request holds any more. Returns whether some are still held.
-  bool Reap();
+  struct Reaped {
+    bool draining = false;  // some are still held
+    bool room = false;      // something went, and a version was refused for want of memory
+  };
+  // Lets go of versions that no request holds any more, and forgets refusals that this may end.
+  Reaped Reap();
   // Says `message` once until it changes; empty: all is well.
   void Complain(std::string& said, const std::string& event, const std::string& message) const;
   Version* Find(const ModelFile& file) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

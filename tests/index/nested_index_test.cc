@@ -80,8 +80,8 @@ std::span<const float> Prefix(const TestVectors& vectors, const std::vector<floa
   return std::span<const float>(query).first(static_cast<size_t>(vectors.sizes.end(levels - 1)));
 }
 
-// At every width, and for several k, filters and limits on the score. Returns in how many searches
-// the funnel read codes.
+// At every width, and for several k, filters and limits on the score, by a sample and by given
+// plans. Returns in how many searches the funnel read codes.
 int ExpectStoredEqualsBruteForce(const TestVectors& vectors,
                                  const std::vector<std::vector<float>>& queries) {
   const auto index = Build(vectors);
@@ -109,17 +109,21 @@ int ExpectStoredEqualsBruteForce(const TestVectors& vectors,
           {.k = 50, .min_score = best.back().score},
           {.k = 10, .filter = &half, .min_score = best.front().score},
       };
-      for (size_t c = 0; c < cases.size(); ++c) {
+      const std::vector<NestedPlan> plans = {
+          {}, {.for_all = 1, .for_left = 1}, {.for_all = 1, .for_left = 99}, {.for_all = 3}};
+      for (size_t i = 0; i < cases.size() * plans.size(); ++i) {
+        const size_t c = i / plans.size();
         NestedSearchStats stats;
-        const auto result = index->Search(query, levels, cases[c], {}, &stats);
+        const auto result =
+            index->Search(query, levels, cases[c], {.plan = plans[i % plans.size()]}, &stats);
         if (!result.ok()) {
           ADD_FAILURE() << result.status();
           return funnels;
         }
         EXPECT_TRUE(result->exact);
         EXPECT_EQ(result->items, Best(ranked, cases[c]))
-            << "query " << q << ", levels " << levels << ", case " << c << ", steps "
-            << stats.steps_read;
+            << "query " << q << ", levels " << levels << ", case " << c << ", plan "
+            << i % plans.size() << ", steps " << stats.steps_read;
         funnels += stats.steps_read > 0 ? 1 : 0;
       }
     }
@@ -171,6 +175,23 @@ TEST(NestedIndex, EqualsBruteForceOnClusters) {
   Random random(1);
   const TestVectors vectors = Clustered(4000, {8, 16, 64, 128}, 20, random);
   EXPECT_GT(ExpectEqualsBruteForce(vectors, GaussianQueries(3, 128, random)), 20);
+}
+
+TEST(NestedIndex, ReadsAsManyStepsAsAPlanSays) {
+  Random random(11);
+  const TestVectors vectors = Clustered(4000, {64, 128}, 20, random);
+  const auto index = Build(vectors);
+  const auto query = GaussianVector(128, random);
+  std::vector<int64_t> left;
+  for (const int steps : {1, 2}) {
+    NestedSearchStats stats;
+    const NestedSearchOptions how = {.plan = {.for_all = steps, .for_left = steps}};
+    ASSERT_TRUE(index->Search(query, 2, {.k = 10}, how, &stats).ok());
+    EXPECT_EQ(stats.steps_read, steps);
+    EXPECT_EQ(stats.steps_left, steps);
+    left.push_back(stats.after_scan);
+  }
+  EXPECT_LT(left[1], left[0]);
 }
 
 TEST(NestedIndex, EqualsBruteForceWhereQueriesLookLikeItems) {

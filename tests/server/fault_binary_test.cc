@@ -269,6 +269,41 @@ TEST_F(FaultBinary, AFullDiskForIndexesIsSaidSoAndTheyServeFromMemory) {
   EXPECT_FALSE(std::filesystem::is_empty(indexes));
 }
 
+TEST_F(FaultBinary, AKillWhileAnIndexIsSavedLeavesNothingThatHarmsTheNextStart) {
+  ASSERT_TRUE(RandomModel({.sizes = {8, 16, 64}, .items = 30'000}).Write(model_).ok());
+  const std::string config = folder_.File("tiers.textproto");
+  ASSERT_TRUE(
+      WriteFileAtomically(config, "tiers { name: \"only\" dim: 64 index: \"IVF16,Flat\" }").ok());
+  const std::string indexes = folder_.File("indexes");
+  const auto files = [&] {
+    std::vector<std::string> names;
+    std::error_code none;
+    for (const auto& entry : std::filesystem::directory_iterator(indexes, none)) {
+      names.push_back(entry.path().filename());
+    }
+    return names;
+  };
+  const std::vector<std::string> program = {
+      NESTREC_PROGRAM, "serve", "--model",  model_, "--listen",       "127.0.0.1:0",
+      "--threads",     "1",     "--config", config, "--index-folder", indexes};
+  // A file that is being written has another name than the whole one.
+  int partly = 0;
+  for (int attempt = 0; attempt < 5 && partly == 0; ++attempt) {
+    std::filesystem::remove_all(indexes);
+    auto child = ChildProcess::Start(program);
+    ASSERT_TRUE(child.ok()) << child.status();
+    EXPECT_TRUE(Eventually([&] { return !files().empty(); })) << (*child)->output();
+    (*child)->Signal(SIGKILL);
+    EXPECT_TRUE((*child)->WaitForExit().ok());
+    for (const std::string& name : files()) partly += absl::EndsWith(name, ".index") ? 0 : 1;
+  }
+  EXPECT_GT(partly, 0) << "no kill came while a file was being written";
+  auto server = Serve({"--config", config, "--index-folder", indexes});
+  ExpectAnswers();
+  ExpectCleanEnd(*server);
+  for (const std::string& name : files()) EXPECT_TRUE(absl::EndsWith(name, ".index")) << name;
+}
+
 // The library of libfaketime, which shows a program another wall clock.
 std::string FakeTimeLibrary() {
   for (const char* path : {"/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1",

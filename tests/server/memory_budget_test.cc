@@ -3,10 +3,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstring>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "base/file.h"
 #include "server/log.h"
 #include "server/snapshot.h"
 #include "tests/testing/random_model.h"
@@ -195,6 +197,22 @@ TEST_F(MemoryBudgetTest, AModelThatDoesNotFitBesideTheOneInUseIsRefusedUntilThat
   left_bytes_ = need;
   first = absl::NotFoundError("");  // its last request has ended
   EXPECT_TRUE(Load(budget).ok());
+}
+
+TEST_F(MemoryBudgetTest, AModelThatDoesNotFitIsRefusedBeforeItsArraysAreRead) {
+  // What is behind the header is nonsense, which whoever reads it says.
+  const std::string bytes = *ReadFile(path_);
+  uint64_t header = 0;
+  std::memcpy(&header, bytes.data(), sizeof(header));
+  const size_t arrays = 8 + static_cast<size_t>(header);
+  ASSERT_LT(arrays, bytes.size());
+  ASSERT_TRUE(
+      WriteFileAtomically(path_, bytes.substr(0, arrays) + std::string(bytes.size() - arrays, '?'))
+          .ok());
+  left_bytes_ = uint64_t{1} << 40;
+  EXPECT_EQ(Load(Budget("auto")).status().code(), absl::StatusCode::kDataLoss);
+  left_bytes_ = 1000;
+  EXPECT_EQ(Load(Budget("auto")).status().code(), absl::StatusCode::kResourceExhausted);
 }
 
 TEST_F(MemoryBudgetTest, TheProcesssOwnLimitAndNoneTakeThePlaceOfTheMachines) {

@@ -222,6 +222,29 @@ TEST_F(ModelManagerTest, RequestsAreServedWhileAModelLoads) {
   EXPECT_NE(manager->For("somebody"), before);
 }
 
+TEST_F(ModelManagerTest, AVersionThatHadNoRoomBesideADrainingOneIsTriedAgainWhenThatIsGone) {
+  Put("v1", 1);
+  const auto manager = Start();
+  std::shared_ptr<const Snapshot> request = manager->Stable();  // takes its time
+  Put("v2", 2);
+  ASSERT_EQ(manager->Reload(kPatience), absl::OkStatus());
+  std::atomic<bool> room = false;
+  prepare_ = [&](const Snapshot&) {
+    return room ? absl::OkStatus() : absl::ResourceExhaustedError("v1 is in the way");
+  };
+  Put("v3", 3);
+  EXPECT_THAT(std::string(manager->Reload(kPatience).message()), HasSubstr("v1 is in the way"));
+  EXPECT_THAT(Told(*manager), ElementsAre("v1: DRAINING", "v2: AVAILABLE stable", "v3: REFUSED"));
+  room = true;
+  request.reset();
+  // Nobody asks, and the next look at the folder is an hour away.
+  const absl::Time end = absl::Now() + absl::Minutes(1);
+  while (absl::Now() < end && Told(*manager).back() != "v3: AVAILABLE stable") {
+    std::this_thread::yield();
+  }
+  EXPECT_THAT(Told(*manager), ElementsAre("v1: ON_DISK", "v2: ON_DISK", "v3: AVAILABLE stable"));
+}
+
 TEST_F(ModelManagerTest, AModelThatCannotBePreparedDoesNotServe) {
   Put("v1", 1);
   const auto manager = Start();
