@@ -25,6 +25,10 @@ constexpr int64_t kFewItems = 1 << 17;
 // Of working memory, where searches of an ItemIndex are done together.
 constexpr int64_t kMostScratchBytes = int64_t{64} << 20;
 
+int64_t MostTogether(int64_t items) {
+  return std::max<int64_t>(1, kMostScratchBytes / (8 * items));
+}
+
 class NestedIndexAtLevels : public ItemIndex {
  public:
   NestedIndexAtLevels(std::shared_ptr<const NestedIndex> index, int levels, NestedSearchOptions how)
@@ -57,8 +61,7 @@ absl::StatusOr<std::vector<SearchResult>> NestedIndexAtLevels::SearchBatch(
     std::span<const IndexQuery> queries) const {
   // What is left out for speed differs from batch to batch.
   if (!exact()) return ItemIndex::SearchBatch(queries);
-  const size_t most =
-      static_cast<size_t>(std::max<int64_t>(1, kMostScratchBytes / (8 * index_->items())));
+  const size_t most = static_cast<size_t>(MostTogether(index_->items()));
   std::vector<SearchResult> results;
   std::vector<NestedSearchRequest> requests;
   for (size_t from = 0; from < queries.size(); from += most) {
@@ -244,26 +247,33 @@ absl::StatusOr<NestedPlan> NestedIndex::UsualPlan(int levels, int64_t k) const {
   return NestedPlan{.for_all = middle(for_all), .for_left = middle(for_left)};
 }
 
-// Where trials of a width take long, k that was not tried goes the way of the one that was.
+// Where trials of a width take long, k that was not tried goes the way of the one that was; so do
+// batches where there are so many items that working memory for as many queries is not held.
 absl::Status NestedIndex::Measure() {
   constexpr double kMostSeconds = 1;
+  const int64_t batch = std::min(kTriedBatch, MostTogether(items()));
   for (int levels = first_levels_; levels <= sizes().levels(); ++levels) {
+    if (codes(levels).groups().empty()) continue;  // there is one way
     for (const bool many : {false, true}) {
       if (items() > kFewItems) break;
       NESTREC_ASSIGN_OR_RETURN(plans_[static_cast<size_t>(levels) - 1][many ? 1 : 0],
                                UsualPlan(levels, kTriedCounts[many ? 1 : 0]));
     }
+    // The first search gets its working memory from the system, which later ones do not.
+    NESTREC_RETURN_IF_ERROR(TimeOf(levels, 0, 1, kTriedCounts[0], /*funnel=*/true).status());
     auto& ways = funnel_[static_cast<size_t>(levels) - 1];
     double spent = 0;
     for (const size_t many : {1, 0}) {
       for (const size_t in_batch : {0, 1}) {
-        if (many == 0 && spent > kMostSeconds) {
+        if (in_batch == 1 && batch < kBatch) {
+          ways[1][many] = ways[0][many];
+        } else if (many == 0 && spent > kMostSeconds) {
           ways[in_batch][0] = ways[in_batch][1];
-          continue;
+        } else {
+          NESTREC_ASSIGN_OR_RETURN(
+              ways[in_batch][many],
+              FunnelWins(levels, in_batch == 1 ? batch : 1, kTriedCounts[many], spent));
         }
-        NESTREC_ASSIGN_OR_RETURN(
-            ways[in_batch][many],
-            FunnelWins(levels, in_batch == 1 ? kTriedBatch : 1, kTriedCounts[many], spent));
       }
     }
   }
