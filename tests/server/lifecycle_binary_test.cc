@@ -213,9 +213,9 @@ TEST_F(LifecycleBinary, MemoryDoesNotGrowWithReloads) {
     ASSERT_TRUE(server->WaitForOutput(absl::StrCat("model_unloaded name=v", number - 1)).ok());
     EXPECT_NE(ServedVersion(), "");
   };
-  for (int i = 1; i <= 15; ++i) reload(i);
+  for (int i = 1; i <= 5; ++i) reload(i);
   const int64_t early = ResidentKib(server->pid());
-  for (int i = 16; i <= 40; ++i) reload(i);
+  for (int i = 6; i <= 40; ++i) reload(i);
   // A leak of the model alone would be more.
   EXPECT_LE(ResidentKib(server->pid()), early * 102 / 100 + 512);
 }
