@@ -250,7 +250,7 @@ WidthDecision RecommendEngine::Decide(const Place& place, const BatchEstimate& e
 }
 
 absl::Status RecommendEngine::WarmUp(const Snapshot& snapshot) {
-  return nestrec::WarmUp(snapshot, recent_.Get());
+  return nestrec::WarmUp(snapshot, recent_.Get(), options_.warm_up_clock);
 }
 
 }  // namespace nestrec

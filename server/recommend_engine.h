@@ -91,6 +91,7 @@ class RecommendEngine {
     SessionManager* sessions = nullptr;      // outlives the engine; null: no request has a user
     std::vector<EngineObserver*> observers;  // outlive the engine
     Clock clock = SteadyClock();
+    Clock warm_up_clock = ThreadClock();
   };
 
   // The tiers are those of `snapshot`, and of the snapshots of all calls.

@@ -283,7 +283,7 @@ TEST_F(CheckpointMetadataTest, InconsistentMetadataIsRefusedWithItsKey) {
   EXPECT_THAT(OpenWith("sizes", "4,8,20,40").message(), HasSubstr("level3.weight' is missing"));
   EXPECT_THAT(OpenWith("blocks", "3").message(), HasSubstr("'block.2."));
   EXPECT_THAT(OpenWith("blocks", "0").message(), HasSubstr("'blocks' is '0'"));
-  EXPECT_THAT(OpenWith("items", "31").message(), HasSubstr("catalogue.item_id_offsets"));
+  EXPECT_THAT(OpenWith("items", "31").message(), HasSubstr("items.level0"));
   EXPECT_THAT(OpenWith("items", "99999999999999999999").message(), HasSubstr("'items'"));
   EXPECT_THAT(OpenWith("max_len", "-1").message(), HasSubstr("'max_len'"));
   EXPECT_THAT(OpenWith("modalities", "{}").message(), HasSubstr("'modalities'"));

@@ -86,7 +86,8 @@ class RecommendEngineTest : public testing::Test {
   // Its costs: about 3 ms for a request of any width.
   std::unique_ptr<RecommendEngine> WarmEngine() {
     auto engine = std::make_unique<RecommendEngine>(
-        snapshot(), RecommendEngine::Options{.clock = clock_.AsClock()});
+        snapshot(),
+        RecommendEngine::Options{.clock = clock_.AsClock(), .warm_up_clock = clock_.AsClock()});
     clock_.set_tick(absl::Milliseconds(1));
     EXPECT_TRUE(engine->WarmUp(snapshot()).ok());
     clock_.set_tick(absl::ZeroDuration());
