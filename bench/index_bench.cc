@@ -38,6 +38,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "base/random.h"
@@ -399,8 +400,9 @@ absl::Status Run(const Flags& flags) {
   for (const Method& method : methods) {
     if (method.seconds.empty()) continue;
     const double seconds = Median(method.seconds);
-    const double recall = static_cast<double>(method.found) /
-                          static_cast<double>(std::max<int64_t>(1, method.wanted));
+    const bool compared = method.wanted > 0;
+    const double recall =
+        compared ? static_cast<double>(method.found) / static_cast<double>(method.wanted) : 0;
     const double read =
         method.bytes_read > 0
             ? method.bytes_read / static_cast<double>(method.seconds.size())
@@ -415,15 +417,16 @@ absl::Status Run(const Flags& flags) {
       row["batch"] = method.batch;
       row["microseconds"] = 1e6 * seconds;
       row["speedup"] = flat_seconds / seconds;
-      row["recall"] = recall;
+      if (compared) row["recall"] = recall;
       row["bytes_held"] = method.bytes;
       row["bytes_read"] = read;
       row["share_of_bandwidth"] = read / seconds / bandwidth;
       std::printf("%s\n", row.dump().c_str());
     } else {
-      std::printf("%-24s %6lld %12.1f %8.1fx %8.4f %12.0f %9.0f%%\n", method.name.c_str(),
+      std::printf("%-24s %6lld %12.1f %8.1fx %8s %12.0f %9.0f%%\n", method.name.c_str(),
                   static_cast<long long>(method.batch), 1e6 * seconds, flat_seconds / seconds,
-                  recall, read, 100 * read / seconds / bandwidth);
+                  compared ? absl::StrFormat("%.4f", recall).c_str() : "-", read,
+                  100 * read / seconds / bandwidth);
     }
   }
   if (!flags.json) std::printf("\nresident: %.1f GB\n", ResidentBytes() / 1e9);
