@@ -5,7 +5,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <omp.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -25,6 +24,7 @@
 #include "index/score.h"
 #include "tests/index/test_vectors.h"
 #include "tests/testing/full_disk.h"
+#include "tests/testing/temp_folder.h"
 
 namespace nestrec {
 namespace {
@@ -35,12 +35,10 @@ constexpr int64_t kItems = 1500;
 
 class HalfLevelsTest : public ::testing::Test {
  protected:
-  HalfLevelsTest() : folder_(absl::StrCat(::testing::TempDir(), "/half_levels_test_", getpid())) {
-    std::filesystem::create_directories(folder_);
+  HalfLevelsTest() {
     omp_set_num_threads(1);
     rounded_.Round();
   }
-  ~HalfLevelsTest() override { std::filesystem::remove_all(folder_); }
 
   absl::StatusOr<HalfLevels> Open(const std::string& source = "v1") const {
     return LoadOrRoundLevels(vectors_.view(), folder_, source);
@@ -71,7 +69,8 @@ class HalfLevelsTest : public ::testing::Test {
   Random random_{1};
   TestVectors vectors_ = TestVectors::Gaussian(kItems, {32, 64, 200}, random_);
   TestVectors rounded_ = vectors_;
-  std::string folder_;
+  const TempFolder temp_;
+  const std::string folder_ = temp_.path();
 };
 
 TEST_F(HalfLevelsTest, AreTheNearestHalvesInHalfTheBytes) {

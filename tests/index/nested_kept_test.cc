@@ -2,7 +2,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <omp.h>
-#include <unistd.h>
 
 #include <filesystem>
 #include <limits>
@@ -19,6 +18,7 @@
 #include "index/score.h"
 #include "tests/index/test_vectors.h"
 #include "tests/testing/full_disk.h"
+#include "tests/testing/temp_folder.h"
 
 namespace nestrec {
 namespace {
@@ -29,11 +29,7 @@ constexpr int64_t kItems = 2000;
 
 class NestedKept : public ::testing::Test {
  protected:
-  NestedKept() : folder_(absl::StrCat(::testing::TempDir(), "/nested_kept_test_", getpid())) {
-    std::filesystem::create_directories(folder_);
-    omp_set_num_threads(1);
-  }
-  ~NestedKept() override { std::filesystem::remove_all(folder_); }
+  NestedKept() { omp_set_num_threads(1); }
 
   std::string path() const { return folder_ + "/x.index"; }
   absl::StatusOr<KeptIndex> Open(int levels = 3, const std::string& source = "v1",
@@ -69,7 +65,8 @@ class NestedKept : public ::testing::Test {
 
   Random random_{1};
   TestVectors vectors_ = TestVectors::Gaussian(kItems, {32, 64, 300}, random_);
-  std::string folder_;
+  const TempFolder temp_;
+  const std::string folder_ = temp_.path();
 };
 
 TEST_F(NestedKept, ReadsBackWhatItMadeAndAnswersTheSame) {
