@@ -224,7 +224,7 @@ TEST_F(DatasetTest, FingerprintFollowsInteractionsAndItemIds) {
 // On real data, when there is some: NESTREC_DATA=<data folder>.
 TEST(DatasetOnRealData, LoadsCompletely) {
   const char* folder = std::getenv("NESTREC_DATA");
-  if (folder == nullptr) GTEST_SKIP() << "NESTREC_DATA is not set";
+  if (folder == nullptr || *folder == '\0') GTEST_SKIP() << "NESTREC_DATA is not set";
   const auto loaded = Dataset::Load(folder, {});
   ASSERT_TRUE(loaded.ok()) << loaded.status();
   const Dataset& data = **loaded;
