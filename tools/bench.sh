@@ -17,9 +17,17 @@ if [[ ! -f $model ]]; then
 fi
 echo "== width_bench --model $model"
 build/release/bench/width_bench --model "$model" "$@"
+echo "== anytime_bench --model $model"
+build/release/bench/anytime_bench --model "$model" "$@"
 echo "== index_bench --model $model --items 20000"
 build/release/bench/index_bench --model "$model" --items 20000 --k 10 "$@"
+for bench in filter_bench live_items_bench observability_bench; do
+  echo "== $bench"
+  build/release/bench/$bench "$@"
+done
 echo "== load_bench.py --model $model"
 bench/load_bench.py --model "$model"
+echo "== overload_bench.py --model $model"
+bench/overload_bench.py --model "$model"
 echo "== reload_bench.py --model $model --duration 10 --rounds 1 --reloads 20"
 bench/reload_bench.py --model "$model" --duration 10 --rounds 1 --reloads 20
