@@ -6,6 +6,7 @@
 #include <faiss/index_io.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <utility>
@@ -17,14 +18,16 @@
 #include "base/status_macros.h"
 #include "index/faiss_compat.h"
 #include "index/index_file.h"
+#include "index/mapped_lists.h"
 
 namespace nestrec::faiss_store {
 namespace {
 
 // Rows copied to FAISS at once.
 constexpr int64_t kRowsPerAdd = 4096;
+// Where the lists' section may begin; the payload of an index file does.
+constexpr uint64_t kSectionAlignment = 64;
 
-// Counts what FAISS would write: the only measure of size that it has for every kind of index.
 class ByteCounter final : public faiss::IOWriter {
  public:
   size_t operator()(const void*, size_t size, size_t count) override {
@@ -44,14 +47,17 @@ class FileWriter final : public faiss::IOWriter {
   size_t operator()(const void* data, size_t size, size_t count) override {
     if (status_.ok()) {
       status_ = file_.Write(data, size * count);
+      bytes_ += size * count;
     }
     return status_.ok() ? count : 0;
   }
   const absl::Status& status() const { return status_; }
+  uint64_t bytes() const { return bytes_; }
 
  private:
   IndexFileWriter& file_;
   absl::Status status_;
+  uint64_t bytes_ = 0;
 };
 
 class MemoryReader final : public faiss::IOReader {
@@ -65,11 +71,30 @@ class MemoryReader final : public faiss::IOReader {
     bytes_ = bytes_.subspan(size * whole);
     return whole;
   }
-  bool at_end() const { return bytes_.empty(); }
+  // What is left.
+  std::span<const std::byte> rest() const { return bytes_; }
 
  private:
   std::span<const std::byte> bytes_;
 };
+
+uint64_t UpToSection(uint64_t bytes) {
+  return (kSectionAlignment - bytes % kSectionAlignment) % kSectionAlignment;
+}
+
+// What FAISS writes of an index, whose lists are apart, and the lists.
+void WriteByFaiss(faiss::Index& index, faiss::IOWriter& writer) {
+  if (faiss::IndexIVF* ivf = WithPlainLists(index); ivf != nullptr) {
+    const ListsTakenOut taken_out(*ivf);
+    faiss::write_index(&index, &writer);
+  } else {
+    faiss::write_index(&index, &writer);
+  }
+}
+const faiss::InvertedLists* ListsOf(faiss::Index& index) {
+  const faiss::IndexIVF* ivf = WithPlainLists(index);
+  return ivf == nullptr ? nullptr : ivf->invlists;
+}
 
 // Copies rows [begin, end) of the first levels into `out`, [end - begin, dim].
 void CopyRows(const LevelVectors& vectors, int levels, int64_t begin, int64_t end, float* out) {
@@ -184,10 +209,10 @@ absl::Status SetParameters(const std::string& parameters, faiss::Index& index) {
                    what, ": ", WithoutSourcePlace(absl::StripPrefix(status.message(), what))));
 }
 
-int64_t BytesOf(const faiss::Index& index) {
+int64_t BytesOf(faiss::Index& index) {
   ByteCounter counter;
-  faiss::write_index(&index, &counter);
-  return static_cast<int64_t>(counter.bytes());
+  WriteByFaiss(index, counter);
+  return static_cast<int64_t>(counter.bytes() + ListSectionBytes(ListsOf(index)));
 }
 
 std::string KeyOf(const LevelVectors& vectors, int levels, const FaissIndexOptions& options,
@@ -195,37 +220,51 @@ std::string KeyOf(const LevelVectors& vectors, int levels, const FaissIndexOptio
   return absl::StrCat("source=", source, " items=", vectors.items(),
                       " dim=", vectors.sizes.end(levels - 1), " index=", options.factory,
                       " faiss=", FAISS_VERSION_MAJOR, ".", FAISS_VERSION_MINOR, ".",
-                      FAISS_VERSION_PATCH, vectors.half() ? " vectors=float16" : "");
+                      FAISS_VERSION_PATCH, " layout=2", vectors.half() ? " vectors=float16" : "");
 }
 
-absl::Status Write(const faiss::Index& index, const std::string& path, absl::string_view key) {
+absl::Status Write(faiss::Index& index, const std::string& path, absl::string_view key) {
   NESTREC_ASSIGN_OR_RETURN(const std::unique_ptr<IndexFileWriter> file,
                            IndexFileWriter::Create(path, key));
   FileWriter writer(*file);
   const absl::Status status = Guard(absl::StrCat("writing ", path), [&]() -> absl::Status {
-    faiss::write_index(&index, &writer);
+    WriteByFaiss(index, writer);
     return absl::OkStatus();
   });
   NESTREC_RETURN_IF_ERROR(writer.status());
   NESTREC_RETURN_IF_ERROR(status);
+  constexpr std::array<std::byte, kSectionAlignment> kZeros{};
+  NESTREC_RETURN_IF_ERROR(file->Write(kZeros.data(), UpToSection(writer.bytes())));
+  NESTREC_RETURN_IF_ERROR(WriteListSection(
+      ListsOf(index), [&](const void* data, size_t bytes) { return file->Write(data, bytes); }));
   return file->Commit();
 }
 
 absl::StatusOr<std::unique_ptr<faiss::Index>> Read(const std::string& path, absl::string_view key,
                                                    const LevelVectors& vectors, int levels) {
   NESTREC_ASSIGN_OR_RETURN(const IndexFile file, OpenIndexFile(path, key));
-  return Guard(absl::StrCat("reading ", path),
-               [&]() -> absl::StatusOr<std::unique_ptr<faiss::Index>> {
-                 MemoryReader reader(file.payload);
-                 std::unique_ptr<faiss::Index> index(faiss::read_index(&reader));
-                 if (!reader.at_end() || index->ntotal != vectors.items() ||
-                     index->d != vectors.sizes.end(levels - 1) || !index->is_trained ||
-                     index->metric_type != faiss::METRIC_INNER_PRODUCT) {
-                   return absl::DataLossError(
-                       absl::StrCat(path, " holds an index of other vectors than it says"));
-                 }
-                 return index;
-               });
+  return Guard(
+      absl::StrCat("reading ", path), [&]() -> absl::StatusOr<std::unique_ptr<faiss::Index>> {
+        MemoryReader reader(file.payload);
+        std::unique_ptr<faiss::Index> index(faiss::read_index(&reader));
+        const uint64_t gap = UpToSection(file.payload.size() - reader.rest().size());
+        if (index->ntotal != vectors.items() || index->d != vectors.sizes.end(levels - 1) ||
+            !index->is_trained || index->metric_type != faiss::METRIC_INNER_PRODUCT ||
+            reader.rest().size() < gap) {
+          return absl::DataLossError(
+              absl::StrCat(path, " holds an index of other vectors than it says"));
+        }
+        NESTREC_ASSIGN_OR_RETURN(
+            std::unique_ptr<faiss::InvertedLists> lists,
+            MapListSection(reader.rest().subspan(gap), vectors.items(), file.mapping));
+        if (lists == nullptr) return index;
+        faiss::IndexIVF* ivf = WithPlainLists(*index);
+        if (ivf == nullptr || ivf->nlist != lists->nlist || ivf->code_size != lists->code_size) {
+          return absl::DataLossError(absl::StrCat(path, " holds lists of another index"));
+        }
+        ivf->replace_invlists(lists.release(), /*own=*/true);
+        return index;
+      });
 }
 
 }  // namespace nestrec::faiss_store

@@ -13,6 +13,7 @@
 #include "base/random.h"
 #include "index/faiss_index.h"
 #include "tests/index/test_vectors.h"
+#include "tests/testing/resident_bytes.h"
 
 namespace nestrec {
 namespace {
@@ -29,7 +30,7 @@ class FaissKept : public ::testing::Test {
 
   std::string path() const { return folder_ + "/x.index"; }
   absl::StatusOr<KeptIndex> Open(const FaissIndexOptions& options, int levels = 2,
-                                      const std::string& source = "v1") const {
+                                 const std::string& source = "v1") const {
     return LoadOrBuildFaissIndex(vectors_.view(), levels, options, nullptr, path(), source);
   }
   std::vector<std::vector<ScoredItem>> Answers(const ItemIndex& index) const {
@@ -71,6 +72,21 @@ TEST_F(FaissKept, ReadsBackEveryKindAndAnswersTheSame) {
     EXPECT_EQ(loaded->index->exact(), built->index->exact());
     EXPECT_EQ(loaded->index->bytes(), built->index->bytes());
   }
+}
+
+// A mapping that is read stays; what FAISS has copied does not.
+TEST_F(FaissKept, InvertedListsStayInTheFile) {
+  const auto resident = [&](const FaissIndexOptions& options) {
+    EXPECT_TRUE(Open(options).ok());
+    const auto loaded = Open(options);
+    EXPECT_TRUE(loaded->load.ok()) << loaded->load;
+    Answers(*loaded->index);
+    return ResidentBytes("/x.index");
+  };
+  EXPECT_GE(resident({.factory = "IVF16,Flat", .parameters = "nprobe=16"}), 2000 * 32 * 4);
+  EXPECT_GE(resident({.factory = "PCA16,IVF16,SQ8", .parameters = "nprobe=16"}), 2000 * 16);
+  EXPECT_EQ(resident({.factory = "HNSW16"}), 0);
+  EXPECT_EQ(ResidentBytes("/x.index"), 0);  // and go with their index
 }
 
 TEST_F(FaissKept, SearchSettingsAreNotPartOfTheFile) {
