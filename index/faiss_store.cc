@@ -16,6 +16,7 @@
 #include "absl/strings/strip.h"
 #include "base/guard.h"
 #include "base/status_macros.h"
+#include "index/blas_room.h"
 #include "index/faiss_compat.h"
 #include "index/index_file.h"
 #include "index/mapped_lists.h"
@@ -130,12 +131,13 @@ absl::string_view WithoutSourcePlace(absl::string_view message) {
   return absl::StripPrefix(end == absl::string_view::npos ? message : message.substr(end), ": ");
 }
 
-void AddVectors(const LevelVectors& vectors, int levels, const FaissIndexOptions& options,
-                faiss::Index& index) {
+absl::Status AddVectors(const LevelVectors& vectors, int levels, const FaissIndexOptions& options,
+                        faiss::Index& index) {
   const int64_t items = vectors.items();
   const int dim = vectors.sizes.end(levels - 1);
   std::vector<float> rows;
   if (!index.is_trained) {
+    NESTREC_RETURN_IF_ERROR(CheckRoomForBlas(1));
     rows.resize(static_cast<size_t>(items) * static_cast<size_t>(dim));
     CopyRows(vectors, levels, 1, vectors.rows, rows.data());
     index.train(items, rows.data());
@@ -153,6 +155,7 @@ void AddVectors(const LevelVectors& vectors, int levels, const FaissIndexOptions
       options.progress(end - 1, items);
     }
   }
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -181,7 +184,7 @@ absl::StatusOr<std::unique_ptr<faiss::Index>> Build(const LevelVectors& vectors,
           faiss::index_factory(dim, options.factory.c_str(), faiss::METRIC_INNER_PRODUCT));
       NESTREC_RETURN_IF_ERROR(SetParameters(options.parameters, *trial));
     }
-    AddVectors(vectors, levels, options, *index);
+    NESTREC_RETURN_IF_ERROR(AddVectors(vectors, levels, options, *index));
     return SetParameters(options.parameters, *index);
   });
   if (status.code() == absl::StatusCode::kInternal) {

@@ -1,6 +1,7 @@
 #include "index/nested_transform.h"
 
 #include <cblas.h>
+#include <omp.h>
 
 #include <algorithm>
 #include <cmath>
@@ -11,6 +12,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
+#include "index/blas_room.h"
 #include "index/vector_kernels.h"
 
 extern "C" {
@@ -185,6 +187,7 @@ absl::StatusOr<NestedTransform> FitNestedTransform(int64_t dim, std::span<const 
     for (int64_t c = 0; c < dim; ++c) mean[c] += directions[r * dim + c];
   }
   for (double& value : mean) value /= static_cast<double>(n);
+  NESTREC_RETURN_IF_ERROR(CheckRoomForBlas(omp_get_max_threads()));
   Matrix centred(directions.begin(), directions.end());
   for (int64_t r = 0; r < n; ++r) {
     for (int64_t c = 0; c < dim; ++c) centred[r * dim + c] -= mean[c];

@@ -43,7 +43,8 @@ struct NestedTransform {
 
 // `directions` is [n, dim] row-major double of vectors of norm 0 or 1; `queries`, [m, dim] double,
 // are directions of what will be asked, and may be empty: then items stand in for them. kInternal:
-// the linear algebra failed. May throw std::bad_alloc.
+// the linear algebra failed. kResourceExhausted: no room for its work area (blas_room.h). May throw
+// std::bad_alloc.
 absl::StatusOr<NestedTransform> FitNestedTransform(int64_t dim, std::span<const double> directions,
                                                    std::span<const double> queries);
 
