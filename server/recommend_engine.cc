@@ -185,7 +185,8 @@ double RecommendEngine::RunOn(const Snapshot& snapshot, std::span<Place> places,
     cost_if_wider += absl::ToDoubleSeconds(estimate.total[static_cast<size_t>(wider) - 1]);
   }
 
-  const absl::Status sessions = Guard("encoding", [&] { return EncodeSessions(snapshot, places); });
+  const absl::Status sessions =
+      Guard("encoding", [&] { return EncodeSessions(snapshot, places, estimate); });
   const absl::Status histories =
       Guard("encoding", [&] { return EncodeHistories(snapshot, places, estimate); });
   const absl::Duration encode = Between(started, options_.clock());

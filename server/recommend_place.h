@@ -36,6 +36,13 @@ struct RecommendEngine::Place {
         call().query.width.latency_budget.value_or(absl::InfiniteDuration());
     return std::min(call().deadline, After(call().arrived, budget));
   }
+  // What was encoded, at least width.levels and at most width.most_levels.
+  void Finished(const NestedSizes& sizes, int levels) {
+    if (levels == width.levels) return;
+    width.levels = levels;
+    width.dim = sizes.end(levels - 1);
+    if (levels == width.most_levels) width.why = width.most_why;
+  }
   void Fail(const absl::Status& why) {
     failed = true;
     call().Fail(why);
