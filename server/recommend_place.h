@@ -25,6 +25,8 @@ struct RecommendEngine::Place {
   std::vector<float> z;      // [dim of the most levels]
   int64_t rows = 1;          // to encode; 0: nothing
   int64_t explain_rows = 0;  // to encode once the items are known
+  int held_levels = WidthHold::kFree;
+  bool ran_out = false;  // of time, at the levels that are finished
   bool failed = false;
 
   RecommendCall& call() const { return static_cast<RecommendCall&>(*item); }

@@ -59,9 +59,10 @@ absl::Status RecommendEngine::EncodeSessions(const Snapshot& snapshot, std::span
                 (static_cast<double>(history_rows) / static_cast<double>(rows));
   }
   const auto fits = [&](size_t query, int finished) {
-    return options_.clock() +
-               absl::ToChronoNanoseconds(NextLevel(estimate, finished) + histories) <=
-           std::min(of_query[query]->ends(), histories_end);
+    const absl::Duration needed = NextLevel(estimate, finished) + histories;
+    const Instant ready = options_.clock() + absl::ToChronoNanoseconds(needed);
+    of_query[query]->ran_out = ready > of_query[query]->ends();
+    return ready <= std::min(of_query[query]->ends(), histories_end);
   };
   std::vector<SessionAnswer> answers(queries.size());
   NESTREC_RETURN_IF_ERROR(
@@ -87,8 +88,10 @@ absl::Status RecommendEngine::EncodeHistories(const Snapshot& snapshot, std::spa
     of_row.push_back(&place);
   }
   const auto fits = [&](size_t row, int finished) {
-    return options_.clock() + absl::ToChronoNanoseconds(NextLevel(estimate, finished)) <=
-           of_row[row]->ends();
+    const Instant ready =
+        options_.clock() + absl::ToChronoNanoseconds(NextLevel(estimate, finished));
+    of_row[row]->ran_out = ready > of_row[row]->ends();
+    return !of_row[row]->ran_out;
   };
   NESTREC_RETURN_IF_ERROR(snapshot.encoder().Encode(rows, fits));
   for (size_t i = 0; i < rows.size(); ++i) {

@@ -156,9 +156,11 @@ TEST_F(RecommendEngineTest, RequestsThatAreSearchedTogetherKeepTheirOwnCondition
     std::atomic<size_t> requests = 0;
   };
   LargestBatch largest;
-  RecommendEngine engine(
-      snapshot(),
-      {.workers = 1, .max_batch = 60, .batch_delay = absl::Minutes(1), .observers = {&largest}});
+  RecommendEngine engine(snapshot(), {.workers = 1,
+                                      .max_batch = 60,
+                                      .batch_delay = absl::Minutes(1),
+                                      .observers = {&largest},
+                                      .clock = clock_.AsClock()});
   std::vector<std::future<absl::StatusOr<Answered>>> outcomes;
   std::vector<ScoredItem> best = Expected({3, 1, 4}, 64, 300);
   for (int i = 0; i < 60; ++i) {
