@@ -60,7 +60,10 @@ RowProduct Level(const LinearLevel& linear, int64_t rows, int64_t width, int64_t
           .columns = end};
 }
 
-int LevelsToCompute(const StepJob& job) { return job.plan.tokens.empty() ? 0 : job.levels; }
+// What is computed in any case, and at most; nothing where all is remembered.
+std::pair<int, int> LevelsToCompute(const StepJob& job) {
+  return job.plan.tokens.empty() ? std::pair(0, 0) : std::pair(job.levels, job.most_levels);
+}
 
 }  // namespace
 
@@ -78,7 +81,9 @@ StepBatch::StepBatch(const ModelView& view, const std::vector<LruConstants>& lru
     all_hold_ = all_hold_ && job.plan.hold;
   }
   if (tokens_.empty()) return;
-  dim_ = view_.sizes.end(jobs_.front().levels - 1);
+  int levels = 0;
+  for (const StepJob& job : jobs_) levels = std::max(levels, LevelsToCompute(job).second);
+  dim_ = view_.sizes.end(levels - 1);
   const auto rows = static_cast<int64_t>(tokens_.size());
   const auto matrix = [this](int64_t of_rows) { return static_cast<size_t>(of_rows * dim_); };
   items_.resize(matrix(rows));
@@ -95,15 +100,29 @@ StepBatch::StepBatch(const ModelView& view, const std::vector<LruConstants>& lru
   }
 }
 
-void StepBatch::Run() {
-  if (!tokens_.empty()) {
-    active_jobs_ = jobs_.size();
-    for (int level = 0; level < jobs_.front().levels; ++level) {
-      while (LevelsToCompute(jobs_[active_jobs_ - 1]) <= level) --active_jobs_;
-      ComputeLevel(level);
+void StepBatch::Run(GoOn go_on) {
+  active_jobs_ = jobs_.size();
+  for (StepJob& job : jobs_) *job.finished = job.plan.tokens.empty() ? job.most_levels : 0;
+  for (int level = 0; Choose(level, go_on); ++level) {
+    const int planes = 2 * static_cast<int>(blocks_.size()) + 1;
+    for (size_t j = 0; j < active_jobs_; ++j) {
+      jobs_[j].state->Grow(view_.sizes, level + 1, planes);
+      *jobs_[j].finished = level + 1;
     }
+    ComputeLevel(level);
   }
   for (size_t j = 0; j < jobs_.size(); ++j) Finish(jobs_[j], static_cast<int64_t>(j));
+}
+
+bool StepBatch::Choose(int level, GoOn go_on) {
+  const auto goes_on = [&](const StepJob& job) {
+    const auto [sure, most] = LevelsToCompute(job);
+    return sure > level || (most > level && go_on(job.row, level));
+  };
+  size_t active = 0;
+  while (active < active_jobs_ && goes_on(jobs_[active])) ++active;
+  active_jobs_ = active;
+  return active > 0;
 }
 
 void StepBatch::ComputeLevel(int level) {
@@ -296,7 +315,7 @@ void StepBatch::Advance(size_t block, int level, const float* u_re, const float*
 void StepBatch::Finish(StepJob& job, int64_t row) {
   const StepPlan& plan = job.plan;
   const int z_plane = 2 * static_cast<int>(view_.blocks.size());
-  for (int level = 0; level < job.levels; ++level) {
+  for (int level = 0; level < *job.finished; ++level) {
     const int64_t begin = view_.sizes.begin(level);
     const int64_t width = view_.sizes.width(level);
     const std::span<float> kept = job.state->plane(level, z_plane);

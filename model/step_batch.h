@@ -1,5 +1,6 @@
 // The arithmetic of planned steps, many sessions at a time. Levels are computed narrow to wide over
-// the rows of all sessions that ask for them; sessions that asked for less drop out.
+// the rows of all sessions that ask for them; sessions that asked for less, or whose time is over,
+// drop out.
 //
 // The work of one call. Not thread-safe.
 #pragma once
@@ -9,6 +10,7 @@
 #include <vector>
 
 #include "model/checkpoint.h"
+#include "model/encoder.h"
 #include "model/encoder_mixer.h"
 #include "model/session_state.h"
 #include "model/step_plan.h"
@@ -17,10 +19,13 @@ namespace nestrec {
 
 struct StepJob {
   StepPlan plan;
-  int levels = 0;
+  int levels = 0;                       // that are computed in any case
+  int most_levels = 0;                  // that may be, asked for one by one
+  size_t row = 0;                       // by which GoOn is asked
   int64_t end = 0;                      // the number after the session's newest event
-  SessionState* state;                  // in and out; has room for `levels`
-  std::span<float> z;                   // out, [dim]
+  SessionState* state;                  // in and out; has room for `levels`, grows beyond them
+  std::span<float> z;                   // out, [dim of the most levels]
+  int* finished;                        // out: levels of z and of the state's new events
   const ItemRows* item_rows = nullptr;  // as SessionInput
 };
 
@@ -29,7 +34,7 @@ class StepBatch {
   // REQUIRES: states of this model; `view` and `lru` outlive the batch.
   StepBatch(const ModelView& view, const std::vector<LruConstants>& lru, std::vector<StepJob> jobs);
   // Once.
-  void Run();
+  void Run(GoOn go_on);
 
  private:
   // Matrices [rows, dim] of one block; all but norm1 have a row per session where `last_only`.
@@ -41,6 +46,8 @@ class StepBatch {
     std::vector<float> re, im;
   };
 
+  // Leaves active who goes on to `level`; false when nobody does.
+  bool Choose(int level, GoOn go_on);
   void ComputeLevel(int level);
   void ComputeBlockLevel(size_t block, int level, const std::vector<float>& x);
   void Scan(size_t block, int level);
@@ -57,14 +64,14 @@ class StepBatch {
 
   const ModelView& view_;
   const std::vector<LruConstants>& lru_;
-  std::vector<StepJob> jobs_;    // widest first
+  std::vector<StepJob> jobs_;    // those that go on longest first
   std::vector<int64_t> begins_;  // [jobs + 1], rows of each
   std::vector<int32_t> tokens_;  // [rows]
   bool all_hold_ = true;         // no recurrence anywhere
   int64_t dim_ = 0;              // of the widest
   std::vector<float> items_;     // [rows, dim]
   std::vector<Block> blocks_;
-  size_t active_jobs_ = 0;  // that ask for the level at hand
+  size_t active_jobs_ = 0;  // that have the level at hand
   std::vector<float> u_re_, u_im_;
   Complex h_;  // of one session, one level
 };

@@ -1,6 +1,7 @@
 #include "model/step_plan.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace nestrec {
 namespace {
@@ -13,17 +14,18 @@ void AppendKnown(History items, std::vector<int32_t>& tokens) {
 
 class Planner {
  public:
-  Planner(const SessionInput& input, const StepRules& rules)
+  Planner(const SessionInput& input, int levels, const StepRules& rules)
       : rules_(rules),
         state_(input.state),
-        levels_(input.levels),
+        levels_(levels),
         items_(input.items.last(std::min(input.items.size(), Count(rules.max_len)))),
         more_(input.more.last(std::min(input.more.size(), Count(rules.max_len)))),
         end_(input.end),
         first_(end_ - static_cast<int64_t>(items_.size())),
         window_begin_(std::max(first_, end_ + static_cast<int64_t>(more_.size()) -
                                            static_cast<int64_t>(rules.max_len))),
-        may_run_on_(rules.runs_on && items_.size() + more_.size() >= Count(rules.max_len) &&
+        may_run_on_(rules.runs_on[Count(levels) - 1] &&
+                    items_.size() + more_.size() >= Count(rules.max_len) &&
                     std::none_of(items_.begin(), items_.end(), [](int32_t i) { return i == 0; })) {}
 
   StepPlan Plan() const {
@@ -122,7 +124,30 @@ class Planner {
 }  // namespace
 
 StepPlan PlanSteps(const SessionInput& input, const StepRules& rules) {
-  return Planner(input, rules).Plan();
+  return Planner(input, input.levels, rules).Plan();
+}
+
+AnytimePlan PlanAnytime(const SessionInput& input, const StepRules& rules) {
+  AnytimePlan plan{.steps = PlanSteps(input, rules), .sure = input.levels, .most = input.levels};
+  for (int levels = input.levels + 1; levels <= input.most(); ++levels) {
+    StepPlan wider = Planner(input, levels, rules).Plan();
+    const bool replays = plan.steps.way == StepWay::kReplayed;
+    // Wherever it is left, the session keeps what it would have kept, by the same rule.
+    if ((wider.way == StepWay::kReplayed) != replays || wider.keep != plan.steps.keep ||
+        rules.runs_on[static_cast<size_t>(levels) - 1] !=
+            rules.runs_on[static_cast<size_t>(input.levels) - 1]) {
+      break;
+    }
+    if (wider.way == StepWay::kRemembered) {
+      plan.sure = levels;
+    } else if (plan.steps.way == StepWay::kRemembered && plan.sure > input.levels) {
+      // It would compute again what is remembered beyond the width that is sure.
+      break;
+    }
+    plan.steps = std::move(wider);
+    plan.most = levels;
+  }
+  return plan;
 }
 
 }  // namespace nestrec

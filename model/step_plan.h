@@ -28,10 +28,13 @@ struct SessionInput {
   int64_t end = 0;  // the number after the newest event's: how many were ever recorded
   // Item numbers that follow for this answer alone and are not part of the session.
   History more;
-  int levels = 0;
+  int levels = 0;       // at least these
+  int most_levels = 0;  // up to these, as long as there is time; 0: as levels
   // Has items that the model's table does not have, or has otherwise; may be null. Those that the
   // state has absorbed must not have changed since.
   const ItemRows* item_rows = nullptr;
+
+  int most() const { return most_levels == 0 ? levels : most_levels; }
 };
 
 // Where an answer came from.
@@ -66,9 +69,21 @@ struct StepPlan {
 struct StepRules {
   int max_len = 0;
   int blocks = 0;
-  bool runs_on = false;  // at the levels that are asked for
+  std::span<const char> runs_on;  // [levels] whether states run on at 1, 2, ... levels
 };
 
+// For input.levels alone.
 StepPlan PlanSteps(const SessionInput& input, const StepRules& rules);
+
+// A plan for up to input.most() levels, that costs input.levels what their own plan does: it may
+// be left at any level from `sure` on.
+struct AnytimePlan {
+  StepPlan steps;
+  int sure =
+      0;  // levels that are computed in any case; more than asked for where they cost nothing
+  int most = 0;  // levels that may be; fewer than asked for where they would need a replay
+};
+
+AnytimePlan PlanAnytime(const SessionInput& input, const StepRules& rules);
 
 }  // namespace nestrec

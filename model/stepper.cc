@@ -108,10 +108,18 @@ int64_t Stepper::StepBytes(int levels) const {
 
 absl::Status Stepper::Check(const SessionInput& input) const {
   const ModelView& view = encoder_->view();
-  if (input.levels < 1 || input.levels > view.sizes.levels()) {
-    return absl::InvalidArgumentError(absl::StrCat("levels: ", input.levels, " is outside 1..",
-                                                   view.sizes.levels(),
-                                                   ", the levels of this model"));
+  for (const auto& [name, levels] :
+       {std::pair("levels", input.levels), std::pair("most_levels", input.most())}) {
+    if (levels < 1 || levels > view.sizes.levels()) {
+      return absl::InvalidArgumentError(absl::StrCat(name, ": ", levels, " is outside 1..",
+                                                     view.sizes.levels(),
+                                                     ", the levels of this model"));
+    }
+  }
+  if (input.most() < input.levels) {
+    return absl::InvalidArgumentError(absl::StrCat("most_levels: ", input.most(),
+                                                   " is less than levels, ", input.levels,
+                                                   "; give at least these"));
   }
   if (input.end < static_cast<int64_t>(input.items.size())) {
     return absl::InvalidArgumentError(absl::StrCat("end: ", input.end, " is less than the ",
@@ -137,8 +145,8 @@ absl::Status Stepper::Check(const SessionInput& input) const {
   return absl::OkStatus();
 }
 
-absl::Status Stepper::Run(std::span<const SessionInput> inputs,
-                          std::span<SessionOutput> outputs) const {
+absl::Status Stepper::Run(std::span<const SessionInput> inputs, std::span<SessionOutput> outputs,
+                          GoOn go_on) const {
   if (inputs.size() != outputs.size()) {
     return absl::InvalidArgumentError(
         absl::StrCat(inputs.size(), " inputs, but ", outputs.size(), " outputs"));
@@ -150,22 +158,28 @@ absl::Status Stepper::Run(std::span<const SessionInput> inputs,
     for (size_t i = 0; i < inputs.size(); ++i) {
       const SessionInput& input = inputs[i];
       SessionOutput& output = outputs[i];
-      StepPlan plan = PlanSteps(input, {.max_len = view.max_len,
-                                        .blocks = static_cast<int>(view.blocks.size()),
-                                        .runs_on = runs_on(input.levels)});
+      AnytimePlan plan = PlanAnytime(input, {.max_len = view.max_len,
+                                             .blocks = static_cast<int>(view.blocks.size()),
+                                             .runs_on = runs_on_});
       output.state = input.state == nullptr ? SessionState() : *input.state;
-      output.state.Grow(view.sizes, input.levels, planes());
-      output.z.resize(static_cast<size_t>(view.sizes.end(input.levels - 1)));
-      output.way = plan.way;
-      output.computed = static_cast<int64_t>(plan.tokens.size());
-      jobs.push_back({.plan = std::move(plan),
-                      .levels = input.levels,
+      output.state.Grow(view.sizes, plan.sure, planes());
+      output.z.resize(static_cast<size_t>(view.sizes.end(plan.most - 1)));
+      output.way = plan.steps.way;
+      output.computed = static_cast<int64_t>(plan.steps.tokens.size());
+      jobs.push_back({.plan = std::move(plan.steps),
+                      .levels = plan.sure,
+                      .most_levels = plan.most,
+                      .row = i,
                       .end = input.end,
                       .state = &output.state,
                       .z = output.z,
+                      .finished = &output.finished,
                       .item_rows = input.item_rows});
     }
-    StepBatch(view, lru_, std::move(jobs)).Run();
+    StepBatch(view, lru_, std::move(jobs)).Run(go_on);
+    for (SessionOutput& output : outputs) {
+      output.z.resize(static_cast<size_t>(view.sizes.end(output.finished - 1)));
+    }
     return absl::OkStatus();
   });
 }

@@ -37,7 +37,8 @@
 namespace nestrec {
 
 struct SessionOutput {
-  std::vector<float> z;  // [dim of the levels asked for]
+  int finished = 0;      // levels: those asked for, or more as far as there was time
+  std::vector<float> z;  // [dim of the finished levels]
   SessionState state;    // the session's afterwards: what to keep
   StepWay way = StepWay::kRemembered;
   int64_t computed = 0;  // items that were computed for it
@@ -66,9 +67,18 @@ class Stepper {
 
   // Fills outputs[i] for inputs[i]; states must be those of this stepper's model. Levels may differ
   // within a call. kInvalidArgument for levels outside 1..sizes().levels(), an item number outside
-  // 0..item_rows-1 (`more`: 1..item_rows-1), an end below the number of items, or other counts of
-  // inputs and outputs.
-  absl::Status Run(std::span<const SessionInput> inputs, std::span<SessionOutput> outputs) const;
+  // 0..item_rows-1 (`more`: 1..item_rows-1), an end below the number of items, most_levels below
+  // levels, or other counts of inputs and outputs.
+  //
+  // Beyond its `levels` an input goes on level by level while `go_on` says so (encoder.h; `row` is
+  // the input's place), and nothing is computed twice for it. It stops before a level that its
+  // state cannot be widened to by that level's own rows: one that would need a replay.
+  absl::Status Run(std::span<const SessionInput> inputs, std::span<SessionOutput> outputs,
+                   GoOn go_on) const;
+  // At `levels`.
+  absl::Status Run(std::span<const SessionInput> inputs, std::span<SessionOutput> outputs) const {
+    return Run(inputs, outputs, [](size_t, int) { return false; });
+  }
 
  private:
   explicit Stepper(const Encoder* encoder) : encoder_(encoder) {}

@@ -12,11 +12,12 @@ namespace {
 // Room for rounding: a width with exactly the quality asked for keeps it.
 constexpr double kQualityTolerance = 1e-9;
 
-// The most levels up to `most`, at least `least`, whose cost is within `time`.
-int Fitting(std::span<const absl::Duration> costs, absl::Duration time, int least, int most) {
+// The most levels up to `most`, at least `least`, whose cost, times `margin`, is within `time`.
+int Fitting(std::span<const absl::Duration> costs, absl::Duration time, int least, int most,
+            double margin = 1) {
   if (costs.empty()) return most;
   int levels = most;
-  while (levels > least && costs[static_cast<size_t>(levels) - 1] > time) --levels;
+  while (levels > least && costs[static_cast<size_t>(levels) - 1] * margin > time) --levels;
   return levels;
 }
 
@@ -102,16 +103,23 @@ absl::StatusOr<WidthDecision> ChooseWidth(const WidthRequest& request, const Tie
   const absl::Duration left = std::min(budget_left, conditions.deadline_left);
   const WidthReason limit =
       budget_left < conditions.deadline_left ? WidthReason::kBudget : WidthReason::kDeadline;
-  const int safe = Fitting(conditions.costs, left, narrowest, levels);
+  const int most = std::clamp(conditions.held_levels, narrowest, levels);
+  const int safe = Fitting(conditions.costs, left, narrowest, most);
   // A width whose usual cost is known is never hoped for beyond it; one whose cost is not is tried.
-  const int hoped = std::max(safe, Fitting(conditions.usual_costs, left, safe, levels));
+  const int hoped = Fitting(conditions.usual_costs, left, safe, most);
+  const WidthHold::Fit fit = {
+      .may = std::max(Fitting(conditions.costs, left, narrowest, widest),
+                      Fitting(conditions.usual_costs, left, narrowest, widest)),
+      .well = Fitting(conditions.usual_costs, left, narrowest, widest, WidthHold::kMargin),
+      .widest = widest};
   return WidthDecision{.dim = served.sizes->end(safe - 1),
                        .levels = safe,
                        .tier = tier->name,
                        .index = tier->index,
                        .why = safe < levels ? limit : why,
                        .most_levels = hoped,
-                       .most_why = hoped < levels ? limit : why};
+                       .most_why = hoped < levels ? limit : why,
+                       .fit = fit};
 }
 
 absl::StatusOr<WidthDecision> ChooseWidth(const WidthRequest& request, const TierTable& tiers,

@@ -6,7 +6,8 @@
 //   counts;
 //   2. load takes widths off the tier's widest (server/overload_controller.h);
 //   3. of what is left, the widest that the predicted costs fit into the time that is left is
-//      taken: the latency budget or the deadline, whichever ends first.
+//      taken: the latency budget or the deadline, whichever ends first. What did not fit lately is
+//      held back for a while (server/width_hold.h).
 // None of it leaves the tier's range: where even its narrowest does not fit, that one is served.
 //
 // Thread safety: pure.
@@ -21,6 +22,7 @@
 #include "absl/time/time.h"
 #include "base/nested_sizes.h"
 #include "server/tiers.h"
+#include "server/width_hold.h"
 
 namespace nestrec {
 
@@ -58,6 +60,10 @@ struct WidthDecision {
   // most_levels; at fewer it is `why`.
   int most_levels = 0;
   WidthReason most_why = WidthReason::kDefault;
+
+  // For WidthHold: what time allows in the tier's range, whatever load, quality and it itself do.
+  // No range for an explicit dim.
+  WidthHold::Fit fit = {.may = 0, .well = 0, .widest = 0};
 };
 
 // What a model serves.
@@ -76,6 +82,7 @@ struct WidthConditions {
   int narrowing = 0;                                 // widths that the load takes
   std::span<const absl::Duration> costs = {};        // that are hardly ever exceeded
   std::span<const absl::Duration> usual_costs = {};  // that are exceeded half of the time
+  int held_levels = WidthHold::kFree;  // that time allows at most, by what it did lately
 };
 
 // kInvalidArgument with a field violation (status_details.h) that lists what there is, for a dim

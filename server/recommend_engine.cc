@@ -176,6 +176,12 @@ double RecommendEngine::RunOn(const Snapshot& snapshot, std::span<Place> places,
   double cost_if_wider = 0;
   for (Place& place : places) {
     place.width = Decide(place, estimate, narrowing);
+    if (const auto key = HoldKeyOf(place)) {
+      place.held_levels = snapshot.holds().Allow(*key, place.width.fit, started);
+      if (place.held_levels < place.width.most_levels) {
+        place.width = Decide(place, estimate, narrowing);
+      }
+    }
     // There is nothing to go on with level by level.
     if (place.is_similar()) place.width.most_levels = place.width.levels;
     place.z.resize(static_cast<size_t>(snapshot.sizes().end(place.width.most_levels - 1)));
@@ -185,10 +191,15 @@ double RecommendEngine::RunOn(const Snapshot& snapshot, std::span<Place> places,
     cost_if_wider += absl::ToDoubleSeconds(estimate.total[static_cast<size_t>(wider) - 1]);
   }
 
-  const absl::Status sessions = Guard("encoding", [&] { return EncodeSessions(snapshot, places); });
+  const absl::Status sessions =
+      Guard("encoding", [&] { return EncodeSessions(snapshot, places, estimate); });
   const absl::Status histories =
       Guard("encoding", [&] { return EncodeHistories(snapshot, places, estimate); });
   const absl::Duration encode = Between(started, options_.clock());
+  for (const Place& place : places) {
+    if (!place.ran_out) continue;
+    snapshot.holds().RanOut(*HoldKeyOf(place), place.width.levels, started);
+  }
   // The same work as this many rows of the widest of the batch.
   int widest = 1;
   for (const Place& place : places) {
@@ -232,6 +243,15 @@ double RecommendEngine::RunOn(const Snapshot& snapshot, std::span<Place> places,
   return cost > 0 ? cost_if_wider / cost : 1;
 }
 
+std::optional<WidthHold::Key> RecommendEngine::HoldKeyOf(const Place& place) {
+  const Instant ends = place.ends();
+  if (place.width.fit.widest == 0 || ends == Instant::max()) return std::nullopt;
+  const RecommendCall& call = place.call();
+  const TierTable& tiers = call.snapshot->tiers();
+  return WidthHold::Key{.tier = LaneOf(tiers, *tiers.Find(place.width.tier)),
+                        .time = Between(call.arrived, ends)};
+}
+
 WidthDecision RecommendEngine::Decide(const Place& place, const BatchEstimate& estimate,
                                       int narrowing) const {
   const RecommendCall& call = place.call();
@@ -245,7 +265,9 @@ WidthDecision RecommendEngine::Decide(const Place& place, const BatchEstimate& e
                                                                : Between(now, call.deadline),
               .narrowing = narrowing,
               .costs = estimate.total,
-              .usual_costs = estimate.usual_total})
+              // There is nothing to try level by level where nothing is encoded.
+              .usual_costs = place.is_similar() ? estimate.total : estimate.usual_total,
+              .held_levels = place.held_levels})
       .value();
 }
 

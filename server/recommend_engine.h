@@ -7,9 +7,10 @@
 //
 // A worker takes a batch (server/batcher.h) and chooses each request's width (server/policy.h) from
 // the time that it has left, what the model's widths cost here and now (server/cost_model.h) and
-// the load (server/overload_controller.h). All of the batch is encoded together, each request up to
-// its own width; one whose time may or may not be enough for a wider one goes on level by level
-// while it is. Then those that ask the same index are searched together, and completed.
+// the load (server/overload_controller.h), and from what fitted lately (server/width_hold.h). All
+// of the batch is encoded together, each request up to its own width; one whose time may or may not
+// be enough for a wider one, with a session or without, goes on level by level while it is. Then
+// those that ask the same index are searched together, and completed.
 //
 // What a request gets does not depend, in any bit, on the rest of its batch, but for its width
 // where time decided.
@@ -18,6 +19,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -128,8 +130,11 @@ class RecommendEngine {
   // REQUIRES: one snapshot. Returns what the batch would have taken with one step less, as a
   // multiple of what it took.
   double RunOn(const Snapshot& snapshot, std::span<Place> places, Instant started, int narrowing);
+  // Nothing where time does not decide: an explicit dim, neither budget nor deadline.
+  static std::optional<WidthHold::Key> HoldKeyOf(const Place& place);
   WidthDecision Decide(const Place& place, const BatchEstimate& estimate, int narrowing) const;
-  absl::Status EncodeSessions(const Snapshot& snapshot, std::span<Place> places);
+  absl::Status EncodeSessions(const Snapshot& snapshot, std::span<Place> places,
+                              const BatchEstimate& estimate);
   absl::Status EncodeHistories(const Snapshot& snapshot, std::span<Place> places,
                                const BatchEstimate& estimate);
   // Searches for all that have not failed, those of one index together, and completes them.

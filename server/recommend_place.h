@@ -25,6 +25,8 @@ struct RecommendEngine::Place {
   std::vector<float> z;      // [dim of the most levels]
   int64_t rows = 1;          // to encode; 0: nothing
   int64_t explain_rows = 0;  // to encode once the items are known
+  int held_levels = WidthHold::kFree;
+  bool ran_out = false;  // of time, at the levels that are finished
   bool failed = false;
 
   RecommendCall& call() const { return static_cast<RecommendCall&>(*item); }
@@ -35,6 +37,13 @@ struct RecommendEngine::Place {
     const absl::Duration budget =
         call().query.width.latency_budget.value_or(absl::InfiniteDuration());
     return std::min(call().deadline, After(call().arrived, budget));
+  }
+  // What was encoded, at least width.levels and at most width.most_levels.
+  void Finished(const NestedSizes& sizes, int levels) {
+    if (levels == width.levels) return;
+    width.levels = levels;
+    width.dim = sizes.end(levels - 1);
+    if (levels == width.most_levels) width.why = width.most_why;
   }
   void Fail(const absl::Status& why) {
     failed = true;

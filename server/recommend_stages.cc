@@ -11,12 +11,35 @@
 #include "server/session_requests.h"
 
 namespace nestrec {
+namespace {
 
-absl::Status RecommendEngine::EncodeSessions(const Snapshot& snapshot, std::span<Place> places) {
+// One level more than `finished` for a batch, and what follows it.
+absl::Duration NextLevel(const BatchEstimate& estimate, int finished) {
+  const auto next = static_cast<size_t>(finished);
+  return estimate.encode[next] - estimate.encode[next - 1] + estimate.after[next];
+}
+
+}  // namespace
+
+absl::Status RecommendEngine::EncodeSessions(const Snapshot& snapshot, std::span<Place> places,
+                                             const BatchEstimate& estimate) {
   std::vector<SessionQuery> queries;
   std::vector<Place*> of_query;
+  // Histories are encoded afterwards: what is sure for them stays so.
+  absl::Duration histories = absl::ZeroDuration();
+  Instant histories_end = Instant::max();
+  int64_t rows = 0;
+  int64_t history_rows = 0;
+  int history_levels = 0;
   for (Place& place : places) {
-    if (place.failed || !place.has_session()) continue;
+    if (place.failed) continue;
+    rows += place.rows;
+    if (place.has_history()) {
+      history_rows += place.rows;
+      history_levels = std::max(history_levels, place.width.levels);
+      histories_end = std::min(histories_end, place.ends());
+    }
+    if (!place.has_session()) continue;
     const SessionHistory& history = *place.call().query.session;
     const ItemView& items = *place.call().items;
     const auto window =
@@ -24,15 +47,30 @@ absl::Status RecommendEngine::EncodeSessions(const Snapshot& snapshot, std::span
     queries.push_back({.history = &history,
                        .more = place.call().query.history,
                        .levels = place.width.levels,
+                       .most_levels = place.width.most_levels,
                        .item_rows = &items,
                        .items = items.generation(),
                        .items_changed = items.NewestChange(History(history.items).last(window))});
     of_query.push_back(&place);
   }
   if (queries.empty()) return absl::OkStatus();
+  if (history_levels > 0 && !estimate.encode.empty()) {
+    histories = estimate.encode[static_cast<size_t>(history_levels) - 1] *
+                (static_cast<double>(history_rows) / static_cast<double>(rows));
+  }
+  const auto fits = [&](size_t query, int finished) {
+    const absl::Duration needed = NextLevel(estimate, finished) + histories;
+    const Instant ready = options_.clock() + absl::ToChronoNanoseconds(needed);
+    of_query[query]->ran_out = ready > of_query[query]->ends();
+    return ready <= std::min(of_query[query]->ends(), histories_end);
+  };
   std::vector<SessionAnswer> answers(queries.size());
-  NESTREC_RETURN_IF_ERROR(options_.sessions->Encode(snapshot.session_model(), queries, answers));
-  for (size_t i = 0; i < answers.size(); ++i) of_query[i]->z = std::move(answers[i].z);
+  NESTREC_RETURN_IF_ERROR(
+      options_.sessions->Encode(snapshot.session_model(), queries, answers, fits));
+  for (size_t i = 0; i < answers.size(); ++i) {
+    of_query[i]->z = std::move(answers[i].z);
+    of_query[i]->Finished(snapshot.sizes(), answers[i].finished);
+  }
   return absl::OkStatus();
 }
 
@@ -50,19 +88,14 @@ absl::Status RecommendEngine::EncodeHistories(const Snapshot& snapshot, std::spa
     of_row.push_back(&place);
   }
   const auto fits = [&](size_t row, int finished) {
-    const auto next = static_cast<size_t>(finished);
-    return options_.clock() +
-               absl::ToChronoNanoseconds(estimate.encode[next] - estimate.encode[next - 1] +
-                                         estimate.after[next]) <=
-           of_row[row]->ends();
+    const Instant ready =
+        options_.clock() + absl::ToChronoNanoseconds(NextLevel(estimate, finished));
+    of_row[row]->ran_out = ready > of_row[row]->ends();
+    return !of_row[row]->ran_out;
   };
   NESTREC_RETURN_IF_ERROR(snapshot.encoder().Encode(rows, fits));
   for (size_t i = 0; i < rows.size(); ++i) {
-    WidthDecision& width = of_row[i]->width;
-    if (rows[i].finished == width.levels) continue;
-    width.levels = rows[i].finished;
-    width.dim = snapshot.sizes().end(width.levels - 1);
-    if (width.levels == width.most_levels) width.why = width.most_why;
+    of_row[i]->Finished(snapshot.sizes(), rows[i].finished);
   }
   return absl::OkStatus();
 }

@@ -72,6 +72,7 @@ absl::StatusOr<std::shared_ptr<const Snapshot>> Snapshot::Load(const Options& op
   NESTREC_RETURN_IF_ERROR(snapshot->ReadCatalogue(options, log));
   snapshot->ReadQuality();
   snapshot->costs_ = std::make_unique<CostModel>(checkpoint->sizes(), options.clock);
+  snapshot->holds_ = std::make_unique<WidthHold>(snapshot->tiers_.tiers().size());
   if (options.item_storage == ItemStorage::kFloat16) {
     NESTREC_RETURN_IF_ERROR(snapshot->RoundItems(options, log));
   }

@@ -4,8 +4,8 @@
 //   NESTREC_ASSIGN_OR_RETURN(auto snapshot, Snapshot::Load({.path = "m.safetensors"}, log));
 //   const ItemIndex& index = snapshot->index(64, IndexSpec{});
 //
-// Thread safety: immutable once loaded, but for costs() and items(), which may be used from any
-// thread.
+// Thread safety: immutable once loaded, but for costs(), holds() and items(), which may be used
+// from any thread.
 #pragma once
 
 #include <cstdint>
@@ -29,6 +29,7 @@
 #include "server/mutex.h"
 #include "server/session/session_manager.h"
 #include "server/tiers.h"
+#include "server/width_hold.h"
 
 namespace nestrec {
 
@@ -89,6 +90,8 @@ class Snapshot {
   }
   // What this model's widths cost on this machine, learned while it serves.
   CostModel& costs() const { return *costs_; }
+  // Widths that time took from its requests, by the tiers' numbers.
+  WidthHold& holds() const { return *holds_; }
   // Of all indexes of `dim`.
   int64_t index_bytes(int dim) const;
 
@@ -117,6 +120,7 @@ class Snapshot {
   TierTable tiers_;
   std::vector<double> quality_;
   std::unique_ptr<CostModel> costs_;
+  std::unique_ptr<WidthHold> holds_;
   std::unique_ptr<const Encoder> encoder_;
   std::unique_ptr<const Stepper> stepper_;  // null: none
   std::vector<std::string> filter_fields_;

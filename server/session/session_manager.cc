@@ -27,13 +27,13 @@ absl::StatusOr<SessionHistory> SessionManager::Read(absl::string_view user_id, F
 
 absl::Status SessionManager::Encode(const SessionModel& model,
                                     std::span<const SessionQuery> queries,
-                                    std::span<SessionAnswer> answers) {
+                                    std::span<SessionAnswer> answers, GoOn go_on) {
   if (queries.size() != answers.size()) {
     return absl::InvalidArgumentError(
         absl::StrCat(queries.size(), " queries, but ", answers.size(), " answers"));
   }
-  NESTREC_RETURN_IF_ERROR(model.stepper == nullptr ? EncodeAgain(model, queries, answers)
-                                                   : Step(model, queries, answers));
+  NESTREC_RETURN_IF_ERROR(model.stepper == nullptr ? EncodeAgain(model, queries, answers, go_on)
+                                                   : Step(model, queries, answers, go_on));
   for (const SessionAnswer& answer : answers) {
     computed_ += answer.computed;
     switch (answer.way) {
@@ -52,7 +52,7 @@ absl::Status SessionManager::Encode(const SessionModel& model,
 }
 
 absl::Status SessionManager::Step(const SessionModel& model, std::span<const SessionQuery> queries,
-                                  std::span<SessionAnswer> answers) {
+                                  std::span<SessionAnswer> answers, GoOn go_on) {
   const Stepper& stepper = *model.stepper;
   const auto key_of = [&](const SessionQuery& query) {
     return StateCache::Key{.user_id = query.history->user_id,
@@ -75,13 +75,16 @@ absl::Status SessionManager::Step(const SessionModel& model, std::span<const Ses
          .end = query.history->end,
          .more = query.more,
          .levels = query.levels,
+         .most_levels = query.most_levels,
          .item_rows = query.item_rows});
   }
   std::vector<SessionOutput> outputs(queries.size());
-  NESTREC_RETURN_IF_ERROR(stepper.Run(inputs, outputs));
+  NESTREC_RETURN_IF_ERROR(stepper.Run(inputs, outputs, go_on));
   for (size_t i = 0; i < queries.size(); ++i) {
-    answers[i] = {
-        .z = std::move(outputs[i].z), .way = outputs[i].way, .computed = outputs[i].computed};
+    answers[i] = {.z = std::move(outputs[i].z),
+                  .finished = outputs[i].finished,
+                  .way = outputs[i].way,
+                  .computed = outputs[i].computed};
     if (queries[i].history->session == 0 || outputs[i].way == StepWay::kRemembered) continue;
     states_.Put(key_of(queries[i]), std::move(outputs[i].state), found[i].erasures, stepper.sizes(),
                 stepper.planes());
@@ -91,16 +94,28 @@ absl::Status SessionManager::Step(const SessionModel& model, std::span<const Ses
 
 absl::Status SessionManager::EncodeAgain(const SessionModel& model,
                                          std::span<const SessionQuery> queries,
-                                         std::span<SessionAnswer> answers) {
+                                         std::span<SessionAnswer> answers, GoOn go_on) {
+  const NestedSizes& sizes = model.encoder->sizes();
+  std::vector<std::vector<int32_t>> items;
+  for (const SessionQuery& query : queries) {
+    items.push_back(ItemsOf(query, model.encoder->max_len()));
+  }
+  std::vector<EncodeRow> rows;
   for (size_t i = 0; i < queries.size(); ++i) {
-    const SessionQuery& query = queries[i];
-    const std::vector<int32_t> items = ItemsOf(query, model.encoder->max_len());
-    answers[i].z.resize(static_cast<size_t>(model.encoder->sizes().end(query.levels - 1)));
+    EncodeRow row{.history = items[i],
+                  .levels = queries[i].levels,
+                  .most_levels = queries[i].most_levels,
+                  .item_rows = queries[i].item_rows};
+    answers[i].z.resize(static_cast<size_t>(sizes.end(row.most() - 1)));
+    row.z = answers[i].z;
+    rows.push_back(row);
+  }
+  NESTREC_RETURN_IF_ERROR(model.encoder->Encode(rows, go_on));
+  for (size_t i = 0; i < queries.size(); ++i) {
+    answers[i].finished = rows[i].finished;
+    answers[i].z.resize(static_cast<size_t>(sizes.end(rows[i].finished - 1)));
     answers[i].way = StepWay::kReplayed;
-    answers[i].computed = static_cast<int64_t>(items.size());
-    const History history(items);
-    NESTREC_RETURN_IF_ERROR(
-        model.encoder->Encode({&history, 1}, query.levels, answers[i].z, query.item_rows));
+    answers[i].computed = static_cast<int64_t>(items[i].size());
   }
   return absl::OkStatus();
 }

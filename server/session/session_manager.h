@@ -53,8 +53,9 @@ struct SessionHistory {
 
 struct SessionQuery {
   const SessionHistory* history;
-  History more;  // items that follow, for this answer alone
-  int levels;
+  History more;         // items that follow, for this answer alone
+  int levels;           // at least these
+  int most_levels = 0;  // up to these, as long as there is time; 0: as levels
   // Items that the model's table does not have, or has otherwise; may be null.
   const ItemRows* item_rows = nullptr;
   // What all items were at the time of this answer, and the last time at which one of the session's
@@ -64,7 +65,8 @@ struct SessionQuery {
 };
 
 struct SessionAnswer {
-  std::vector<float> z;  // [dim]
+  std::vector<float> z;  // [dim of the finished levels]
+  int finished = 0;      // levels
   StepWay way = StepWay::kRemembered;
   int64_t computed = 0;  // items
 };
@@ -99,10 +101,16 @@ class SessionManager {
     return Read(user_id, [&](absl::string_view id) { return catalogue.Find(id); });
   }
 
-  // Fills answers[i] for queries[i], whose levels may differ. Errors of Stepper::Run and
-  // Encoder::Encode.
+  // Fills answers[i] for queries[i], whose levels may differ. Beyond its `levels` a query goes on
+  // while `go_on` says so, which gets its place (model/encoder.h); as Stepper::Run, only as far as
+  // its state can be widened. Errors of Stepper::Run and Encoder::Encode.
   absl::Status Encode(const SessionModel& model, std::span<const SessionQuery> queries,
-                      std::span<SessionAnswer> answers);
+                      std::span<SessionAnswer> answers, GoOn go_on);
+  // At `levels`.
+  absl::Status Encode(const SessionModel& model, std::span<const SessionQuery> queries,
+                      std::span<SessionAnswer> answers) {
+    return Encode(model, queries, answers, [](size_t, int) { return false; });
+  }
 
   // What a model that is not stepped on reads: the window of its last max_len events, as far as the
   // catalogue has them, and what follows them.
@@ -117,9 +125,9 @@ class SessionManager {
 
  private:
   absl::Status Step(const SessionModel& model, std::span<const SessionQuery> queries,
-                    std::span<SessionAnswer> answers);
+                    std::span<SessionAnswer> answers, GoOn go_on);
   static absl::Status EncodeAgain(const SessionModel& model, std::span<const SessionQuery> queries,
-                                  std::span<SessionAnswer> answers);
+                                  std::span<SessionAnswer> answers, GoOn go_on);
 
   const std::unique_ptr<SessionLog> log_;
   StateCache states_;

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -204,6 +205,88 @@ TEST_P(StepperTest, ANarrowStateIsThePrefixOfAWideOneBitForBit) {
   }
 }
 
+// Any width may be sure, and any wider one be where time is over.
+TEST_P(StepperTest, GoingOnLevelByLevelHasTheBitsOfTheWidthWhereItEnds) {
+  const TestModel model(GetParam().blocks, GetParam().radius, 8, GetParam().architecture);
+  Random random(9);
+  Session session;
+  int widened = 0;
+  for (int round = 0; round < 150; ++round) {
+    for (const int32_t item : DrawItems(random.Index(3), 0.1, random)) session.log.push_back(item);
+    const std::vector<int32_t> more =
+        random.Index(5) == 0 ? DrawItems(random.Index(4), 0, random) : std::vector<int32_t>();
+    const int sure = static_cast<int>(1 + random.Index(model.levels()));
+    const int stop = static_cast<int>(sure + random.Index(model.levels() - sure + 1));
+    SessionInput input = session.Input(sure, more);
+    input.most_levels = model.levels();
+    SessionOutput anytime;
+    std::vector<int> asked;
+    ASSERT_TRUE(model.stepper()
+                    .Run({&input, 1}, {&anytime, 1},
+                         [&](size_t which, int finished) {
+                           EXPECT_EQ(which, 0u);
+                           asked.push_back(finished);
+                           return finished < stop;
+                         })
+                    .ok());
+    ASSERT_GE(anytime.finished, sure);
+    for (size_t i = 0; i < asked.size(); ++i) EXPECT_EQ(asked[i], sure + static_cast<int>(i));
+    if (!asked.empty()) {
+      EXPECT_LE(anytime.finished, stop);
+    }
+    widened += anytime.finished > sure ? 1 : 0;
+    ExpectClose(anytime.z, model.Encode(session.Window(more), anytime.finished),
+                absl::StrCat("round ", round));
+    const SessionInput straight = session.Input(anytime.finished, more);
+    SessionOutput expected;
+    ASSERT_TRUE(model.stepper().Run({&straight, 1}, {&expected, 1}).ok());
+    EXPECT_EQ(anytime.z, expected.z);
+    EXPECT_EQ(expected.finished, anytime.finished);
+    // No level that was not computed takes room, and the session goes on from here as well.
+    ASSERT_EQ(anytime.state.levels(), expected.state.levels());
+    for (int level = 0; level < anytime.state.levels(); ++level) {
+      EXPECT_EQ(anytime.state.absorbed(level), expected.state.absorbed(level));
+      for (int plane = 0; plane < model.stepper().planes(); ++plane) {
+        EXPECT_THAT(anytime.state.plane(level, plane),
+                    testing::ElementsAreArray(expected.state.plane(level, plane)));
+      }
+    }
+    session.state = std::move(anytime.state);
+    if (testing::Test::HasFailure()) return;
+  }
+  EXPECT_GT(widened, 20);
+}
+
+TEST_P(StepperTest, AtTheFirstNoAllThatOnlyHopedForMoreEnd) {
+  const TestModel model(GetParam().blocks, GetParam().radius, 8, GetParam().architecture);
+  const std::vector<int32_t> items = {5, 6, 7};
+  const auto input = [&](int levels, int most) {
+    return SessionInput{
+        .items = items, .end = 3, .more = {}, .levels = levels, .most_levels = most};
+  };
+  const std::vector<SessionInput> inputs = {input(1, 4), input(3, 3), input(2, 4), input(1, 2)};
+  std::vector<SessionOutput> outputs(inputs.size());
+  std::vector<std::pair<size_t, int>> asked;
+  ASSERT_TRUE(model.stepper()
+                  .Run(inputs, outputs,
+                       [&](size_t which, int finished) {
+                         asked.emplace_back(which, finished);
+                         return finished < 2;
+                       })
+                  .ok());
+  EXPECT_THAT(asked,
+              testing::ElementsAre(std::pair<size_t, int>(0, 1), std::pair<size_t, int>(3, 1),
+                                   std::pair<size_t, int>(2, 2)));
+  const std::vector<int> finished = {2, 3, 2, 2};
+  for (size_t i = 0; i < outputs.size(); ++i) {
+    EXPECT_EQ(outputs[i].finished, finished[i]);
+    const SessionInput alone = input(finished[i], finished[i]);
+    SessionOutput expected;
+    ASSERT_TRUE(model.stepper().Run({&alone, 1}, {&expected, 1}).ok());
+    EXPECT_EQ(outputs[i].z, expected.z);
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(
     Models, StepperTest,
     testing::Values(
@@ -284,6 +367,35 @@ TEST(StepperCostTest, WhatFollowsForOneAnswerIsNotKept) {
   EXPECT_EQ(session.state.absorbed(0).end, 3);
 }
 
+TEST(StepperCostTest, HopingForAWiderLevelNeverMakesAStepAReplay) {
+  const TestModel model(2, 0.95, 1);
+  Session session{.log = {3, 1, 4}, .state = {}};
+  MustRun(model, session, 2);
+  session.log.push_back(5);
+  SessionInput input = session.Input(2);
+  input.most_levels = 4;
+  SessionOutput output;
+  ASSERT_TRUE(
+      model.stepper().Run({&input, 1}, {&output, 1}, [](size_t, int) { return true; }).ok());
+  EXPECT_EQ(output.way, StepWay::kStepped);
+  EXPECT_EQ(output.computed, 1);
+  EXPECT_EQ(output.finished, 2);
+}
+
+TEST(StepperCostTest, WhatIsRememberedIsGivenAsWideAsItIs) {
+  const TestModel model(2, 0.95, 1);
+  Session session{.log = {3, 1, 4}, .state = {}};
+  MustRun(model, session, 3);
+  SessionInput input = session.Input(1);
+  input.most_levels = 4;
+  SessionOutput output;
+  ASSERT_TRUE(
+      model.stepper().Run({&input, 1}, {&output, 1}, [](size_t, int) { return false; }).ok());
+  EXPECT_EQ(output.way, StepWay::kRemembered);
+  EXPECT_EQ(output.finished, 3);
+  EXPECT_EQ(output.z, MustRun(model, session, 3).z);
+}
+
 TEST(StepperCostTest, CountsTheWeightsThatAStepReads) {
   const TestModel model(2, 0.95, 3);
   // 7 nested layers of sum over levels w_j s_j, two blocks.
@@ -311,6 +423,10 @@ TEST(StepperErrorTest, NamesWhatIsWrong) {
   EXPECT_THAT(run({.items = good, .end = 2, .more = {}, .levels = 0}),
               HasSubstr("levels: 0 is outside 1..4"));
   EXPECT_THAT(run({.items = good, .end = 2, .more = {}, .levels = 5}), HasSubstr("levels: 5"));
+  EXPECT_THAT(run({.items = good, .end = 2, .more = {}, .levels = 3, .most_levels = 2}),
+              HasSubstr("most_levels: 2 is less than levels, 3"));
+  EXPECT_THAT(run({.items = good, .end = 2, .more = {}, .levels = 3, .most_levels = 5}),
+              HasSubstr("most_levels: 5 is outside 1..4"));
   EXPECT_THAT(run({.items = beyond, .end = 2, .more = {}, .levels = 1}),
               HasSubstr("items: item number 61 is outside 0..60"));
   EXPECT_THAT(run({.items = good, .end = 2, .more = unknown, .levels = 1}),

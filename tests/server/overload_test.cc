@@ -32,6 +32,8 @@ class Simulation {
     int workers = 2;
     size_t max_batch = 4;
     bool budgets = true;  // of requests; else they wait for as long as it takes
+    absl::Duration budget = kBudget;
+    bool holds = true;  // widths that time took
     size_t queue = 1024;
   };
   // What became of the requests that arrived in a stretch of time.
@@ -110,25 +112,28 @@ class Simulation {
 
   void Arrive() {
     ++result_.arrived;
-    const absl::Status status =
-        queue_.Push(0, {.item = std::make_unique<Request>(),
-                        .accepted = now_,
-                        .deadline = options_.budgets ? now_ + absl::ToChronoNanoseconds(kBudget)
-                                                     : Instant::max()});
+    const absl::Status status = queue_.Push(
+        0, {.item = std::make_unique<Request>(),
+            .accepted = now_,
+            .deadline = options_.budgets ? now_ + absl::ToChronoNanoseconds(options_.budget)
+                                         : Instant::max()});
     if (!status.ok()) ++result_.refused;
     result_.longest_queue = std::max(result_.longest_queue, queue_.size());
   }
 
-  WidthDecision Decide(const QueuedItem& item, size_t batch, int narrowing) const {
+  WidthDecision Decide(const QueuedItem& item, size_t batch, int narrowing, int held) const {
     std::vector<absl::Duration> costs;
     for (int levels = 1; levels <= sizes_.levels(); ++levels) {
       costs.push_back(static_cast<double>(batch) * Cost(levels));
     }
     WidthRequest request;
-    if (options_.budgets) request.latency_budget = kBudget;
-    return *ChooseWidth(
-        request, tiers_, {.sizes = &sizes_},
-        {.spent = Between(item.accepted, now_), .narrowing = narrowing, .costs = costs});
+    if (options_.budgets) request.latency_budget = options_.budget;
+    return *ChooseWidth(request, tiers_, {.sizes = &sizes_},
+                        {.spent = Between(item.accepted, now_),
+                         .narrowing = narrowing,
+                         .costs = costs,
+                         .usual_costs = costs,
+                         .held_levels = held});
   }
 
   void StartWorkers() {
@@ -141,12 +146,18 @@ class Simulation {
       controller_.Began();
       running = Running{.items = std::move(taken.batch)};
       for (const QueuedItem& item : running->items) {
-        const int levels = Decide(item, running->items.size(), steps).levels;
+        const size_t batch = running->items.size();
+        int held = WidthHold::kFree;
+        if (options_.budgets && options_.holds) {
+          held = hold_.Allow({.tier = 0, .time = options_.budget},
+                             Decide(item, batch, steps, held).fit, now_);
+        }
+        const int levels = Decide(item, batch, steps, held).levels;
         running->levels.push_back(levels);
         running->batch.waited = std::max(running->batch.waited, Between(item.accepted, now_));
         running->batch.busy += Cost(levels);
         running->batch.busy_if_wider +=
-            Cost(Decide(item, running->items.size(), std::max(0, steps - 1)).levels);
+            Cost(Decide(item, batch, std::max(0, steps - 1), held).levels);
       }
       running->ends = now_ + absl::ToChronoNanoseconds(running->batch.busy);
     }
@@ -157,7 +168,7 @@ class Simulation {
     queue_.Served(running->items.size(), running->batch.busy);
     for (size_t i = 0; i < running->items.size(); ++i) {
       const absl::Duration took = Between(running->items[i].accepted, now_);
-      ++(took <= kBudget ? result_.in_time : result_.late);
+      ++(took <= options_.budget ? result_.in_time : result_.late);
       result_.latencies_ms.push_back(absl::ToDoubleMilliseconds(took));
       result_.levels.push_back(running->levels[i]);
     }
@@ -172,6 +183,7 @@ class Simulation {
   Instant now_ = Instant(std::chrono::hours(1));
   BatchQueue queue_;
   OverloadController controller_;
+  WidthHold hold_{1};
   std::vector<std::optional<Running>> running_;
   Random random_{42};
   Result result_;
@@ -236,6 +248,37 @@ TEST(OverloadTest, AConstantLoadHasOneWidthAndDoesNotFlap) {
     const auto result = simulation.Run(absl::Seconds(10), share * simulation.Capacity(4));
     // A queue at the edge of what a width bears may need another width once in a while.
     EXPECT_LE(result.changes(), 4) << share;
+  }
+}
+
+// 10 ms are enough for a batch of four at full width, but not for a wait besides; 5 ms are not
+// enough for it.
+TEST(OverloadTest, ABudgetHasOneWidthAndDoesNotFlap) {
+  for (const absl::Duration budget : {absl::Milliseconds(5), absl::Milliseconds(10)}) {
+    for (const double share : {0.3, 0.9, 1.9, 3.0, 7.0, 20.0}) {
+      int64_t in_time[2];
+      for (const bool holds : {false, true}) {
+        Simulation simulation({.budget = budget, .holds = holds});
+        simulation.Run(absl::Seconds(2), share * simulation.Capacity(4));
+        const auto result = simulation.Run(absl::Seconds(5), share * simulation.Capacity(4));
+        in_time[holds] = result.in_time;
+        if (holds) {
+          EXPECT_LE(result.changes(), 6) << budget << " " << share;
+        }
+      }
+      EXPECT_GE(in_time[true], 0.98 * static_cast<double>(in_time[false])) << budget << share;
+    }
+  }
+}
+
+TEST(OverloadTest, WithABudgetItIsBackToFullWidthWithinASecondToo) {
+  for (const absl::Duration budget : {absl::Milliseconds(20), kBudget}) {
+    Simulation simulation({.budget = budget});
+    simulation.Run(absl::Seconds(2), 3 * simulation.Capacity(1));
+    simulation.Run(absl::Seconds(1), 0.1 * simulation.Capacity(4));
+    const auto result = simulation.Run(absl::Seconds(1), 0.1 * simulation.Capacity(4));
+    EXPECT_EQ(result.levels.front(), 4) << budget;
+    EXPECT_EQ(result.changes(), 0) << budget;
   }
 }
 

@@ -206,6 +206,38 @@ TEST_F(Policy, WhatUsuallyFitsMayBeTriedLevelByLevel) {
   EXPECT_EQ(roomy.most_why, WidthReason::kDefault);
 }
 
+TEST_F(Policy, WhatIsHeldBackIsNeitherServedNorTried) {
+  const WidthConditions conditions = {.costs = costs_, .usual_costs = usual_, .held_levels = 2};
+  const WidthDecision decision = Choose({.latency_budget = absl::Milliseconds(5)}, conditions);
+  EXPECT_EQ(decision.levels, 2);
+  EXPECT_EQ(decision.most_levels, 2);
+  EXPECT_EQ(decision.why, WidthReason::kBudget);
+  EXPECT_EQ(decision.most_why, WidthReason::kBudget);
+  EXPECT_EQ(Choose({}, {.deadline_left = absl::Milliseconds(5), .held_levels = 1}).why,
+            WidthReason::kDeadline);
+  EXPECT_EQ(Choose({.tier = "middle", .latency_budget = absl::Seconds(1)},
+                   {.costs = costs_, .held_levels = 1})
+                .dim,
+            16);
+  EXPECT_EQ(Choose({.dim = 128}, conditions).dim, 128);
+}
+
+TEST_F(Policy, SaysWhatTimeAllowsWhateverLoadQualityAndTheHoldSay) {
+  for (const WidthConditions& conditions :
+       {WidthConditions{.costs = costs_, .usual_costs = usual_},
+        WidthConditions{.narrowing = 4, .costs = costs_, .usual_costs = usual_},
+        WidthConditions{.costs = costs_, .usual_costs = usual_, .held_levels = 1}}) {
+    for (const auto quality : {std::optional<double>(), std::optional<double>(0.5)}) {
+      const WidthDecision decision =
+          Choose({.latency_budget = absl::Milliseconds(4.5), .min_quality = quality}, conditions);
+      EXPECT_EQ(decision.fit.may, 4);
+      EXPECT_EQ(decision.fit.well, 3);
+      EXPECT_EQ(decision.fit.widest, 5);
+    }
+  }
+  EXPECT_EQ(Choose({.dim = 8}).fit.widest, 0);
+}
+
 // Requests and conditions at random, and what must hold of every decision.
 class PolicyProperties : public Policy {
  protected:

@@ -5,14 +5,17 @@
 
 #include <algorithm>
 #include <atomic>
+#include <functional>
 #include <future>
 #include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "server/session/embedded_log.h"
 #include "server/status_details.h"
 #include "tests/testing/random_model.h"
+#include "tests/testing/temp_folder.h"
 
 namespace nestrec {
 namespace {
@@ -23,11 +26,15 @@ using Answered = RecommendCall::Answered;
 
 class TestCall : public RecommendCall {
  public:
-  bool Cancelled() const override { return cancelled; }
+  bool Cancelled() const override {
+    if (when_taken != nullptr) std::exchange(when_taken, nullptr)();
+    return cancelled;
+  }
   void Answer(const Answered& answered) override { outcome.set_value(answered); }
   void Fail(const absl::Status& why) override { outcome.set_value(why); }
 
   bool cancelled = false;
+  mutable std::function<void()> when_taken;  // once, on the worker's thread
   std::promise<absl::StatusOr<Answered>> outcome;
 };
 
@@ -36,16 +43,24 @@ class TestClock {
  public:
   Clock AsClock() {
     return [this] {
+      if (asks_left_.fetch_sub(1) == 1) now_us_ += jump_us_;
       return Instant(std::chrono::hours(1)) +
              std::chrono::microseconds(now_us_.fetch_add(tick_us_) + tick_us_);
     };
   }
   Instant now() { return AsClock()(); }
   void set_tick(absl::Duration tick) { tick_us_ = absl::ToInt64Microseconds(tick); }
+  // Once, from the `ask`th time that it is asked on.
+  void JumpAt(int ask, absl::Duration by) {
+    jump_us_ = absl::ToInt64Microseconds(by);
+    asks_left_ = ask;
+  }
 
  private:
   std::atomic<int64_t> now_us_ = 0;
   std::atomic<int64_t> tick_us_ = 0;
+  std::atomic<int64_t> jump_us_ = 0;
+  std::atomic<int64_t> asks_left_ = 0;
 };
 
 class RecommendEngineTest : public testing::Test {
@@ -53,6 +68,11 @@ class RecommendEngineTest : public testing::Test {
   void SetUp() override {
     const std::string path = testing::TempDir() + "/recommend_engine_test.safetensors";
     ASSERT_TRUE(RandomModel({.sizes = {8, 24, 64}, .blocks = 2, .items = 300}).Write(path).ok());
+    LoadModel();
+  }
+  // Again: with costs that nothing is known of.
+  void LoadModel() {
+    const std::string path = testing::TempDir() + "/recommend_engine_test.safetensors";
     auto loaded = Snapshot::Load(
         {.path = path,
          .tiers = {.tiers = {{.name = "any", .dim = 64, .index = {}, .min_dim = 8, .max_k = 20},
@@ -61,7 +81,8 @@ class RecommendEngineTest : public testing::Test {
                               .index = {},
                               .min_dim = 24,
                               .latency_budget = absl::Milliseconds(1)}},
-                   .default_tier = "any"}},
+                   .default_tier = "any"},
+         .sessions = true},
         Log([](absl::string_view) {}));
     ASSERT_TRUE(loaded.ok()) << loaded.status();
     snapshot_ = *std::move(loaded);
@@ -135,9 +156,11 @@ TEST_F(RecommendEngineTest, RequestsThatAreSearchedTogetherKeepTheirOwnCondition
     std::atomic<size_t> requests = 0;
   };
   LargestBatch largest;
-  RecommendEngine engine(
-      snapshot(),
-      {.workers = 1, .max_batch = 60, .batch_delay = absl::Minutes(1), .observers = {&largest}});
+  RecommendEngine engine(snapshot(), {.workers = 1,
+                                      .max_batch = 60,
+                                      .batch_delay = absl::Minutes(1),
+                                      .observers = {&largest},
+                                      .clock = clock_.AsClock()});
   std::vector<std::future<absl::StatusOr<Answered>>> outcomes;
   std::vector<ScoredItem> best = Expected({3, 1, 4}, 64, 300);
   for (int i = 0; i < 60; ++i) {
@@ -212,6 +235,129 @@ TEST_F(RecommendEngineTest, NarrowsToWhatTheBudgetOrTheDeadlineIsEnoughFor) {
   ASSERT_TRUE(deadline.ok()) << deadline.status();
   EXPECT_EQ(deadline->width.dim, 8);
   EXPECT_EQ(deadline->width.why, WidthReason::kDeadline);
+}
+
+// Requests whose encoding usually takes 1 ms a level and hardly ever more than 10 ms, with a budget
+// of 25 ms: two levels are sure, the third may be.
+class AnytimeTest : public RecommendEngineTest {
+ protected:
+  static constexpr absl::Duration kBudget = absl::Milliseconds(25);
+  // What is left of it is not enough for one level more.
+  static constexpr absl::Duration kJump = absl::Milliseconds(18);
+
+  // Everything anew.
+  void Start() {
+    engine_.reset();
+    LoadModel();
+    CostModel& costs = snapshot().costs();
+    for (int levels = 1; levels <= 3; ++levels) {
+      for (const int64_t rows : {1, 3, 4}) {
+        for (int i = 0; i < 100; ++i) {
+          costs.Record(Stage::kEncode, levels, rows,
+                       absl::Milliseconds((i % 10 < 8 ? 1 : 10) * levels));
+        }
+      }
+      costs.Record(Stage::kSearch, levels, 1, absl::ZeroDuration());
+      costs.Record(Stage::kOther, levels, 1, absl::ZeroDuration());
+    }
+    folder_ = std::make_unique<TempFolder>();
+    auto log = EmbeddedSessionLog::Open({.folder = folder_->path(),
+                                         .events_per_session = 20,
+                                         .log = Log([](absl::string_view) {})});
+    ASSERT_TRUE(log.ok()) << log.status();
+    sessions_ = std::make_unique<SessionManager>(*std::move(log), 1 << 20);
+    engine_ = std::make_unique<RecommendEngine>(
+        snapshot(),
+        RecommendEngine::Options{.sessions = sessions_.get(), .clock = clock_.AsClock()});
+  }
+  void Record(const std::vector<int32_t>& items) {
+    std::vector<SessionEvent> events;
+    for (const int32_t item : items) events.push_back({RandomModelItemId(item), absl::UnixEpoch()});
+    ASSERT_TRUE(sessions_->Record("u", events, "").ok());
+  }
+  // With a history, or as the user "u".
+  std::unique_ptr<TestCall> CallOf(const WidthRequest& width, bool session) {
+    auto call = Call(width, session ? std::vector<int32_t>{} : std::vector<int32_t>{3, 1, 4});
+    if (session) call->query.user_id = "u";
+    call->query.include_seen = true;
+    return call;
+  }
+  // After a user's state was computed for its first two items. The clock jumps at the `ask`th time
+  // that the worker asks it.
+  Answered Hasty(bool session, int ask) {
+    clock_.JumpAt(0, absl::ZeroDuration());  // the last one may never have come
+    Start();
+    if (session) {
+      Record({3, 1});
+      EXPECT_TRUE(Run(*engine_, CallOf({.dim = 64}, session)).ok());
+      Record({4});
+    }
+    auto call = CallOf({.latency_budget = kBudget}, session);
+    call->when_taken = [&] { clock_.JumpAt(ask, kJump); };
+    auto answered = Run(*engine_, std::move(call));
+    EXPECT_TRUE(answered.ok()) << answered.status();
+    return *std::move(answered);
+  }
+  std::vector<int32_t> Items(const std::vector<ScoredItem>& scored) const {
+    std::vector<int32_t> items;
+    for (const ScoredItem& item : scored) items.push_back(item.item);
+    return items;
+  }
+
+  std::unique_ptr<TempFolder> folder_;
+  std::unique_ptr<SessionManager> sessions_;
+  std::unique_ptr<RecommendEngine> engine_;
+};
+
+// The clock jumps before the width is chosen, then between that and the question whether the third
+// level fits, then after it.
+TEST_F(AnytimeTest, AWiderLevelIsComputedWhileThereIsTime) {
+  for (const bool session : {false, true}) {
+    std::vector<int> dims;
+    for (int ask = 1; ask <= 20; ++ask) {
+      const Answered answered = Hasty(session, ask);
+      const int dim = answered.width.dim;
+      if (dims.empty() || dims.back() != dim) dims.push_back(dim);
+      EXPECT_EQ(answered.width.why, dim == 64 ? WidthReason::kDefault : WidthReason::kBudget);
+      EXPECT_EQ(snapshot().sizes().end(answered.width.levels - 1), dim);
+      EXPECT_EQ(Items(answered.recommendation.result.items), Items(Expected({3, 1, 4}, dim, 10)));
+    }
+    EXPECT_THAT(dims, testing::ElementsAre(8, 24, 64)) << (session ? "session" : "history");
+  }
+}
+
+TEST_F(AnytimeTest, ASessionsEventIsOneStepHoweverWideItGoes) {
+  const Answered answered = Hasty(/*session=*/true, /*ask=*/0);
+  EXPECT_EQ(answered.width.dim, 64);
+  EXPECT_EQ(answered.width.most_why, WidthReason::kDefault);
+  // Two items at first, then one.
+  EXPECT_EQ(sessions_->stats().computed, 3);
+  EXPECT_EQ(sessions_->stats().stepped, 1);
+  // What was reached is the session's state.
+  ASSERT_TRUE(Run(*engine_, CallOf({.dim = 64}, true)).ok());
+  EXPECT_EQ(sessions_->stats().computed, 3);
+}
+
+TEST_F(AnytimeTest, AWiderSessionTakesNoTimeFromTheHistoriesOfItsBatch) {
+  // Alone there is time for its third level; not with a history of 60 ms besides, that is promised.
+  for (const bool with_history : {false, true}) {
+    Start();
+    Record({3, 1, 4});
+    engine_ = std::make_unique<RecommendEngine>(
+        snapshot(), RecommendEngine::Options{.max_batch = with_history ? 2 : 1,
+                                             .batch_delay = absl::Minutes(1),
+                                             .sessions = sessions_.get(),
+                                             .clock = clock_.AsClock()});
+    auto call = CallOf({.latency_budget = kBudget}, /*session=*/true);
+    auto outcome = call->outcome.get_future();
+    ASSERT_TRUE(engine_->Submit(std::move(call)).ok());
+    if (with_history) {
+      ASSERT_TRUE(Run(*engine_, CallOf({.dim = 64}, /*session=*/false)).ok());
+    }
+    const auto answered = outcome.get();
+    ASSERT_TRUE(answered.ok()) << answered.status();
+    EXPECT_EQ(answered->width.dim, with_history ? 24 : 64);
+  }
 }
 
 TEST_F(RecommendEngineTest, ATiersBudgetHoldsForRequestsThatNameNone) {
