@@ -40,10 +40,15 @@ void CallLog::Arrived(CallInfo& call) {
   const absl::string_view id = HeaderOf(*call.context, kRequestId);
   call.request_id = IsSaneRequestId(id) ? std::string(id) : NewRequestId();
   call.trace_id = TraceIdOf(HeaderOf(*call.context, kTraceParent));
-  call.context->AddInitialMetadata(kRequestId, call.request_id);
 }
 
 void CallLog::End(const CallInfo& call, const absl::Status& status, absl::Duration took) {
+  // Clients take first metadata for the beginning of an answer, after which they never try again.
+  if (status.ok()) {
+    call.context->AddInitialMetadata(kRequestId, call.request_id);
+  } else {
+    call.context->AddTrailingMetadata(kRequestId, call.request_id);
+  }
   if (IsOurFault(status)) {
     Write(LogLevel::kError, "call_failed", failed_, call, status, took);
   } else if (took >= options_.slow) {

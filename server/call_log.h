@@ -3,7 +3,8 @@
 //
 // Gives every call its request id: the client's x-request-id where it is a sane one
 // (server/request_id.h), else a new one; it goes back to the client as x-request-id in the answer's
-// first metadata. The trace id of a traceparent header stands beside it.
+// first metadata, and with an error in the trailing metadata, which lets gRPC's retries see that
+// there is no answer. The trace id of a traceparent header stands beside it.
 //
 //   slow_request request_id=... method=Recommend code=OK total_ms=61.2 queue_ms=... dim=64 ...
 //

@@ -47,7 +47,7 @@ VALUE_SETS = {
     "Prometheus Operator": {"serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}}, "prometheusRule": {"enabled": True}},
     "models by HTTPS": {
         "model": {"source": "https", "https": {
-            "authSecret": "artifacts", "labels": 'canary: "*"\ncanary_share: 0.05\n',
+            "authSecret": "artifacts", "caSecret": "artifacts-ca", "labels": 'canary: "*"\ncanary_share: 0.05\n',
             "versions": [{"name": "2026-10-01", "url": "https://a.example.com:8443/m.safetensors", "sha256": "0" * 64},
                          {"name": "2026-10-02", "url": "https://a.example.com/m2.safetensors", "sha256": "1" * 64}]}}},
     "a model in an image": {"model": {"source": "image", "image": {"repository": "registry.example.com/shop-model", "tag": "7"}}},
@@ -189,6 +189,35 @@ class Chart(unittest.TestCase):
         self.assertNotEqual(render(before).stdout, render(after).stdout)
         self.assertEqual(deployments(before), deployments(after))
 
+    def test_the_alerts_watch_the_job_that_prometheus_gives(self):
+        with open(os.path.join(ROOT, "deploy/prometheus/nestrec.rules.yml")) as file:
+            jobs = set(re.findall(r'job="([^"]*)"', file.read()))
+        self.assertEqual(len(jobs), 1, "the rules name jobs that one scrape cannot have")
+        for values in ({}, {"nameOverride": "shop-recommender"}):
+            monitor = next(each for each in objects(dict(values, serviceMonitor={"enabled": True})) if each["kind"] == "ServiceMonitor")
+            for endpoint in monitor["spec"]["endpoints"]:
+                # What the operator sets `job` to, the name of the Service, gives way to a relabeling without a source.
+                given = {each["replacement"] for each in endpoint.get("relabelings", [])
+                         if each["targetLabel"] == "job" and not each.get("sourceLabels")}
+                self.assertEqual(given, jobs)
+        with open(os.path.join(ROOT, "docker/prometheus/prometheus.yml")) as file:
+            self.assertEqual({each["job_name"] for each in yaml.safe_load(file)["scrape_configs"]}, jobs)
+
+    def test_the_monitor_finds_one_service_of_each_tier(self):
+        everything = objects({"serviceMonitor": {"enabled": True}})
+        spec = next(each for each in everything if each["kind"] == "ServiceMonitor")["spec"]
+        found = [each for each in everything if each["kind"] == "Service" and
+                 spec["selector"]["matchLabels"].items() <= each["metadata"]["labels"].items()]
+        self.assertEqual(sorted(each["metadata"]["labels"]["nestrec/tier"] for each in found), ["bronze", "gold"])
+        for service in found:
+            self.assertIn(spec["endpoints"][0]["port"], [port["name"] for port in service["spec"]["ports"]])
+
+    def test_replicas_are_as_many_as_asked_for(self):
+        for replicas, expected in ((0, 0), (1, 1), (7, 7)):
+            tier = {"name": "a", "maxDim": 64, "replicas": replicas}
+            self.assertEqual(deployments({"tiers": [tier]})["a"]["spec"]["replicas"], expected)
+        self.assertEqual(deployments({"tiers": [{"name": "a", "maxDim": 64}]})["a"]["spec"]["replicas"], 1)
+
     def test_another_tier_config_replaces_that_tiers_pods_alone(self):
         one = {"tiers": [{"name": "a", "maxDim": 64}, {"name": "b", "maxDim": 128}]}
         two = {"tiers": [{"name": "a", "maxDim": 64}, {"name": "b", "maxDim": 128, "maxK": 10}]}
@@ -270,14 +299,14 @@ class Fetch(unittest.TestCase):
         digest = subprocess.run(["sha256sum", self.path(f"web/{name}")], capture_output=True, text=True, check=True).stdout.split()[0]
         return f"{name} https://a/{name} {digest}\n"
 
-    def run_once(self, listed):
+    def run_once(self, listed, **settings):
         self.write("versions", listed)
-        environment = dict(os.environ, PATH=self.path("bin") + ":" + os.environ["PATH"], LIST=self.path("versions"),
-                           LABELS=self.path("labels"), MODELS=self.path("models"), POLL_SECONDS="1")
+        environment = dict(os.environ, PATH=self.path("bin") + ":" + os.environ["PATH"], LABELS=self.path("labels"),
+                           MODELS=self.path("models"), POLL_SECONDS="1", **{"LIST": self.path("versions"), **settings})
         return subprocess.run(["sh", os.path.join(CHART, "files/fetch.sh"), "once"], env=environment, capture_output=True, text=True)
 
     def models(self):
-        return sorted(os.listdir(self.path("models")))
+        return sorted(each for each in os.listdir(self.path("models")) if not each.startswith("."))
 
     def test_brings_what_is_listed_and_removes_what_is_not(self):
         one, two = self.publish("one", "1"), self.publish("two", "2")
@@ -302,6 +331,44 @@ class Fetch(unittest.TestCase):
         os.remove(self.path("web/two"))
         self.assertEqual(self.run_once(two).returncode, 1)
         self.assertEqual(self.models(), ["one.safetensors"])
+
+    def test_without_a_list_it_fails_and_removes_nothing(self):
+        one = self.publish("one", "1")
+        self.write("labels", 'stable: "one"\n')
+        self.run_once(one)
+        for what, listed, settings, message in (
+                ("missing", one, {"LIST": self.path("none")}, "cannot be read"),
+                ("not set", one, {"LIST": ""}, "the list '' cannot be read"),
+                ("a folder", one, {"LIST": self.path("models")}, "cannot be read"),
+                ("empty", "", {}, "is empty"),
+                ("blank", "\n  \n", {}, "is empty"),
+                ("cut short", one[:-10], {}, "is not 'name url sha256'"),
+                ("without a checksum", "two https://a/two\n", {}, "is not 'name url sha256'"),
+                ("with too much", one.strip() + " and more\n", {}, "is not 'name url sha256'")):
+            with self.subTest(what):
+                result = self.run_once(listed, **settings)
+                self.assertEqual(result.returncode, 1)
+                self.assertIn(message, result.stderr)
+                self.assertIn("nothing is fetched or removed", result.stderr)
+                self.assertEqual(self.models(), ["labels.textproto", "one.safetensors"])
+
+    def test_reads_a_last_line_without_an_end(self):
+        one, two = self.publish("one", "1"), self.publish("two", "2")
+        self.assertEqual(self.run_once(one + two.rstrip("\n")).returncode, 0)
+        self.assertEqual(self.models(), ["one.safetensors", "two.safetensors"])
+
+    def test_another_checksum_under_an_old_name_is_fetched_anew(self):
+        one = self.publish("one", "1")
+        self.run_once(one)
+        self.assertNotIn("fetching", self.run_once(one).stderr)
+        self.assertEqual(self.run_once(self.publish("one", "another")).returncode, 0)
+        with open(self.path("models/one.safetensors")) as file:
+            self.assertEqual(file.read(), "another")
+        # The same of a file that lies there from elsewhere, without a note of its checksum.
+        os.remove(self.path("models/.one.sha256"))
+        self.assertEqual(self.run_once(one).returncode, 1, "the web has another content than the list says")
+        with open(self.path("models/one.safetensors")) as file:
+            self.assertEqual(file.read(), "another")
 
     def test_puts_labels_there_and_takes_them_away(self):
         one = self.publish("one", "1")

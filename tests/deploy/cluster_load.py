@@ -1,58 +1,56 @@
 #!/usr/bin/env python3
-"""A client that balances by calls over a Service's EndpointSlices and retries as docs/kubernetes.md says, and counts.
+"""A client as docs/clients.md and docs/kubernetes.md have it, over the addresses of a Service's EndpointSlices, that counts.
 
-    cluster_load.py NAMESPACE SERVICE REQUEST_FILE STOP_FILE [calls per second]
+    cluster_load.py NAMESPACE SERVICE REQUEST_FILE STOP_FILE [--rate CALLS_PER_SECOND] [--ca FILE --server-name NAME] [--token-file FILE]
 
-Sends the bytes of REQUEST_FILE as Recommend until STOP_FILE exists, then prints a line of JSON: calls, failed ones (after
-retries) by code, retries, versions and the count of answers by pod. A call is tried up to 4 times, on UNAVAILABLE alone, each
-time at the next ready address to which there is a connection, as gRPC's round_robin does. Connections are asked every 10 s
-whether they live, and given up after a second without an answer.
+Sends the bytes of REQUEST_FILE as Recommend until STOP_FILE exists, then prints a line of JSON: calls, failed ones by code,
+versions by answers, and how long the slowest and the 99th of a hundred took. Balancing, deadline and retries are gRPC's own, by
+examples/clients/service_config.json; there is no retry here. The ready addresses are watched, and a change of them makes a new
+channel, on which connections to addresses that stay are the same. Calls that run go on where they are.
+
+A call counts as failed whatever it fails by: a status after the policy's retries, no address at all, an exception.
 """
+import argparse
 import collections
 import concurrent.futures
-import itertools
 import json
 import os
 import re
 import subprocess
-import sys
 import threading
 import time
 
 import grpc
 
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 METHOD = "/nestrec.v1.RecommendService/Recommend"
-ATTEMPTS, FIRST_BACKOFF, MOST_BACKOFF = 4, 0.02, 0.5
-DEADLINE = 3.0
-CHANNEL = [
-    ("grpc.max_reconnect_backoff_ms", 500),
-    ("grpc.keepalive_time_ms", 10_000),
-    ("grpc.keepalive_timeout_ms", 1_000),  # on Linux also how long what was sent may stay unacknowledged
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.max_pings_without_data", 0),
-]
+# What docs/kubernetes.md tells clients to set.
+CHANNEL = {
+    "grpc.keepalive_time_ms": 10_000,
+    "grpc.keepalive_timeout_ms": 1_000,
+    "grpc.keepalive_permit_without_calls": 1,
+    "grpc.http2.max_pings_without_data": 0,
+    "grpc.max_reconnect_backoff_ms": 500,
+}
+LONGEST = 30  # seconds; never reached, since the service config has a deadline
 
 
-class Pod:
-    """A connection and whether it stands."""
-
-    def __init__(self, address):
-        self.address, self.connected = address, False
-        self.channel = grpc.insecure_channel(address, options=CHANNEL)
-        self.recommend = self.channel.unary_unary(METHOD)
-        self.channel.subscribe(self.on_state, try_to_connect=True)
-
-    def on_state(self, state):
-        self.connected = state == grpc.ChannelConnectivity.READY
+def policy():
+    with open(os.path.join(ROOT, "examples/clients/service_config.json")) as file:
+        return file.read()
 
 
 class Endpoints:
-    """The ready addresses of a Service, kept up to date by a watch."""
+    """A call of METHOD over the ready addresses of a Service, kept up to date by a watch."""
 
-    def __init__(self, namespace, service):
+    def __init__(self, namespace, service, credentials=None, server_name=None):
         self.command = ["kubectl", "-n", namespace, "get", "endpointslices", "-l", f"kubernetes.io/service-name={service}", "-o", "json"]
+        self.credentials = credentials
+        self.options = [("grpc.service_config", policy()), *CHANNEL.items()]
+        if server_name:
+            self.options += [("grpc.ssl_target_name_override", server_name), ("grpc.default_authority", server_name)]
         self.lock = threading.Lock()
-        self.slices, self.pods, self.turn = {}, {}, itertools.count()
+        self.slices, self.addresses, self.recommend, self.watching = {}, (), None, None
         listed = json.loads(subprocess.run(self.command, capture_output=True, text=True, check=True).stdout)
         for each in listed["items"]:
             self.take(each)
@@ -61,17 +59,23 @@ class Endpoints:
     def watch(self):
         while True:
             with subprocess.Popen(self.command + ["--watch"], stdout=subprocess.PIPE, text=True) as process:
+                self.watching = process
                 decoder, buffer = json.JSONDecoder(), ""
                 for line in process.stdout:
                     buffer += line
                     if line.rstrip() != "}":
                         continue
                     try:
-                        each, end = decoder.raw_decode(buffer.lstrip())
+                        each, _ = decoder.raw_decode(buffer.lstrip())
                     except ValueError:
                         continue
                     buffer = ""
                     self.take(each)
+            time.sleep(0.2)
+
+    def close(self):
+        if self.watching is not None:
+            self.watching.kill()
 
     def take(self, endpoint_slice):
         ports = [port["port"] for port in endpoint_slice.get("ports") or [] if port.get("name") == "grpc"]
@@ -79,71 +83,87 @@ class Endpoints:
                  for address in each["addresses"]]
         with self.lock:
             self.slices[endpoint_slice["metadata"]["name"]] = ready
-            wanted = {address for addresses in self.slices.values() for address in addresses}
-            for address in wanted - self.pods.keys():
-                self.pods[address] = Pod(address)
-            # Calls that run on a channel that leaves go on; it is closed when nobody holds it.
-            for address in self.pods.keys() - wanted:
-                pod = self.pods.pop(address)
-                pod.channel.unsubscribe(pod.on_state)
+            addresses = tuple(sorted({address for each in self.slices.values() for address in each}))
+            if addresses == self.addresses:
+                return
+            self.addresses, self.recommend = addresses, None
+            if addresses:
+                target = "ipv4:" + ",".join(addresses)
+                channel = (grpc.secure_channel(target, self.credentials, self.options) if self.credentials else
+                           grpc.insecure_channel(target, self.options))
+                # A channel that nobody holds any more goes away after its last call.
+                self.recommend = channel.unary_unary(METHOD)
 
-    def next(self):
-        """A pod to ask, None where there is none. One without a connection only where no pod has one."""
+    def current(self):
         with self.lock:
-            pods = [self.pods[address] for address in sorted(self.pods)]
-            pods = [pod for pod in pods if pod.connected] or pods
-            return pods[next(self.turn) % len(pods)] if pods else None
+            return self.recommend
 
 
 class Counts:
     def __init__(self):
         self.lock = threading.Lock()
-        self.calls = self.retries = 0
-        self.failed, self.versions, self.pods, self.slowest = collections.Counter(), collections.Counter(), collections.Counter(), 0.0
+        self.failed, self.versions, self.seconds = collections.Counter(), collections.Counter(), []
+
+    def answered(self, version, seconds):
+        with self.lock:
+            self.versions[version] += 1
+            self.seconds.append(seconds)
+
+    def fail(self, why):
+        with self.lock:
+            self.failed[why] += 1
+
+    def summary(self):
+        seconds = sorted(self.seconds)
+        return {"calls": len(seconds) + sum(self.failed.values()), "failed": dict(self.failed), "versions": dict(self.versions),
+                "p99_seconds": round(seconds[len(seconds) * 99 // 100], 3) if seconds else None,
+                "slowest_seconds": round(seconds[-1], 3) if seconds else None}
 
 
-def call(endpoints, request, counts):
-    began, backoff, code = time.monotonic(), FIRST_BACKOFF, "NO_ENDPOINT"
-    for attempt in range(ATTEMPTS):
-        pod = endpoints.next()
-        if pod is not None:
-            try:
-                answer = pod.recommend(request, timeout=max(0.001, began + DEADLINE - time.monotonic()))
-            except grpc.RpcError as error:
-                code = error.code().name
-            else:
-                version = re.search(rb"[0-9a-f]{16}", answer)
-                with counts.lock:
-                    counts.calls += 1
-                    counts.versions[version.group().decode() if version else "?"] += 1
-                    counts.pods[pod.address] += 1
-                    counts.slowest = max(counts.slowest, time.monotonic() - began)
-                return
-        if code not in ("UNAVAILABLE", "NO_ENDPOINT") or attempt + 1 == ATTEMPTS:
-            break
-        with counts.lock:
-            counts.retries += 1
-        time.sleep(backoff)
-        backoff = min(2 * backoff, MOST_BACKOFF)
-    with counts.lock:
-        counts.calls += 1
-        counts.failed[code] += 1
+def call(endpoints, request, token_file, counts):
+    began = time.monotonic()
+    try:
+        recommend = endpoints.current()
+        if recommend is None:
+            counts.fail("NO_ENDPOINT")
+            return
+        metadata = None
+        if token_file:
+            with open(token_file) as file:
+                metadata = [("authorization", "Bearer " + file.read().strip())]
+        answer = recommend(request, metadata=metadata, timeout=LONGEST)
+        version = re.search(rb"[0-9a-f]{16}", answer)
+        counts.answered(version.group().decode() if version else "?", time.monotonic() - began)
+    except grpc.RpcError as error:
+        counts.fail(error.code().name)
+    except Exception as error:  # whatever it is, the call did not get its answer
+        counts.fail(type(error).__name__)
 
 
 def main():
-    namespace, service, request_file, stop_file = sys.argv[1:5]
-    rate = float(sys.argv[5]) if len(sys.argv) > 5 else 50
-    with open(request_file, "rb") as file:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in ("namespace", "service", "request_file", "stop_file"):
+        parser.add_argument(name)
+    parser.add_argument("--rate", type=float, default=50)
+    parser.add_argument("--ca")
+    parser.add_argument("--server-name")
+    parser.add_argument("--token-file")
+    arguments = parser.parse_args()
+    with open(arguments.request_file, "rb") as file:
         request = file.read()
-    endpoints, counts = Endpoints(namespace, service), Counts()
+    credentials = None
+    if arguments.ca:
+        with open(arguments.ca, "rb") as file:
+            credentials = grpc.ssl_channel_credentials(file.read())
+    endpoints, counts = Endpoints(arguments.namespace, arguments.service, credentials, arguments.server_name), Counts()
     began = due = time.monotonic()
     with concurrent.futures.ThreadPoolExecutor(32) as pool:
-        while not os.path.exists(stop_file):
-            pool.submit(call, endpoints, request, counts)
-            due += 1 / rate
+        while not os.path.exists(arguments.stop_file):
+            pool.submit(call, endpoints, request, arguments.token_file, counts)
+            due += 1 / arguments.rate
             time.sleep(max(0, due - time.monotonic()))
-    print(json.dumps({"calls": counts.calls, "failed": dict(counts.failed), "retries": counts.retries, "versions": dict(counts.versions),
-                      "pods": dict(counts.pods), "slowest_seconds": round(counts.slowest, 3), "seconds": round(time.monotonic() - began, 1)}))
+    endpoints.close()
+    print(json.dumps({**counts.summary(), "seconds": round(time.monotonic() - began, 1)}))
 
 
 if __name__ == "__main__":

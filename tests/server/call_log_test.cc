@@ -65,7 +65,8 @@ class CallLogTest : public ::testing::Test {
     v1::RecommendResponse response;
     status_ = stub_->Recommend(&context, request, &response);
     std::string id;
-    for (const auto& [name, value] : context.GetServerInitialMetadata()) {
+    for (const auto& [name, value] :
+         status_.ok() ? context.GetServerInitialMetadata() : context.GetServerTrailingMetadata()) {
       if (name == "x-request-id") id = std::string(value.data(), value.size());
     }
     response_ = response;
@@ -131,6 +132,21 @@ TEST_F(CallLogTest, EveryAnswerCarriesTheClientsRequestIdOrANewOne) {
   EXPECT_EQ(Recommend(bad, {{"x-request-id", "client-8"}}), "client-8");
   EXPECT_FALSE(status_.ok());
   EXPECT_THAT(Lines(), IsEmpty());
+}
+
+TEST_F(CallLogTest, AnErrorCanBeTriedAgainByTheClientsGrpc) {
+  Start({.slow_request = absl::Nanoseconds(1)});
+  grpc::ChannelArguments arguments;
+  arguments.SetServiceConfigJSON(R"({"methodConfig": [{"name": [{}], "retryPolicy": {
+      "maxAttempts": 3, "initialBackoff": "0.001s", "maxBackoff": "0.001s", "backoffMultiplier": 1,
+      "retryableStatusCodes": ["INVALID_ARGUMENT"]}}]})");
+  stub_ = v1::RecommendService::NewStub(
+      grpc::CreateCustomChannel(server_->address(), grpc::InsecureChannelCredentials(), arguments));
+  v1::RecommendRequest bad;
+  bad.set_k(0);
+  Recommend(bad);
+  EXPECT_EQ(status_.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_THAT(Lines(), SizeIs(3));
 }
 
 TEST_F(CallLogTest, ASlowRequestIsLoggedWithItsStagesAndWithoutIdsOfUsersOrItems) {

@@ -6,7 +6,9 @@
 #
 # $LIST has a line `name url sha256` per version, $MODELS is the folder, $LABELS (may be empty) the labels.textproto to put
 # there, $HEADER_FILE (may be unset) a file with a header for the download. A version appears under its name whole and
-# with the checksum of the list, or not at all; one that is there is never fetched or written again.
+# with the checksum of the list, or not at all. One that is there is written again only when the list has another
+# checksum for it; .<name>.sha256 beside it is what it was fetched with. Without a list, or with one that is empty or has a
+# line that is none, nothing is fetched and nothing removed.
 set -u
 
 say() { printf 'models: %s\n' "$*" >&2; }
@@ -29,14 +31,46 @@ fetch() {  # name url sha256
     rm -f "$part"
     return 1
   fi
-  mv "$part" "$MODELS/$name.safetensors" && say "$name is there"
+  mv "$part" "$MODELS/$name.safetensors" && echo "$sum" >"$MODELS/.$name.sha256" && say "$name is there"
+}
+
+# Whether the version is there with that checksum. Its bytes are read where nothing says what it was fetched with.
+is_there() {  # name sha256
+  [ -e "$MODELS/$1.safetensors" ] || return 1
+  [ -s "$MODELS/.$1.sha256" ] || sha256sum "$MODELS/$1.safetensors" | cut -d ' ' -f 1 >"$MODELS/.$1.sha256"
+  [ "$(cat "$MODELS/.$1.sha256")" = "$2" ] && return 0
+  say "$1 has another SHA-256 in the list than it was fetched with"
+  return 1
+}
+
+check_list() {
+  if ! [ -r "${LIST:-}" ] || ! [ -f "$LIST" ]; then
+    say "the list '${LIST:-}' cannot be read: nothing is fetched or removed; set LIST to a file of lines 'name url sha256'"
+    return 1
+  fi
+  listed=0
+  while read -r name url sum more || [ -n "$name" ]; do
+    [ -n "$name" ] || continue
+    listed=$((listed + 1))
+    bad=$more
+    case $sum in *[!0-9a-f]*) bad=yes ;; esac
+    if [ -n "$bad" ] || [ "${#sum}" != 64 ]; then
+      say "'$name $url $sum' in the list $LIST is not 'name url sha256': nothing is fetched or removed; correct model.https.versions"
+      return 1
+    fi
+  done <"$LIST"
+  if [ "$listed" = 0 ]; then
+    say "the list $LIST is empty: nothing is fetched or removed; list at least one version in model.https.versions"
+    return 1
+  fi
 }
 
 pass() {
+  check_list || return 1
   failed=0
-  while read -r name url sum; do
+  while read -r name url sum || [ -n "$name" ]; do
     [ -n "$name" ] || continue
-    [ -e "$MODELS/$name.safetensors" ] || fetch "$name" "$url" "$sum" || failed=1
+    is_there "$name" "$sum" || fetch "$name" "$url" "$sum" || failed=1
   done <"$LIST"
   if [ -s "${LABELS:-/dev/null}" ]; then
     if ! cmp -s "$LABELS" "$MODELS/labels.textproto"; then
@@ -50,7 +84,8 @@ pass() {
     for file in "$MODELS"/*.safetensors; do
       [ -e "$file" ] || continue
       name=$(basename "$file" .safetensors)
-      cut -d ' ' -f 1 "$LIST" | grep -qxF -- "$name" || { rm -f "$file"; say "$name is no longer listed: removed"; }
+      cut -d ' ' -f 1 "$LIST" | grep -qxF -- "$name" ||
+        { rm -f "$file" "$MODELS/.$name.sha256"; say "$name is no longer listed: removed"; }
     done
   fi
   return "$failed"

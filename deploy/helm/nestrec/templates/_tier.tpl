@@ -98,6 +98,9 @@ timeoutSeconds: 3
     {{- if $root.Values.model.https.authSecret }}
     - {name: HEADER_FILE, value: /etc/nestrec/fetch/header}
     {{- end }}
+    {{- if $root.Values.model.https.caSecret }}
+    - {name: CURL_CA_BUNDLE, value: /etc/nestrec/fetch-ca/ca.crt}
+    {{- end }}
   securityContext:
     {{- include "nestrec.containerSecurity" $root | nindent 4 }}
   resources:
@@ -108,5 +111,8 @@ timeoutSeconds: 3
     - {name: versions, mountPath: /etc/nestrec/models, readOnly: true}
     {{- if $root.Values.model.https.authSecret }}
     - {name: fetch, mountPath: /etc/nestrec/fetch, readOnly: true}
+    {{- end }}
+    {{- if $root.Values.model.https.caSecret }}
+    - {name: fetch-ca, mountPath: /etc/nestrec/fetch-ca, readOnly: true}
     {{- end }}
 {{- end }}
