@@ -1,5 +1,5 @@
 // The real server with sessions, and what may befall it: killed while it records, a disk that fills
-// up, a Redis that goes, stalls and comes back.
+// up, a Redis that goes, stalls, comes back or changes its password.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/resource.h>
@@ -12,6 +12,7 @@
 #include "absl/strings/strip.h"
 #include "base/file.h"
 #include "server/client.h"
+#include "server/session/redis_connection.h"
 #include "server/status_details.h"
 #include "tests/server/session/redis_server.h"
 #include "tests/testing/child_process.h"
@@ -218,6 +219,38 @@ TEST_F(SessionBinary, ARedisThatGoesStallsAndComesBackIsSaidSo) {
   record_until_ok(2, "2");  // whether it was recorded before or not, it counts once
   record_until_ok(3, "3");
   EXPECT_EQ(EventCount("u"), 3);
+}
+
+TEST_F(SessionBinary, APasswordOfRedisIsRotatedWhileServing) {
+  if (RedisServer::Program().empty()) GTEST_SKIP() << RedisServer::kSkipReason;
+  RedisServer redis(folder_.path());
+  ASSERT_TRUE(redis.Start().ok());
+  const auto ask = [&](const std::string& password, const std::vector<std::string>& command) {
+    auto connection =
+        RedisConnection::Connect(*RedisAddress::Parse(redis.url()), password, absl::Seconds(60));
+    ASSERT_TRUE(connection.ok()) << connection.status();
+    ASSERT_TRUE((*connection)->Command(command).ok());
+  };
+  ask("", {"CONFIG", "SET", "requirepass", "old"});
+  const std::string file = folder_.File("password");
+  ASSERT_TRUE(WriteFileAtomically(file, "old\n").ok());
+  auto server = Serve({"--sessions", redis.url(), "--redis-password-file", file});
+  ASSERT_TRUE(Record("u", 1, "1").ok());
+
+  // The file follows a while after Redis, as a Secret does.
+  ask("old", {"CONFIG", "SET", "requirepass", "new"});
+  ask("new", {"CLIENT", "KILL", "TYPE", "normal"});
+  const absl::Status refused = Record("u", 2, "2").status();
+  EXPECT_EQ(refused.code(), absl::StatusCode::kUnavailable) << refused;
+  EXPECT_TRUE(RetryDelayOf(refused).has_value());
+  EXPECT_TRUE(client_->Recommend({}).ok());
+  ASSERT_TRUE(server->WaitForOutput("redis_refuses_login").ok());
+
+  ASSERT_TRUE(WriteFileAtomically(file, "new\n").ok());
+  absl::StatusOr<v1::RecordEventsResponse> response = Record("u", 2, "2");
+  while (absl::IsUnavailable(response.status())) response = Record("u", 2, "2");
+  ASSERT_TRUE(response.ok()) << response.status();
+  EXPECT_EQ(EventCount("u"), 2);
 }
 
 }  // namespace

@@ -79,18 +79,22 @@ class RedisLogTest : public testing::Test {
 
   std::unique_ptr<RedisSessionLog> Open(int64_t keep = 200,
                                         absl::Duration ttl = absl::ZeroDuration()) {
-    return std::make_unique<RedisSessionLog>(
-        RedisSessionLog::Options{.address = *RedisAddress::Parse(redis_.url()),
-                                 .events_per_session = keep,
-                                 .ttl = ttl,
-                                 .timeout = timeout_,
-                                 .clock = [this] { return now_.load(); }});
+    return std::make_unique<RedisSessionLog>(RedisSessionLog::Options{
+        .address = *RedisAddress::Parse(redis_.url()),
+        .password = [this] { return password_; },
+        .events_per_session = keep,
+        .ttl = ttl,
+        .timeout = timeout_,
+        .clock = [this] { return now_.load(); },
+        .log = Log([this](absl::string_view line) { logged_ += absl::StrCat(line, "\n"); })});
   }
+
+  void PassPause() { now_ = now_.load() + absl::ToChronoNanoseconds(absl::Seconds(10)); }
 
   // An answer of Redis, as an operator would ask for it.
   RedisValue Ask(const std::vector<std::string>& command) {
     auto connection =
-        RedisConnection::Connect(*RedisAddress::Parse(redis_.url()), "", absl::Seconds(60));
+        RedisConnection::Connect(*RedisAddress::Parse(redis_.url()), asks_with_, absl::Seconds(60));
     EXPECT_TRUE(connection.ok()) << connection.status();
     auto value = (*connection)->Command(command);
     EXPECT_TRUE(value.ok()) << value.status();
@@ -100,6 +104,9 @@ class RedisLogTest : public testing::Test {
   TempFolder folder_;
   RedisServer redis_{folder_.path()};
   absl::Duration timeout_ = absl::Seconds(60);
+  absl::StatusOr<std::string> password_ = std::string();
+  std::string asks_with_;  // the password of Ask
+  std::string logged_;     // by logs that one thread uses
   std::atomic<Instant> now_{Instant()};
 };
 
@@ -251,15 +258,83 @@ TEST_F(RedisLogTest, NamesKeysThatAreNotOurs) {
 
 TEST_F(RedisLogTest, WrongPasswordsAreRefused) {
   Ask({"CONFIG", "SET", "requirepass", "right"});
-  const auto open = [&](const std::string& password) {
-    return RedisSessionLog({.address = *RedisAddress::Parse(redis_.url()),
-                            .password = password,
-                            .timeout = absl::Seconds(60)})
-        .Ping();
-  };
-  EXPECT_TRUE(open("right").ok());
-  EXPECT_EQ(open("wrong").code(), absl::StatusCode::kPermissionDenied);
-  EXPECT_EQ(open("").code(), absl::StatusCode::kPermissionDenied);
+  password_ = "right";
+  EXPECT_TRUE(Open()->Ping().ok());
+  EXPECT_EQ(logged_, "");
+  for (const char* wrong : {"wrong", ""}) {
+    password_ = wrong;
+    const auto log = Open();
+    logged_.clear();
+    const absl::Status status = log->Read("u", 1).status();
+    // Not kPermissionDenied: the caller is not to blame.
+    EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable) << status;
+    EXPECT_THAT(std::string(status.message()), HasSubstr("--redis-password-file"));
+    EXPECT_THAT(logged_, HasSubstr("warning redis_refuses_login"));
+    EXPECT_THAT(logged_, HasSubstr("--redis-password-file"));
+  }
+}
+
+TEST_F(RedisLogTest, APasswordThatChangesInRedisFirstIsTakenUpFromTheFile) {
+  const auto log = Open();
+  ASSERT_TRUE(log->Append("u", Events({"a"}), "1").ok());
+  Ask({"CONFIG", "SET", "requirepass", "new"});
+  // The connection that there is stays good.
+  EXPECT_THAT(Items(log->Read("u", 10)), ElementsAre("a"));
+  asks_with_ = "new";
+  Ask({"CLIENT", "KILL", "TYPE", "normal"});
+  EXPECT_TRUE(absl::IsUnavailable(log->Read("u", 10).status()));
+  PassPause();
+  EXPECT_TRUE(absl::IsUnavailable(log->Append("u", Events({"b"}), "2").status()));
+  password_ = "new";
+  PassPause();
+  EXPECT_FALSE(log->Append("u", Events({"b"}), "2")->duplicate);
+  EXPECT_THAT(Items(log->Read("u", 10)), ElementsAre("a", "b"));
+  EXPECT_THAT(logged_, HasSubstr("info redis_answers"));
+}
+
+TEST_F(RedisLogTest, APasswordThatChangesInTheFileFirstCostsNoCall) {
+  Ask({"CONFIG", "SET", "requirepass", "old"});
+  password_ = asks_with_ = "old";
+  const auto log = Open();
+  ASSERT_TRUE(log->Append("u", Events({"a"}), "1").ok());
+  for (const absl::StatusOr<std::string>& in_file :
+       std::vector<absl::StatusOr<std::string>>{"new", absl::InvalidArgumentError("is empty")}) {
+    password_ = in_file;
+    Ask({"CLIENT", "KILL", "TYPE", "normal"});
+    EXPECT_THAT(Items(log->Read("u", 10)), ElementsAre("a"));
+  }
+  password_ = "new";
+  Ask({"CONFIG", "SET", "requirepass", "new"});
+  asks_with_ = "new";
+  Ask({"CLIENT", "KILL", "TYPE", "normal"});
+  EXPECT_THAT(Items(log->Read("u", 10)), ElementsAre("a"));
+  EXPECT_EQ(logged_, "");
+}
+
+TEST_F(RedisLogTest, ALoginThatIsTakenAwayIsAskedForAgain) {
+  const auto log = Open();
+  ASSERT_TRUE(log->Append("u", Events({"a"}), "1").ok());
+  // The connection stays, and may do nothing any more.
+  Ask({"ACL", "SETUSER", "admin", "on", "nopass", "allkeys", "allcommands"});
+  Ask({"ACL", "SETUSER", "default", "-xrevrange"});
+  absl::Status status = log->Read("u", 10).status();
+  EXPECT_TRUE(absl::IsUnavailable(status)) << status;
+  EXPECT_THAT(std::string(status.message()), HasSubstr("NOPERM"));
+  EXPECT_THAT(logged_, HasSubstr("redis_refuses_login"));
+  Ask({"ACL", "SETUSER", "default", "+xrevrange"});
+  PassPause();
+  EXPECT_THAT(Items(log->Read("u", 10)), ElementsAre("a"));
+}
+
+TEST_F(RedisLogTest, ARedisThatRefusesEveryCallIsLoggedOnceInAWhile) {
+  const auto log = Open();
+  redis_.Stop();
+  for (int i = 0; i < 50; ++i) {
+    EXPECT_FALSE(log->Read("u", 10).ok());
+    now_ = now_.load() + absl::ToChronoNanoseconds(absl::Milliseconds(1));
+  }
+  EXPECT_THAT(logged_, HasSubstr("warning redis_unavailable"));
+  EXPECT_EQ(std::count(logged_.begin(), logged_.end(), '\n'), 1) << logged_;
 }
 
 TEST_F(RedisLogTest, AnyReplicaServesTheUserNext) {
