@@ -42,6 +42,7 @@ absl::Status ErrorOf(absl::string_view message, const std::string& address) {
     if (absl::StartsWith(message, prefix)) return absl::UnavailableError(text);
   }
   if (absl::StartsWith(message, "OOM")) return absl::ResourceExhaustedError(text);
+  if (absl::StartsWith(message, "WRONGTYPE")) return absl::AlreadyExistsError(text);
   if (absl::StartsWith(message, "NOSCRIPT")) return absl::NotFoundError(text);
   return absl::FailedPreconditionError(text);
 }

@@ -73,6 +73,10 @@ class RedisSessionLog : public SessionLog {
 
  private:
   absl::StatusOr<RedisValue> Call(const std::vector<std::string>& arguments);
+  // A call about the value under the user's key, which it turns into one if an older release wrote
+  // it as a stream.
+  absl::StatusOr<RedisValue> CallOnString(absl::string_view user_id,
+                                          const std::vector<std::string>& arguments);
   absl::StatusOr<RedisValue> CallOnce(const std::vector<std::string>& arguments);
   absl::StatusOr<std::unique_ptr<RedisConnection>> NewConnection();
   std::string KeyOf(absl::string_view user_id, absl::string_view what) const;
