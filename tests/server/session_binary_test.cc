@@ -180,6 +180,40 @@ TEST_F(SessionBinary, RefusesAFolderInUseADamagedOneAndBadFlags) {
   EXPECT_THAT(short_log->output(), HasSubstr("keep 9 events, but the model reads the last 10"));
 }
 
+// A volume that is mounted read-only, new or with sessions of before.
+TEST_F(SessionBinary, RefusesAVolumeThatCannotBeWritten) {
+  {
+    auto before = Serve({"--sessions", folder_.File("volume/with_sessions")});
+    ASSERT_TRUE(Record("u", 1, "1").ok());
+  }
+  const auto under_read_only_mount = [&](const std::vector<std::string>& command) {
+    std::vector<std::string> arguments = {"/usr/bin/unshare",
+                                          "--mount",
+                                          "/bin/sh",
+                                          "-ec",
+                                          "mount --bind \"$0\" \"$0\"; "
+                                          "mount -o remount,bind,ro \"$0\"; exec \"$@\"",
+                                          folder_.File("volume")};
+    arguments.insert(arguments.end(), command.begin(), command.end());
+    return ChildProcess::Start(arguments);
+  };
+  const auto probe = under_read_only_mount({"/bin/true"});
+  if (!probe.ok() || (*probe)->WaitForExit().value_or(1) != 0) {
+    GTEST_SKIP() << "this user may not mount";
+  }
+  for (const char* name : {"with_sessions", "new"}) {
+    auto server = under_read_only_mount({NESTREC_PROGRAM, "serve", "--model", model_, "--listen",
+                                         "127.0.0.1:0", "--sessions",
+                                         absl::StrCat(folder_.File("volume"), "/", name)});
+    ASSERT_TRUE(server.ok()) << server.status();
+    EXPECT_EQ(*(*server)->WaitForExit(), 1);
+    EXPECT_THAT((*server)->output(), HasSubstr("error: "));
+    EXPECT_THAT((*server)->output(), HasSubstr(absl::StrCat("/volume/", name)));
+    EXPECT_THAT((*server)->output(),
+                HasSubstr("Read-only file system; choose a place that can be written"));
+  }
+}
+
 TEST_F(SessionBinary, ARedisThatGoesStallsAndComesBackIsSaidSo) {
   if (RedisServer::Program().empty()) GTEST_SKIP() << RedisServer::kSkipReason;
   RedisServer redis(folder_.path());
