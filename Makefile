@@ -55,12 +55,14 @@ bench: build  ## measure speed, print the tables
 IMAGE_ARGS ?=
 images:  ## Docker images nestrec/serve, nestrec/train and nestrec/dev (docs/docker.md)
 	@version="$$(sed -nE 's/^project\(nestrec VERSION ([0-9.]+).*/\1/p' CMakeLists.txt)" && \
+	created="$$(date -u -d "@$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct)}" +%Y-%m-%dT%H:%M:%SZ)" && \
 	for target in dev train serve; do \
 	  DOCKER_BUILDKIT=1 docker build $(IMAGE_ARGS) -f docker/Dockerfile --target $$target -t nestrec/$$target:latest -t nestrec/$$target:$$version \
-	    --build-arg VERSION=$$version --build-arg REVISION=$$(git rev-parse HEAD) . || exit 1; done
+	    --build-arg VERSION=$$version --build-arg REVISION=$$(git rev-parse HEAD) --build-arg CREATED=$$created . || exit 1; done
 
-package: build  ## a .deb and a tarball in build/release (docs/packages.md)
-	@cd build/release && cpack -G 'DEB;TGZ' && tools=../../tools && $$tools/sbom.sh cli/nestrec >nestrec.cdx.json && ls -l *.deb *.tar.gz *.cdx.json
+package: build  ## two .deb files and a tarball in build/release, with what they consist of (docs/packages.md)
+	@cd build/release && cpack -G 'DEB;TGZ' && ../../tools/sbom.sh cli/nestrec >nestrec.cdx.json && \
+	../../tools/sbom.sh cli/nestrec-serve >nestrec-server.cdx.json && ls -l *.deb *.tar.gz *.cdx.json
 
 test-deploy:  ## the chart on the cluster that kubectl points at: serve, kill, roll, evict, count failures
 	@tests/deploy/cluster_proof.sh

@@ -3,7 +3,8 @@
 #   nestrec-server   nestrec-serve (no libtorch) and its systemd unit
 #   nestrec          the whole program
 #
-# Their dependencies are what dpkg-shlibdeps finds. The tarball has both programs, and the names of the packages
+# Their dependencies are what dpkg-shlibdeps finds, and OpenBLAS by name: it finds libopenblas0, whose first alternative keeps
+# threads of its own beside OpenMP's (tools/setup.sh avoids it as well). The tarball has both programs, and the names of the packages
 # that they need.
 include(GNUInstallDirs)
 
@@ -28,6 +29,7 @@ set(CPACK_COMPONENTS_ALL server program)
 set(CPACK_DEB_COMPONENT_INSTALL ON)
 set(CPACK_DEBIAN_FILE_NAME DEB-DEFAULT)
 set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS ON)
+set(CPACK_DEBIAN_PACKAGE_DEPENDS libopenblas0-openmp)
 set(CPACK_DEBIAN_PACKAGE_SECTION science)
 set(CPACK_DEBIAN_SERVER_PACKAGE_NAME nestrec-server)
 set(CPACK_DEBIAN_SERVER_PACKAGE_CONTROL_EXTRA "${PROJECT_SOURCE_DIR}/deploy/systemd/conffiles")

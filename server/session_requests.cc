@@ -66,6 +66,8 @@ std::optional<FieldViolation> CheckTimes(const v1::RecordEventsRequest& request)
 }
 
 absl::Status WithRetry(absl::Status status) {
+  // A volume that has become read-only, say: nothing that the caller may not do.
+  if (absl::IsPermissionDenied(status)) status = absl::UnavailableError(status.message());
   const bool passes = absl::IsUnavailable(status) || absl::IsResourceExhausted(status);
   return passes ? WithRetryDelay(std::move(status), kRetryDelay) : status;
 }

@@ -5,8 +5,9 @@
 #   tools/sbom.sh build/release/cli/nestrec >nestrec.cdx.json
 #   tools/sbom.sh --table PROGRAM     a line each: version, licences, how it is linked, name
 #
-# Licences are the short names of the package's machine-readable copyright file (NOASSERTION where it has none); FAISS is
-# named by its own build (tools/build_faiss.sh).
+# Licences are the short names of the package's machine-readable copyright file. Where it has an older one they are those of the table
+# below, or else the common licences that the file refers to and the well-known texts that it quotes; NOASSERTION where that finds
+# nothing. FAISS is named by its own build (tools/build_faiss.sh).
 set -euo pipefail
 export LC_ALL=C
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
@@ -19,16 +20,46 @@ if [[ "${1:-}" == --table ]]; then table=yes; shift; fi
 [[ $# == 1 && "$1" != -* ]] || { echo "usage: tools/sbom.sh [--table] PROGRAM" >&2; exit 2; }
 program="$1"
 
+# What the library itself is under, where an older copyright file is of a whole source package, with programs, manuals and tests:
+# by "The following runtime libraries" (GCC), "The library" or "License (library)" in it.
+stated_licence() {  # package
+  case "$1" in
+    libgcc-s1 | libstdc++6 | libgomp1 | libgfortran5 | libatomic1) echo "GPL-3+ with GCC Runtime Library Exception 3.1" ;;
+    libquadmath0) echo "LGPL-2+" ;;
+    libc-ares2) echo "MIT" ;;
+    libc6 | libgcrypt20 | libgnutls30 | libgnutls30t64 | librtmp1 | libtasn1-6) echo "LGPL-2.1+" ;;
+    libselinux1) echo "public-domain" ;;
+    *) return 1 ;;
+  esac
+}
+
 licences_of() {  # package
-  local file="/usr/share/doc/$1/copyright"
-  [[ -r "$file" ]] || { echo NOASSERTION; return; }
-  awk '
-    /^Format:.*copyright-format/ { machine_readable = 1 }
-    machine_readable && /^License:[ \t]*[^ \t]/ {
-      sub(/^License:[ \t]*/, ""); gsub(/[^A-Za-z0-9.+ -]/, ""); sub(/[ \t]+$/, "")
-      if (!($0 in seen)) { seen[$0] = 1; list = list (list == "" ? "" : "; ") $0 }
-    }
-    END { print list == "" ? "NOASSERTION" : list }' "$file"
+  local file="/usr/share/doc/$1/copyright" list
+  [[ -r "$file" ]] || { stated_licence "$1" || echo NOASSERTION; return; }
+  if grep -q '^Format:.*copyright-format' "$file"; then
+    list="$(awk '
+      /^License:[ \t]*[^ \t]/ {
+        sub(/^License:[ \t]*/, ""); gsub(/[^A-Za-z0-9.+ -]/, ""); sub(/[ \t]+$/, "")
+        if (!($0 in seen)) { seen[$0] = 1; list = list (list == "" ? "" : "; ") $0 }
+      }
+      END { print list }' "$file")"
+  elif ! list="$(stated_licence "$1")"; then
+    list="$(tr -s '\n\t ' ' ' <"$file" | awk '
+      function add(name) { if (!(name in seen)) { seen[name] = 1; list = list (list == "" ? "" : "; ") name } }
+      {
+        rest = $0
+        while (match(rest, /\/usr\/share\/common-licenses\/[A-Za-z0-9.+-]*[A-Za-z0-9]/)) {
+          add(substr(rest, RSTART + 27, RLENGTH - 27)); rest = substr(rest, RSTART + RLENGTH)
+        }
+        text = tolower($0)
+        if (text ~ /permission is hereby granted, *free of charge/) add("MIT")
+        if (text ~ /permission to (freely )?use, copy, modify/) add("HPND")
+        if (text ~ /redistribution and use in source and binary forms/) add("BSD")
+        if (text ~ /mozilla public license \(mpl\) version 1\.1|mpl-1\.1/) add("MPL-1.1")
+      }
+      END { print list }')"
+  fi
+  echo "${list:-NOASSERTION}"
 }
 
 components() {  # lines: name|version|licences|link

@@ -32,7 +32,9 @@ bool ParseDatabase(absl::string_view text, int& database) {
 
 absl::Status ErrorOf(absl::string_view message, const std::string& address) {
   const std::string text = absl::StrCat("Redis at ", address, " says: ", Printable(message));
-  for (const absl::string_view prefix : {"NOAUTH", "WRONGPASS", "NOPERM", "ERR AUTH"}) {
+  // The last one is what a long command gets before its connection has logged in.
+  for (const absl::string_view prefix :
+       {"NOAUTH", "WRONGPASS", "NOPERM", "ERR AUTH", "ERR Protocol error: unauthenticated"}) {
     if (absl::StartsWith(message, prefix)) return absl::PermissionDeniedError(text);
   }
   for (const absl::string_view prefix :
@@ -40,6 +42,7 @@ absl::Status ErrorOf(absl::string_view message, const std::string& address) {
     if (absl::StartsWith(message, prefix)) return absl::UnavailableError(text);
   }
   if (absl::StartsWith(message, "OOM")) return absl::ResourceExhaustedError(text);
+  if (absl::StartsWith(message, "WRONGTYPE")) return absl::AlreadyExistsError(text);
   if (absl::StartsWith(message, "NOSCRIPT")) return absl::NotFoundError(text);
   return absl::FailedPreconditionError(text);
 }

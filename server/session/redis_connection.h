@@ -58,7 +58,8 @@ class RedisConnection {
   // kDeadlineExceeded when no answer comes in time and kUnavailable when the connection is lost: it
   // is of no use afterwards, and whether the command was carried out is not known. What Redis
   // refuses: kResourceExhausted (out of memory), kPermissionDenied, kUnavailable (it loads its
-  // data, or is a replica), kNotFound (a script that it does not know), else kFailedPrecondition.
+  // data, or is a replica), kAlreadyExists (under this key there is a value of another type),
+  // kNotFound (a script that it does not know), else kFailedPrecondition.
   absl::StatusOr<RedisValue> Command(std::span<const std::string> arguments);
 
   bool usable() const { return usable_; }

@@ -64,13 +64,14 @@ absl::StatusOr<std::unique_ptr<SessionManager>> OpenSessions(const SessionOption
     return std::make_unique<SessionManager>(std::move(embedded), options.state_bytes);
   }
   NESTREC_ASSIGN_OR_RETURN(const RedisAddress address, RedisAddress::Parse(options.store));
-  NESTREC_ASSIGN_OR_RETURN(const std::string password, ReadPassword(options.redis_password_file));
-  auto redis = std::make_unique<RedisSessionLog>(
-      RedisSessionLog::Options{.address = address,
-                               .password = password,
-                               .events_per_session = options.events,
-                               .ttl = options.ttl,
-                               .timeout = options.redis_timeout});
+  NESTREC_RETURN_IF_ERROR(ReadPassword(options.redis_password_file).status());
+  auto redis = std::make_unique<RedisSessionLog>(RedisSessionLog::Options{
+      .address = address,
+      .password = [path = options.redis_password_file] { return ReadPassword(path); },
+      .events_per_session = options.events,
+      .ttl = options.ttl,
+      .timeout = options.redis_timeout,
+      .log = log});
   NESTREC_RETURN_IF_ERROR(redis->Ping());
   log.Info("sessions_in_redis", {{"address", address.ToString()}});
   return std::make_unique<SessionManager>(std::move(redis), options.state_bytes);

@@ -38,6 +38,26 @@ class Version(unittest.TestCase):
         self.assertIn(f"\nversion: {VERSION}\n", text("CITATION.cff"))
         self.assertIn(f'\nappVersion: "{VERSION}"\n', text("deploy/helm/nestrec/Chart.yaml"))
         self.assertIn(f"\n## {VERSION} - ", text("CHANGELOG.md"))
+        self.assertIn(f'VERSION: "{VERSION}"', text("docker/compose.yaml"))
+        self.assertIn(f"./nestrec-server_{VERSION}_amd64.deb", text("docs/packages.md"))
+        example = text("deploy/kustomize/base/nestrec.yaml")
+        self.assertEqual(set(re.findall(r"(?:nestrec/serve:|app.kubernetes.io/version: )\"?([0-9.]+)", example)), {VERSION})
+
+    def test_is_that_of_the_newest_release(self):
+        """A package or an image that carries a release's number holds what the changelog says of that release."""
+        newest = re.search(r"^## (\S+) - \d{4}-\d\d-\d\d$", text("CHANGELOG.md"), re.M)
+        self.assertEqual(newest.group(1), VERSION)
+
+    def test_is_on_every_image(self):
+        dockerfile = text("docker/Dockerfile")
+        for stage in ("train", "serve"):
+            labels = re.search(rf"AS {stage}\n(.*?)(?=\nFROM|\Z)", dockerfile, re.S).group(1)
+            for name, argument in (("version", "VERSION"), ("revision", "REVISION"), ("created", "CREATED")):
+                self.assertIn(f'org.opencontainers.image.{name}="${{{argument}}}"', labels)
+                self.assertIn(f"ARG {argument}=", labels)
+        command = run("make", "-n", "images", cwd=ROOT, env={**os.environ, "SOURCE_DATE_EPOCH": "86400"})
+        for argument in ("VERSION=$version", "REVISION=$(git rev-parse HEAD)", "CREATED=$created"):
+            self.assertIn(f"--build-arg {argument}", command)
 
 
 class Server(unittest.TestCase):
@@ -65,6 +85,35 @@ class Parts(unittest.TestCase):
         self.assertEqual(bill["dependencies"][0]["dependsOn"], [each["bom-ref"] for each in bill["components"]])
         licences = {each["name"]: each["licenses"] for each in bill["components"]}
         self.assertIn({"license": {"name": "Apache-2.0"}}, next(value for name, value in licences.items() if name.startswith("libgrpc++")))
+
+    def test_every_component_has_a_licence(self):
+        for program in (SERVER, PROGRAM):
+            rows = [line.split() for line in run("tools/sbom.sh", "--table", program, cwd=ROOT).splitlines()]
+            self.assertEqual([row[-1] for row in rows if "NOASSERTION" in row], [])
+        for package, licence in (("libstdc++6", "GCC Runtime Library Exception"), ("libc6", "LGPL-2.1+"), ("libgrpc", "Apache-2.0")):
+            self.assertIn(licence, " ".join(next(row for row in rows if row[-1].startswith(package))))
+
+    def test_an_older_copyright_file_is_read_by_what_it_quotes(self):
+        """Of a made-up package, in a made-up /usr/share/doc."""
+        script = text("tools/sbom.sh")
+        functions = script[script.index("stated_licence()"):script.index("components()")]
+        with tempfile.TemporaryDirectory() as folder:
+            for name, content, expected in (
+                    ("liba", "On Debian it is in /usr/share/common-licenses/LGPL-3.\nPermission is hereby granted,\n  free of charge", "LGPL-3; MIT"),
+                    ("libb", "Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\nLicense: Zlib\n", "Zlib"),
+                    ("libc", "Ask the author.", "NOASSERTION"), ("libc6", "See GPL-2 too", "LGPL-2.1+"), ("libd", None, "NOASSERTION")):
+                if content is not None:
+                    os.makedirs(os.path.join(folder, name))
+                    with open(os.path.join(folder, name, "copyright"), "w") as file:
+                        file.write(content)
+                with self.subTest(name):
+                    here = functions.replace("/usr/share/doc/", folder + "/")
+                    self.assertEqual(run("bash", "-euo", "pipefail", "-c", f"{here}\nlicences_of {name}").strip(), expected)
+
+    def test_make_package_lists_both_programs(self):
+        command = run("make", "-n", "package", cwd=ROOT)
+        self.assertIn("sbom.sh cli/nestrec >nestrec.cdx.json", command)
+        self.assertIn("sbom.sh cli/nestrec-serve >nestrec-server.cdx.json", command)
 
     def test_no_library_of_the_build_is_forgotten(self):
         parts = {each["name"] for each in json.loads(run("tools/sbom.sh", PROGRAM, cwd=ROOT))["components"]}
@@ -112,6 +161,20 @@ class Packages(unittest.TestCase):
             self.assertIn(library, server)
         self.assertNotIn("libtorch", server)
         self.assertIn("libtorch", whole)
+
+    def test_bring_the_openblas_that_does_not_fight_openmp(self):
+        """On a machine with no package at all, as apt works it out."""
+        for name in ("nestrec-server", "nestrec"):
+            self.assertIn("libopenblas0-openmp", run("dpkg-deb", "-f", self.deb(name), "Depends"))
+            status = os.path.join(self.folder.name, "status")
+            with open(status, "w"):
+                pass
+            result = subprocess.run(["apt-get", "-s", "-o", f"Dir::State::status={status}", "--no-install-recommends", "install", self.deb(name)],
+                                    capture_output=True, text=True)
+            if result.returncode != 0:
+                self.skipTest(f"apt-get cannot say what it would install: {result.stderr[-200:]}")
+            self.assertIn("\nInst libopenblas0-openmp ", result.stdout)
+            self.assertNotIn("libopenblas0-pthread", result.stdout)
 
     def test_the_server_comes_with_its_unit_and_runs(self):
         with tempfile.TemporaryDirectory() as root:

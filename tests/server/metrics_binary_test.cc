@@ -15,12 +15,14 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "base/file.h"
+#include "base/version.h"
 #include "tests/server/serve_program.h"
 #include "tests/testing/random_model.h"
 
 namespace nestrec {
 namespace {
 
+using ::testing::ContainsRegex;
 using ::testing::HasSubstr;
 
 const std::string kBegin = "<!-- metrics: from /metrics, by metrics_binary_test -->\n";
@@ -127,8 +129,11 @@ TEST(MetricsBinary, CountsCallsAndWhatTheyWereServed) {
   EXPECT_EQ(value("nestrec_items"), 200);
   EXPECT_GT(value("nestrec_index_bytes{dim=\"64\"}"), 200 * 64 * 4 - 1);
   EXPECT_GT(value("process_resident_memory_bytes"), 10e6);
+  const std::string text = program.Get("/metrics").text;
+  EXPECT_THAT(text, ContainsRegex(absl::StrCat("\nnestrec_model_info\\{[^\n]*program_version=\"",
+                                               kVersion, "\"")));
   // Nothing in it tells who asked.
-  EXPECT_EQ(program.Get("/metrics").text.find("secret"), std::string::npos);
+  EXPECT_EQ(text.find("secret"), std::string::npos);
 }
 
 TEST(MetricsBinary, ReadinessFollowsTheServersLife) {

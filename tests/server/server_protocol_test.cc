@@ -1,4 +1,5 @@
 // What a server is beside its answers: errors, limits, health, reflection, overload, the end.
+#include "base/version.h"
 #include "tests/server/server_fixture.h"
 
 namespace nestrec {
@@ -52,7 +53,7 @@ TEST_F(ServerTest, DescribesItsModel) {
   ASSERT_TRUE(info.ok()) << info.status();
   EXPECT_EQ(info->model_name(), "random");
   EXPECT_EQ(info->model_version(), snapshot().version());
-  EXPECT_FALSE(info->program_version().empty());
+  EXPECT_EQ(info->program_version(), kVersion);
   EXPECT_EQ(info->item_count(), kItems);
   EXPECT_EQ(info->max_len(), kMaxLen);
   EXPECT_EQ(info->mixer(), "lru");

@@ -1,5 +1,5 @@
 // The real server with sessions, and what may befall it: killed while it records, a disk that fills
-// up, a Redis that goes, stalls and comes back.
+// up, a Redis that goes, stalls, comes back or changes its password.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/resource.h>
@@ -12,6 +12,7 @@
 #include "absl/strings/strip.h"
 #include "base/file.h"
 #include "server/client.h"
+#include "server/session/redis_connection.h"
 #include "server/status_details.h"
 #include "tests/server/session/redis_server.h"
 #include "tests/testing/child_process.h"
@@ -179,6 +180,40 @@ TEST_F(SessionBinary, RefusesAFolderInUseADamagedOneAndBadFlags) {
   EXPECT_THAT(short_log->output(), HasSubstr("keep 9 events, but the model reads the last 10"));
 }
 
+// A volume that is mounted read-only, new or with sessions of before.
+TEST_F(SessionBinary, RefusesAVolumeThatCannotBeWritten) {
+  {
+    auto before = Serve({"--sessions", folder_.File("volume/with_sessions")});
+    ASSERT_TRUE(Record("u", 1, "1").ok());
+  }
+  const auto under_read_only_mount = [&](const std::vector<std::string>& command) {
+    std::vector<std::string> arguments = {"/usr/bin/unshare",
+                                          "--mount",
+                                          "/bin/sh",
+                                          "-ec",
+                                          "mount --bind \"$0\" \"$0\"; "
+                                          "mount -o remount,bind,ro \"$0\"; exec \"$@\"",
+                                          folder_.File("volume")};
+    arguments.insert(arguments.end(), command.begin(), command.end());
+    return ChildProcess::Start(arguments);
+  };
+  const auto probe = under_read_only_mount({"/bin/true"});
+  if (!probe.ok() || (*probe)->WaitForExit().value_or(1) != 0) {
+    GTEST_SKIP() << "this user may not mount";
+  }
+  for (const char* name : {"with_sessions", "new"}) {
+    auto server = under_read_only_mount({NESTREC_PROGRAM, "serve", "--model", model_, "--listen",
+                                         "127.0.0.1:0", "--sessions",
+                                         absl::StrCat(folder_.File("volume"), "/", name)});
+    ASSERT_TRUE(server.ok()) << server.status();
+    EXPECT_EQ(*(*server)->WaitForExit(), 1);
+    EXPECT_THAT((*server)->output(), HasSubstr("error: "));
+    EXPECT_THAT((*server)->output(), HasSubstr(absl::StrCat("/volume/", name)));
+    EXPECT_THAT((*server)->output(),
+                HasSubstr("Read-only file system; choose a place that can be written"));
+  }
+}
+
 TEST_F(SessionBinary, ARedisThatGoesStallsAndComesBackIsSaidSo) {
   if (RedisServer::Program().empty()) GTEST_SKIP() << RedisServer::kSkipReason;
   RedisServer redis(folder_.path());
@@ -218,6 +253,38 @@ TEST_F(SessionBinary, ARedisThatGoesStallsAndComesBackIsSaidSo) {
   record_until_ok(2, "2");  // whether it was recorded before or not, it counts once
   record_until_ok(3, "3");
   EXPECT_EQ(EventCount("u"), 3);
+}
+
+TEST_F(SessionBinary, APasswordOfRedisIsRotatedWhileServing) {
+  if (RedisServer::Program().empty()) GTEST_SKIP() << RedisServer::kSkipReason;
+  RedisServer redis(folder_.path());
+  ASSERT_TRUE(redis.Start().ok());
+  const auto ask = [&](const std::string& password, const std::vector<std::string>& command) {
+    auto connection =
+        RedisConnection::Connect(*RedisAddress::Parse(redis.url()), password, absl::Seconds(60));
+    ASSERT_TRUE(connection.ok()) << connection.status();
+    ASSERT_TRUE((*connection)->Command(command).ok());
+  };
+  ask("", {"CONFIG", "SET", "requirepass", "old"});
+  const std::string file = folder_.File("password");
+  ASSERT_TRUE(WriteFileAtomically(file, "old\n").ok());
+  auto server = Serve({"--sessions", redis.url(), "--redis-password-file", file});
+  ASSERT_TRUE(Record("u", 1, "1").ok());
+
+  // The file follows a while after Redis, as a Secret does.
+  ask("old", {"CONFIG", "SET", "requirepass", "new"});
+  ask("new", {"CLIENT", "KILL", "TYPE", "normal"});
+  const absl::Status refused = Record("u", 2, "2").status();
+  EXPECT_EQ(refused.code(), absl::StatusCode::kUnavailable) << refused;
+  EXPECT_TRUE(RetryDelayOf(refused).has_value());
+  EXPECT_TRUE(client_->Recommend({}).ok());
+  ASSERT_TRUE(server->WaitForOutput("redis_refuses_login").ok());
+
+  ASSERT_TRUE(WriteFileAtomically(file, "new\n").ok());
+  absl::StatusOr<v1::RecordEventsResponse> response = Record("u", 2, "2");
+  while (absl::IsUnavailable(response.status())) response = Record("u", 2, "2");
+  ASSERT_TRUE(response.ok()) << response.status();
+  EXPECT_EQ(EventCount("u"), 2);
 }
 
 }  // namespace

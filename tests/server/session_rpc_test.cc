@@ -247,5 +247,41 @@ TEST(SessionOptionsTest, RefusesWhatCannotWork) {
   EXPECT_TRUE(CheckSessionsFit({.store = "none", .events = 20}, 50).ok());
 }
 
+// As a volume that has become read-only while it is served from.
+class ForbiddenLog : public SessionLog {
+ public:
+  absl::StatusOr<SessionAppended> Append(absl::string_view, std::span<const SessionEvent>,
+                                         absl::string_view) override {
+    return Refused();
+  }
+  absl::StatusOr<SessionTail> Read(absl::string_view, int64_t) override { return Refused(); }
+  absl::StatusOr<bool> Forget(absl::string_view) override { return Refused(); }
+  bool remote() const override { return false; }
+  SessionLogStats stats() const override { return {}; }
+  std::string name() const override { return "/volume"; }
+
+ private:
+  static absl::Status Refused() {
+    return absl::PermissionDeniedError("cannot write /volume/events: Read-only file system");
+  }
+};
+
+TEST_F(SessionRpcTest, AStoreThatMayNotBeWrittenIsNotTheCallersFault) {
+  ServerOptions options{.threads = 2};
+  options.sessions = std::make_unique<SessionManager>(std::make_unique<ForbiddenLog>(), 1 << 20);
+  StartServer(std::move(options));
+  v1::RecommendRequest request;
+  request.set_user_id("u");
+  v1::ForgetUserRequest forget;
+  forget.set_user_id("u");
+  for (const absl::Status& status :
+       {client_->RecordEvents(Events("u", {1})).status(), client_->Recommend(request).status(),
+        client_->ForgetUser(forget).status()}) {
+    EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable) << status;
+    EXPECT_THAT(std::string(status.message()), HasSubstr("Read-only file system"));
+    EXPECT_TRUE(RetryDelayOf(status).has_value());
+  }
+}
+
 }  // namespace
 }  // namespace nestrec

@@ -3,10 +3,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "base/random.h"
+#include "server/session/redis_record.h"
 #include "server/session/session_manager.h"
 #include "tests/server/session/redis_server.h"
 #include "tests/testing/random_model.h"
@@ -79,18 +82,22 @@ class RedisLogTest : public testing::Test {
 
   std::unique_ptr<RedisSessionLog> Open(int64_t keep = 200,
                                         absl::Duration ttl = absl::ZeroDuration()) {
-    return std::make_unique<RedisSessionLog>(
-        RedisSessionLog::Options{.address = *RedisAddress::Parse(redis_.url()),
-                                 .events_per_session = keep,
-                                 .ttl = ttl,
-                                 .timeout = timeout_,
-                                 .clock = [this] { return now_.load(); }});
+    return std::make_unique<RedisSessionLog>(RedisSessionLog::Options{
+        .address = *RedisAddress::Parse(redis_.url()),
+        .password = [this] { return password_; },
+        .events_per_session = keep,
+        .ttl = ttl,
+        .timeout = timeout_,
+        .clock = [this] { return now_.load(); },
+        .log = Log([this](absl::string_view line) { logged_ += absl::StrCat(line, "\n"); })});
   }
+
+  void PassPause() { now_ = now_.load() + absl::ToChronoNanoseconds(absl::Seconds(10)); }
 
   // An answer of Redis, as an operator would ask for it.
   RedisValue Ask(const std::vector<std::string>& command) {
     auto connection =
-        RedisConnection::Connect(*RedisAddress::Parse(redis_.url()), "", absl::Seconds(60));
+        RedisConnection::Connect(*RedisAddress::Parse(redis_.url()), asks_with_, absl::Seconds(60));
     EXPECT_TRUE(connection.ok()) << connection.status();
     auto value = (*connection)->Command(command);
     EXPECT_TRUE(value.ok()) << value.status();
@@ -100,6 +107,9 @@ class RedisLogTest : public testing::Test {
   TempFolder folder_;
   RedisServer redis_{folder_.path()};
   absl::Duration timeout_ = absl::Seconds(60);
+  absl::StatusOr<std::string> password_ = std::string();
+  std::string asks_with_;  // the password of Ask
+  std::string logged_;     // by logs that one thread uses
   std::atomic<Instant> now_{Instant()};
 };
 
@@ -142,7 +152,7 @@ TEST_F(RedisLogTest, ForgetEndsASessionAndLeavesNoKey) {
   const auto log = Open();
   const std::string user = "odd {user} 100%}";
   const uint64_t before = log->Append(user, Events({"a"}), "call")->session;
-  EXPECT_EQ(Ask({"DBSIZE"}).integer, 2);
+  EXPECT_EQ(Ask({"DBSIZE"}).integer, 1);
   EXPECT_TRUE(*log->Forget(user));
   EXPECT_EQ(Ask({"DBSIZE"}).integer, 0);
   EXPECT_FALSE(*log->Forget(user));
@@ -155,12 +165,15 @@ TEST_F(RedisLogTest, ForgetEndsASessionAndLeavesNoKey) {
 TEST_F(RedisLogTest, SessionsExpireInRedis) {
   const auto log = Open(10, absl::Hours(2));
   ASSERT_TRUE(log->Append("u", Events({"a"}), "call").ok());
-  for (const char* key : {"nestrec:{u}:events", "nestrec:{u}:calls"}) {
-    const int64_t left_ms = Ask({"PTTL", key}).integer;
-    EXPECT_GT(left_ms, 7'000'000) << key;
-    EXPECT_LE(left_ms, 7'200'000) << key;
+  for (int i = 0; i < 2; ++i) {  // by the last event
+    const int64_t left_ms = Ask({"PTTL", "nestrec:{u}:events"}).integer;
+    EXPECT_GT(left_ms, 7'000'000);
+    EXPECT_LE(left_ms, 7'200'000);
+    Ask({"PEXPIRE", "nestrec:{u}:events", "60000"});
+    ASSERT_TRUE(log->Append("u", Events({"a"}), "another call").ok());
+    Ask({"PEXPIRE", "nestrec:{u}:events", "7100000"});
   }
-  // An expired stream takes the calls with it.
+  // Calls go with the events.
   Ask({"DEL", "nestrec:{u}:events"});
   EXPECT_FALSE(log->Append("u", Events({"a"}), "call")->duplicate);
 }
@@ -238,28 +251,199 @@ TEST_F(RedisLogTest, ASlowRedisCostsOneTimeoutAndThenNoTime) {
 
 TEST_F(RedisLogTest, NamesKeysThatAreNotOurs) {
   const auto log = Open();
-  Ask({"SET", "nestrec:{u}:events", "x"});
-  absl::Status status = log->Read("u", 10).status();
-  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
-  EXPECT_THAT(std::string(status.message()), HasSubstr("WRONGTYPE"));
-  Ask({"DEL", "nestrec:{u}:events"});
-  Ask({"XADD", "nestrec:{u}:events", "5-5", "a", "b"});
-  status = log->Read("u", 10).status();
-  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
-  EXPECT_THAT(std::string(status.message()), HasSubstr("nestrec:{u}:events"));
+  const std::vector<std::vector<std::string>> foreign = {
+      {"SET", "nestrec:{u}:events", "x"},
+      {"SET", "nestrec:{u}:events", std::string(60, '\1')},
+      {"RPUSH", "nestrec:{u}:events", "x"},
+      {"XADD", "nestrec:{u}:events", "5-5", "a", "b"}};
+  for (const std::vector<std::string>& command : foreign) {
+    Ask({"DEL", "nestrec:{u}:events"});
+    Ask(command);
+    const absl::Status status = log->Read("u", 10).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition) << status;
+    EXPECT_THAT(std::string(status.message()), HasSubstr("nestrec:{u}:events"));
+  }
+  Ask({"SET", "nestrec:{u}:events", absl::StrCat("\2", std::string(60, '\1'))});
+  for (const absl::Status& status :
+       {log->Read("u", 10).status(), log->Append("u", Events({"a"}), "1").status()}) {
+    EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+    EXPECT_THAT(std::string(status.message()), HasSubstr("release"));
+  }
+  EXPECT_EQ(Ask({"STRLEN", "nestrec:{u}:events"}).integer, 61);  // and is left alone
+}
+
+// As the layout before wrote it.
+TEST_F(RedisLogTest, StreamsOfAnOlderReleaseAreTakenOver) {
+  const CallId call = HashCallId("old call");
+  const auto write_old = [&] {
+    Ask({"DEL", "nestrec:{u}:events"});
+    for (int i = 7; i < 10; ++i) {
+      Ask({"XADD", "nestrec:{u}:events", absl::StrCat("18446744073709551615-", i), "item",
+           absl::StrCat("old ", i), "time", absl::StrCat(-1'000 * i)});
+    }
+    Ask({"ZADD", "nestrec:{u}:calls", "10", absl::StrFormat("%016x%016x", call[0], call[1])});
+    Ask({"PEXPIRE", "nestrec:{u}:events", "3600000"});
+    Ask({"PEXPIRE", "nestrec:{u}:calls", "3600000"});
+  };
+  const auto log = Open(4, absl::Hours(9));
+  write_old();
+  const auto tail = log->Read("u", 10);
+  EXPECT_THAT(Items(tail), ElementsAre("old 7", "old 8", "old 9"));
+  EXPECT_EQ(tail->end, 10);
+  EXPECT_EQ(tail->events[2].time, absl::FromUnixMillis(-9'000));
+  const int64_t left_ms = Ask({"PTTL", "nestrec:{u}:events"}).integer;
+  EXPECT_GT(left_ms, 3'500'000);
+  EXPECT_LE(left_ms, 3'600'000);
+  EXPECT_EQ(Ask({"EXISTS", "nestrec:{u}:calls"}).integer, 0);
+  EXPECT_EQ(log->Read("u", 10)->session, tail->session);
+
+  write_old();
+  EXPECT_TRUE(log->Append("u", Events({"old 9"}), "old call")->duplicate);
+  write_old();
+  const auto appended = log->Append("u", Events({"a", "b"}), "new call");
+  ASSERT_TRUE(appended.ok()) << appended.status();
+  EXPECT_EQ(appended->end, 12);
+  EXPECT_THAT(Items(log->Read("u", 10)), ElementsAre("old 8", "old 9", "a", "b"));
+  EXPECT_TRUE(log->Append("u", Events({"old 9"}), "old call")->duplicate);
+
+  // Replicas that find it at the same time turn it once.
+  write_old();
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 8; ++t) {
+    threads.emplace_back([&] { EXPECT_EQ(Items(log->Read("u", 10)).size(), 3u); });
+  }
+  for (std::thread& thread : threads) thread.join();
+}
+
+// What docs/scaling.md reckons with, of ids with 10 bytes.
+TEST_F(RedisLogTest, AUserTakesLittleMoreMemoryThanTheirEvents) {
+  const auto log = Open();
+  for (const bool many_calls : {false, true}) {
+    for (const int count : {1, 50, 200}) {
+      ASSERT_TRUE(log->Forget("user-0000000001").ok());
+      for (int i = 0; i < (many_calls ? count : 1); ++i) {
+        std::vector<std::string> items;
+        for (int j = 0; j < (many_calls ? 1 : count); ++j) {
+          items.push_back(absl::StrFormat("N%09d", 1000 * i + j));
+        }
+        ASSERT_TRUE(log->Append("user-0000000001", Events(items), absl::StrCat(i)).ok());
+      }
+      const int64_t bytes =
+          Ask({"MEMORY", "USAGE", "nestrec:{user-0000000001}:events", "SAMPLES", "0"}).integer;
+      const int64_t calls = many_calls ? std::min(count, 64) : 1;
+      RecordProperty(absl::StrCat("bytes_", count, "_events_", calls, "_calls"),
+                     absl::StrCat(bytes));
+      // Key and value as Redis holds them, and what malloc rounds up.
+      EXPECT_LE(bytes, 160 + (20 + 16 * calls + 20 * count) * 5 / 4) << count << " " << calls;
+    }
+  }
+}
+
+TEST_F(RedisLogTest, AnyCallsLeaveWhatAPlainListWouldHold) {
+  Random random(3);
+  const auto log = Open(7);
+  std::vector<std::string> expected;
+  int64_t end = 0;
+  for (int call = 0; call < 300; ++call) {
+    std::vector<std::string> items;
+    // Longer than what is kept, too; ids of any bytes and of the greatest length.
+    for (size_t i = random.Index(10) + 1; i > 0; --i) {
+      std::string item(random.Index(20) == 0 ? 256 : random.Index(12), '\0');
+      for (char& c : item) c = static_cast<char>(random.Index(256));
+      items.push_back(item);
+    }
+    expected.insert(expected.end(), items.begin(), items.end());
+    expected.erase(expected.begin(), expected.end() - std::min<int64_t>(7, std::ssize(expected)));
+    end += std::ssize(items);
+    const auto appended = log->Append("u", Events(items), absl::StrCat(call));
+    ASSERT_TRUE(appended.ok()) << appended.status();
+    ASSERT_EQ(appended->end, end);
+    const auto tail = log->Read("u", 100);
+    ASSERT_EQ(Items(tail), expected);
+    ASSERT_EQ(tail->end, end);
+    ASSERT_EQ(tail->session, appended->session);
+  }
 }
 
 TEST_F(RedisLogTest, WrongPasswordsAreRefused) {
   Ask({"CONFIG", "SET", "requirepass", "right"});
-  const auto open = [&](const std::string& password) {
-    return RedisSessionLog({.address = *RedisAddress::Parse(redis_.url()),
-                            .password = password,
-                            .timeout = absl::Seconds(60)})
-        .Ping();
-  };
-  EXPECT_TRUE(open("right").ok());
-  EXPECT_EQ(open("wrong").code(), absl::StatusCode::kPermissionDenied);
-  EXPECT_EQ(open("").code(), absl::StatusCode::kPermissionDenied);
+  password_ = "right";
+  EXPECT_TRUE(Open()->Ping().ok());
+  EXPECT_EQ(logged_, "");
+  for (const char* wrong : {"wrong", ""}) {
+    password_ = wrong;
+    const auto log = Open();
+    logged_.clear();
+    const absl::Status status = log->Read("u", 1).status();
+    // Not kPermissionDenied: the caller is not to blame.
+    EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable) << status;
+    EXPECT_THAT(std::string(status.message()), HasSubstr("--redis-password-file"));
+    EXPECT_THAT(logged_, HasSubstr("warning redis_refuses_login"));
+    EXPECT_THAT(logged_, HasSubstr("--redis-password-file"));
+  }
+}
+
+TEST_F(RedisLogTest, APasswordThatChangesInRedisFirstIsTakenUpFromTheFile) {
+  const auto log = Open();
+  ASSERT_TRUE(log->Append("u", Events({"a"}), "1").ok());
+  Ask({"CONFIG", "SET", "requirepass", "new"});
+  // The connection that there is stays good.
+  EXPECT_THAT(Items(log->Read("u", 10)), ElementsAre("a"));
+  asks_with_ = "new";
+  Ask({"CLIENT", "KILL", "TYPE", "normal"});
+  EXPECT_TRUE(absl::IsUnavailable(log->Read("u", 10).status()));
+  PassPause();
+  EXPECT_TRUE(absl::IsUnavailable(log->Append("u", Events({"b"}), "2").status()));
+  password_ = "new";
+  PassPause();
+  EXPECT_FALSE(log->Append("u", Events({"b"}), "2")->duplicate);
+  EXPECT_THAT(Items(log->Read("u", 10)), ElementsAre("a", "b"));
+  EXPECT_THAT(logged_, HasSubstr("info redis_answers"));
+}
+
+TEST_F(RedisLogTest, APasswordThatChangesInTheFileFirstCostsNoCall) {
+  Ask({"CONFIG", "SET", "requirepass", "old"});
+  password_ = asks_with_ = "old";
+  const auto log = Open();
+  ASSERT_TRUE(log->Append("u", Events({"a"}), "1").ok());
+  for (const absl::StatusOr<std::string>& in_file :
+       std::vector<absl::StatusOr<std::string>>{"new", absl::InvalidArgumentError("is empty")}) {
+    password_ = in_file;
+    Ask({"CLIENT", "KILL", "TYPE", "normal"});
+    EXPECT_THAT(Items(log->Read("u", 10)), ElementsAre("a"));
+  }
+  password_ = "new";
+  Ask({"CONFIG", "SET", "requirepass", "new"});
+  asks_with_ = "new";
+  Ask({"CLIENT", "KILL", "TYPE", "normal"});
+  EXPECT_THAT(Items(log->Read("u", 10)), ElementsAre("a"));
+  EXPECT_EQ(logged_, "");
+}
+
+TEST_F(RedisLogTest, ALoginThatIsTakenAwayIsAskedForAgain) {
+  const auto log = Open();
+  ASSERT_TRUE(log->Append("u", Events({"a"}), "1").ok());
+  // The connection stays, and may do nothing any more.
+  Ask({"ACL", "SETUSER", "admin", "on", "nopass", "allkeys", "allcommands"});
+  Ask({"ACL", "SETUSER", "default", "-get"});
+  absl::Status status = log->Read("u", 10).status();
+  EXPECT_TRUE(absl::IsUnavailable(status)) << status;
+  EXPECT_THAT(std::string(status.message()), HasSubstr("NOPERM"));
+  EXPECT_THAT(logged_, HasSubstr("redis_refuses_login"));
+  Ask({"ACL", "SETUSER", "default", "+get"});
+  PassPause();
+  EXPECT_THAT(Items(log->Read("u", 10)), ElementsAre("a"));
+}
+
+TEST_F(RedisLogTest, ARedisThatRefusesEveryCallIsLoggedOnceInAWhile) {
+  const auto log = Open();
+  redis_.Stop();
+  for (int i = 0; i < 50; ++i) {
+    EXPECT_FALSE(log->Read("u", 10).ok());
+    now_ = now_.load() + absl::ToChronoNanoseconds(absl::Milliseconds(1));
+  }
+  EXPECT_THAT(logged_, HasSubstr("warning redis_unavailable"));
+  EXPECT_EQ(std::count(logged_.begin(), logged_.end(), '\n'), 1) << logged_;
 }
 
 TEST_F(RedisLogTest, AnyReplicaServesTheUserNext) {
