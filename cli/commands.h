@@ -18,6 +18,7 @@ void AddBenchCommand(CLI::App& app, Command* selected);
 // Subcommands of `nestrec bench`.
 void AddBenchIndexCommand(CLI::App& bench, Command* selected);
 void AddBenchLoadCommand(CLI::App& bench, Command* selected);
+void AddEncodeCommand(CLI::App& app, Command* selected);
 void AddEvaluateCommand(CLI::App& app, Command* selected);
 void AddExperimentCommand(CLI::App& app, Command* selected);
 void AddExportCommand(CLI::App& app, Command* selected);

@@ -31,7 +31,7 @@ absl::StatusOr<absl::Duration> DurationFlag(absl::string_view flag, const std::s
                                             absl::string_view example);
 
 // kInvalidArgument, naming it, for a flag of `command`, or of its chosen subcommand, that was given
-// an empty value, as a script does whose variable is not set. Only the item ids of `recommend` may
+// an empty value, as a script does whose variable is not set. Only the item ids of a request may
 // be empty.
 absl::Status CheckNoneEmpty(const CLI::App& command);
 

@@ -69,6 +69,7 @@ int main(int argc, char** argv) {
   nestrec::AddInspectCommand(app, &selected);
   nestrec::AddServeCommand(app, &selected);
   nestrec::AddRecommendCommand(app, &selected);
+  nestrec::AddEncodeCommand(app, &selected);
   nestrec::AddHealthCommand(app, &selected);
   nestrec::AddItemsCommand(app, &selected);
   nestrec::AddBenchCommand(app, &selected);

@@ -1,5 +1,4 @@
 // nestrec recommend: asks a server, for people.
-#include <google/protobuf/util/json_util.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -20,6 +19,7 @@
 #include "absl/time/time.h"
 #include "base/printable.h"
 #include "base/status_macros.h"
+#include "cli/answer_text.h"
 #include "cli/client_flags.h"
 #include "cli/commands.h"
 #include "cli/recommend_request.h"
@@ -92,35 +92,7 @@ std::string TitleOf(const v1::RecommendedItem& item) {
   return found == item.fields().end() ? item.item_id() : found->second;
 }
 
-std::string Milliseconds(absl::Duration duration) {
-  return absl::StrFormat("%.2f ms", absl::ToDoubleMilliseconds(duration));
-}
-
-absl::Status PrintJson(const google::protobuf::Message& message) {
-  std::string json;
-  google::protobuf::util::JsonPrintOptions options;
-  options.add_whitespace = true;
-  const auto status = google::protobuf::util::MessageToJsonString(message, &json, options);
-  if (!status.ok()) {
-    return absl::InternalError(
-        absl::StrCat("cannot print the answer as JSON: ", status.ToString()));
-  }
-  std::fputs(json.c_str(), stdout);
-  return absl::OkStatus();
-}
-
-void PrintUnknown(absl::string_view what,
-                  const google::protobuf::RepeatedPtrField<std::string>& ids, uint32_t count) {
-  if (count > 0) {
-    std::printf(
-        "not in the catalogue, skipped: %u %s (%s%s)\n", count, std::string(what).c_str(),
-        Printable(absl::StrJoin(ids.begin(), std::next(ids.begin(), std::min(ids.size(), 5)), ", "))
-            .c_str(),
-        count > 5 ? ", ..." : "");
-  }
-}
-
-void PrintUnknown(const v1::RecommendResponse& response) {
+void PrintAllUnknown(const v1::RecommendResponse& response) {
   PrintUnknown("of the history", response.unknown_item_ids(), response.unknown_item_count());
   PrintUnknown("excluded", response.unknown_exclude_item_ids(),
                response.unknown_exclude_item_count());
@@ -157,7 +129,7 @@ void PrintTable(const v1::RecommendResponse& response, absl::Duration round_trip
                 Printable(item.item_id()).c_str());
     PrintReasons(item, response);
   }
-  PrintUnknown(response);
+  PrintAllUnknown(response);
   const v1::Served& served = response.served();
   const v1::StageTimings& timings = served.timings();
   std::printf(
@@ -165,10 +137,11 @@ void PrintTable(const v1::RecommendResponse& response, absl::Duration round_trip
       served.tier().empty() ? "" : absl::StrCat(" (tier ", Printable(served.tier()), ")").c_str(),
       served.exact() ? "exact" : "approximate", Printable(served.model_version()).c_str());
   std::printf("%s in the server (queue %s, encode %s, search %s), %s for the whole call\n",
-              Milliseconds(FromProto(timings.total())).c_str(),
-              Milliseconds(FromProto(timings.queue())).c_str(),
-              Milliseconds(FromProto(timings.encode())).c_str(),
-              Milliseconds(FromProto(timings.search())).c_str(), Milliseconds(round_trip).c_str());
+              MillisecondsText(FromProto(timings.total())).c_str(),
+              MillisecondsText(FromProto(timings.queue())).c_str(),
+              MillisecondsText(FromProto(timings.encode())).c_str(),
+              MillisecondsText(FromProto(timings.search())).c_str(),
+              MillisecondsText(round_trip).c_str());
 }
 
 // Recall@10 on test, else validation; empty when the checkpoint stores none.
@@ -231,11 +204,11 @@ void PrintComparison(const v1::GetModelInfoResponse& info,
               return absl::StrCat(shared, " of ", answers.back().items_size());
             }));
   print_row("server", cells_of([](const auto& answer, const auto&) {
-              return Milliseconds(FromProto(answer.served().timings().total()));
+              return MillisecondsText(FromProto(answer.served().timings().total()));
             }));
   print_row("Recall@10",
             cells_of([](const auto&, const auto& size) { return StoredRecall(size); }));
-  PrintUnknown(answers.back());
+  PrintAllUnknown(answers.back());
   std::printf("\n* among the %d of dim %d. Recall@10 as stored in the checkpoint.\n",
               answers.back().items_size(), answers.back().served().dim());
 }

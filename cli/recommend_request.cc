@@ -51,6 +51,18 @@ absl::Status AddIds(const char* flag, const std::string& list, const std::string
   return file.empty() ? absl::OkStatus() : ReadIds(file, ids);
 }
 
+// Whose history at which width.
+template <typename Request>
+absl::Status AddHistory(const RequestFlags& flags, Request& request) {
+  NESTREC_RETURN_IF_ERROR(UsageError(CheckUtf8("--user", flags.user)));
+  request.set_user_id(flags.user);
+  NESTREC_RETURN_IF_ERROR(UsageError(CheckUtf8("--tier", flags.tier.value_or(""))));
+  if (flags.dim.has_value()) request.set_dim(*flags.dim);
+  if (flags.tier.has_value()) request.set_tier(*flags.tier);
+  return AddIds("--history", flags.history, flags.history_file,
+                *request.mutable_history_item_ids());
+}
+
 // --where, --filter, --most and --diversity.
 absl::Status AddFilters(const RequestFlags& flags, v1::RecommendRequest& request) {
   std::vector<v1::ItemFilter> filters;
@@ -88,21 +100,11 @@ absl::Status AddFilters(const RequestFlags& flags, v1::RecommendRequest& request
 
 absl::StatusOr<v1::RecommendRequest> RequestOf(const RequestFlags& flags) {
   v1::RecommendRequest request;
-  NESTREC_RETURN_IF_ERROR(UsageError(CheckUtf8("--user", flags.user)));
-  request.set_user_id(flags.user);
-  NESTREC_RETURN_IF_ERROR(
-      AddIds("--history", flags.history, flags.history_file, *request.mutable_history_item_ids()));
+  NESTREC_RETURN_IF_ERROR(AddHistory(flags, request));
   NESTREC_RETURN_IF_ERROR(
       AddIds("--exclude", flags.exclude, flags.exclude_file, *request.mutable_exclude_item_ids()));
-  NESTREC_RETURN_IF_ERROR(UsageError(CheckUtf8("--tier", flags.tier.value_or(""))));
   if (flags.k.has_value()) {
     request.set_k(*flags.k);
-  }
-  if (flags.dim.has_value()) {
-    request.set_dim(*flags.dim);
-  }
-  if (flags.tier.has_value()) {
-    request.set_tier(*flags.tier);
   }
   if (flags.min_score.has_value()) {
     request.set_min_score(*flags.min_score);
@@ -117,6 +119,12 @@ absl::StatusOr<v1::RecommendRequest> RequestOf(const RequestFlags& flags) {
   NESTREC_RETURN_IF_ERROR(UsageError(AddFilters(flags, request)));
   request.add_fields(kTitleField);
   request.set_explain(flags.explain);
+  return request;
+}
+
+absl::StatusOr<v1::EncodeRequest> EncodeRequestOf(const RequestFlags& flags) {
+  v1::EncodeRequest request;
+  NESTREC_RETURN_IF_ERROR(AddHistory(flags, request));
   return request;
 }
 
@@ -138,21 +146,29 @@ absl::StatusOr<v1::SimilarItemsRequest> SimilarRequestOf(const RequestFlags& fla
   return request;
 }
 
+HistoryFlags AddHistoryFlags(CLI::App& command, RequestFlags* flags) {
+  HistoryFlags added{};
+  added.user = command.add_option("--user", flags->user,
+                                  "User whose session is the history; --history follows it");
+  added.history = command.add_option(
+      "--history", flags->history, "Item ids, oldest first, separated by commas; none: a new user");
+  added.history_file =
+      command.add_option("--history-file", flags->history_file,
+                         "File with the ids instead, one per line, so that they may have commas");
+  added.dim = command.add_option("--dim", flags->dim, "Serve at this width");
+  added.tier = command.add_option("--tier", flags->tier, "Serve in this class");
+  added.history->excludes(added.history_file);
+  added.dim->excludes(added.tier);
+  return added;
+}
+
 WidthFlags AddRequestFlags(CLI::App& command, RequestFlags* flags) {
   CLI::Option* similar_to =
       command.add_option("--similar-to", flags->similar_to,
                          "Ask for items like this one (SimilarItems), not for a history's next");
-  CLI::Option* user = command.add_option("--user", flags->user,
-                                         "User whose session is the history; --history follows it");
-  CLI::Option* history = command.add_option(
-      "--history", flags->history, "Item ids, oldest first, separated by commas; none: a new user");
-  CLI::Option* history_file =
-      command.add_option("--history-file", flags->history_file,
-                         "File with the ids instead, one per line, so that they may have commas");
+  const HistoryFlags history = AddHistoryFlags(command, flags);
   command.add_option("--k", flags->k, "How many items (the server's default: 10)")
       ->check(WholeNumber(0, UINT32_MAX));
-  CLI::Option* dim = command.add_option("--dim", flags->dim, "Serve at this width");
-  CLI::Option* tier = command.add_option("--tier", flags->tier, "Serve in this class");
   CLI::Option* exclude = command.add_option(
       "--exclude", flags->exclude, "Item ids that must not come back, separated by commas");
   CLI::Option* exclude_file = command.add_option("--exclude-file", flags->exclude_file,
@@ -185,12 +201,13 @@ WidthFlags AddRequestFlags(CLI::App& command, RequestFlags* flags) {
       command.add_flag("--explain", flags->explain,
                        "Show which items of the history spoke for each item, and how much");
   similar_to->excludes(explain);
-  history->excludes(history_file);
   exclude->excludes(exclude_file);
   only->excludes(only_file);
-  dim->excludes(tier);
-  similar_to->excludes(user)->excludes(history)->excludes(history_file)->excludes(include_seen);
-  return {.dim = dim, .tier = tier, .similar_to = similar_to};
+  similar_to->excludes(history.user)
+      ->excludes(history.history)
+      ->excludes(history.history_file)
+      ->excludes(include_seen);
+  return {.dim = history.dim, .tier = history.tier, .similar_to = similar_to};
 }
 
 }  // namespace nestrec

@@ -1,4 +1,4 @@
-// The flags of `nestrec recommend` that become the request.
+// The flags of `nestrec recommend` and `nestrec encode` that become the request.
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -34,17 +34,29 @@ struct RequestFlags {
 };
 
 // For flags that exclude them.
+struct HistoryFlags {
+  CLI::Option* user;
+  CLI::Option* history;
+  CLI::Option* history_file;
+  CLI::Option* dim;
+  CLI::Option* tier;
+};
 struct WidthFlags {
   CLI::Option* dim;
   CLI::Option* tier;
   CLI::Option* similar_to;
 };
 
-// `flags` must outlive the parsing.
+// Whose history at which width: --user, --history, --history-file, --dim, --tier. `flags` must
+// outlive the parsing.
+HistoryFlags AddHistoryFlags(CLI::App& command, RequestFlags* flags);
+
+// These and all others. `flags` must outlive the parsing.
 WidthFlags AddRequestFlags(CLI::App& command, RequestFlags* flags);
 
 // Usage errors for what the flags say; errors of the files that they name.
 absl::StatusOr<v1::RecommendRequest> RequestOf(const RequestFlags& flags);
+absl::StatusOr<v1::EncodeRequest> EncodeRequestOf(const RequestFlags& flags);
 absl::StatusOr<v1::SimilarItemsRequest> SimilarRequestOf(const RequestFlags& flags);
 
 }  // namespace nestrec

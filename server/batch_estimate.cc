@@ -42,6 +42,8 @@ BatchEstimate EstimateBatch(const CostModel& costs, const BatchWork& work) {
     into.after = AfterEncoding(costs, work, quantile);
     if (work.rows == 0) return into.after;
     into.encode = costs.PredictLevels(Stage::kEncode, work.rows, quantile);
+    // A vector is answered when it is there.
+    if (work.searches + work.similar == 0) into.after.resize(into.encode.size());
     std::vector<absl::Duration> sums;
     for (size_t level = 0; level < std::min(into.after.size(), into.encode.size()); ++level) {
       sums.push_back(into.encode[level] + into.after[level]);

@@ -14,9 +14,9 @@
 namespace nestrec {
 
 struct BatchWork {
-  int64_t rows = 0;  // items to encode
-  size_t searches = 0;
-  size_t similar = 0;                       // searches by cosine
+  int64_t rows = 0;     // items to encode
+  size_t searches = 0;  // with neither these nor similar, only vectors are asked for
+  size_t similar = 0;   // searches by cosine
   std::span<const int64_t> explained = {};  // items to encode for each explanation
 };
 

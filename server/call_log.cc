@@ -68,10 +68,8 @@ void CallLog::Write(LogLevel level, absl::string_view event, LogLimiter& limiter
   fields.emplace_back("code", absl::StatusCodeToString(status.code()));
   fields.push_back(MillisecondsField("total_ms", took));
   const CallDetails& details = call.details;
-  if (details.k > 0) {
-    fields.emplace_back("k", details.k);
-    fields.emplace_back("history", details.history);
-  }
+  if (details.k > 0) fields.emplace_back("k", details.k);
+  if (details.k > 0 || details.dim > 0) fields.emplace_back("history", details.history);
   if (details.dim > 0) {
     fields.emplace_back("dim", details.dim);
     fields.emplace_back("tier", details.tier);

@@ -55,6 +55,10 @@ absl::StatusOr<v1::SimilarItemsResponse> RecommendClient::SimilarItems(
   return Call(channel_, *stub_->service, &Service::SimilarItems, request);
 }
 
+absl::StatusOr<v1::EncodeResponse> RecommendClient::Encode(const v1::EncodeRequest& request) const {
+  return Call(channel_, *stub_->service, &Service::Encode, request);
+}
+
 absl::StatusOr<v1::RecordEventsResponse> RecommendClient::RecordEvents(
     const v1::RecordEventsRequest& request) const {
   return Call(channel_, *stub_->service, &Service::RecordEvents, request);

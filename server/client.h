@@ -28,6 +28,7 @@ class RecommendClient {
       const v1::BatchRecommendRequest& request) const;
   absl::StatusOr<v1::SimilarItemsResponse> SimilarItems(
       const v1::SimilarItemsRequest& request) const;
+  absl::StatusOr<v1::EncodeResponse> Encode(const v1::EncodeRequest& request) const;
   absl::StatusOr<v1::RecordEventsResponse> RecordEvents(
       const v1::RecordEventsRequest& request) const;
   absl::StatusOr<v1::ForgetUserResponse> ForgetUser(const v1::ForgetUserRequest& request) const;

@@ -169,6 +169,8 @@ void QualityMonitor::Served(const RecommendCall& call, const RecommendCall::Answ
   if (call.query.min_score.has_value()) return;
   // Likeness is not what another width or model is the measure of.
   if (call.query.similar_to.has_value()) return;
+  // What the vector will find is not known here.
+  if (call.query.vector_only) return;
   const SearchResult& result = answered.recommendation.result;
   Sample sample{.snapshot = call.snapshot,
                 .known = call.items,

@@ -140,6 +140,7 @@ double RecommendEngine::RunOn(const Snapshot& snapshot, std::span<Place> places,
                               int narrowing) {
   int64_t rows = 0;
   size_t similar = 0;
+  size_t vectors = 0;
   std::vector<int64_t> explained;
   for (Place& place : places) {
     RecommendQuery& query = place.call().query;
@@ -148,6 +149,7 @@ double RecommendEngine::RunOn(const Snapshot& snapshot, std::span<Place> places,
       ++similar;
       continue;
     }
+    vectors += place.wants_vector() ? 1 : 0;
     if (!query.user_id.empty()) {
       if (const absl::Status status =
               Guard("reading a session",
@@ -168,10 +170,11 @@ double RecommendEngine::RunOn(const Snapshot& snapshot, std::span<Place> places,
     }
   }
   CostModel& costs = snapshot.costs();
-  const BatchEstimate estimate = EstimateBatch(costs, {.rows = rows,
-                                                       .searches = places.size() - similar,
-                                                       .similar = similar,
-                                                       .explained = explained});
+  const BatchEstimate estimate =
+      EstimateBatch(costs, {.rows = rows,
+                            .searches = places.size() - similar - vectors,
+                            .similar = similar,
+                            .explained = explained});
   double cost = 0;
   double cost_if_wider = 0;
   for (Place& place : places) {
@@ -229,6 +232,7 @@ double RecommendEngine::RunOn(const Snapshot& snapshot, std::span<Place> places,
     recent_.Add(place.has_session() ? query.session->items : query.history,
                 snapshot.encoder().max_len(), place.width.dim, *place.call().items, started);
   }
+  AnswerVectors(places, started, encode);
   Find(snapshot, places, started, encode);
   if (!options_.observers.empty()) {
     const EngineObserver::Batch batch{

@@ -137,9 +137,12 @@ class RecommendEngine {
                               const BatchEstimate& estimate);
   absl::Status EncodeHistories(const Snapshot& snapshot, std::span<Place> places,
                                const BatchEstimate& estimate);
-  // Searches for all that have not failed, those of one index together, and completes them.
+  // Searches for all that have not failed and ask for items, those of one index together, and
+  // completes them.
   void Find(const Snapshot& snapshot, std::span<Place> places, Instant started,
             absl::Duration encode);
+  // Completes those that ask for no items.
+  void AnswerVectors(std::span<Place> places, Instant started, absl::Duration encode);
   void Complete(const Snapshot& snapshot, Place& place, Recommendation recommendation,
                 Instant started);
 

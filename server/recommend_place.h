@@ -32,6 +32,7 @@ struct RecommendEngine::Place {
   RecommendCall& call() const { return static_cast<RecommendCall&>(*item); }
   bool has_session() const { return call().query.session.has_value(); }
   bool is_similar() const { return call().query.similar_to.has_value(); }
+  bool wants_vector() const { return call().query.vector_only; }
   bool has_history() const { return !has_session() && !is_similar(); }
   Instant ends() const {
     const absl::Duration budget =

@@ -54,6 +54,14 @@ grpc::ServerUnaryReactor* RecommendServiceImpl::SimilarItems(grpc::CallbackServe
   });
 }
 
+grpc::ServerUnaryReactor* RecommendServiceImpl::Encode(grpc::CallbackServerContext* context,
+                                                       const v1::EncodeRequest* request,
+                                                       v1::EncodeResponse* response) {
+  return BeginCall(path_, context, "Encode", [&](UnaryCall* call) {
+    return starter_.Start(*request, response, TargetOf(call));
+  });
+}
+
 grpc::ServerUnaryReactor* RecommendServiceImpl::BatchRecommend(
     grpc::CallbackServerContext* context, const v1::BatchRecommendRequest* request,
     v1::BatchRecommendResponse* response) {

@@ -41,6 +41,9 @@ class RecommendServiceImpl final : public v1::RecommendService::CallbackService 
   grpc::ServerUnaryReactor* SimilarItems(grpc::CallbackServerContext* context,
                                          const v1::SimilarItemsRequest* request,
                                          v1::SimilarItemsResponse* response) override;
+  grpc::ServerUnaryReactor* Encode(grpc::CallbackServerContext* context,
+                                   const v1::EncodeRequest* request,
+                                   v1::EncodeResponse* response) override;
   grpc::ServerUnaryReactor* RecordEvents(grpc::CallbackServerContext* context,
                                          const v1::RecordEventsRequest* request,
                                          v1::RecordEventsResponse* response) override;

@@ -100,6 +100,24 @@ absl::Status RecommendEngine::EncodeHistories(const Snapshot& snapshot, std::spa
   return absl::OkStatus();
 }
 
+void RecommendEngine::AnswerVectors(std::span<Place> places, Instant started,
+                                    absl::Duration encode) {
+  for (Place& place : places) {
+    if (place.failed || !place.wants_vector()) continue;
+    RecommendCall& call = place.call();
+    place.z.resize(static_cast<size_t>(place.width.dim));
+    const RecommendCall::Answered answered{.width = place.width,
+                                           .recommendation = {.result = {},
+                                                              .items = call.items,
+                                                              .encode = encode,
+                                                              .search = absl::ZeroDuration(),
+                                                              .vector = std::move(place.z)},
+                                           .queued = Between(call.arrived, started)};
+    for (EngineObserver* observer : options_.observers) observer->Served(call, answered);
+    call.Answer(answered);
+  }
+}
+
 void RecommendEngine::Find(const Snapshot& snapshot, std::span<Place> places, Instant started,
                            absl::Duration encode) {
   struct Asked {
@@ -109,7 +127,7 @@ void RecommendEngine::Find(const Snapshot& snapshot, std::span<Place> places, In
   };
   std::vector<Asked> asked;
   for (Place& place : places) {
-    if (place.failed) continue;
+    if (place.failed || place.wants_vector()) continue;
     asked.push_back(
         {place.explain_rows > 0, &IndexOf(snapshot, place.call().query, place.width), &place});
   }

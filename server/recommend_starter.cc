@@ -63,6 +63,35 @@ RecommendStarter::RecommendStarter(const SnapshotSource* snapshots, const Reques
       sessions_(sessions),
       clock_(std::move(clock)) {}
 
+template <typename Call>
+absl::Status RecommendStarter::Queue(std::unique_ptr<Call> call) const {
+  if (!call->query.user_id.empty() && sessions_.manager == nullptr) {
+    return NoSessionsError();
+  }
+  if (call->query.user_id.empty() || !sessions_.manager->log().remote()) {
+    return engine_->Submit(std::move(call));
+  }
+  // The model's threads do not wait for a network.
+  const Instant deadline = call->deadline;
+  auto waiting = std::make_shared<std::unique_ptr<Call>>(std::move(call));
+  return sessions_.workers->Submit(
+      {.deadline = deadline,
+       .cancelled = [waiting] { return (*waiting)->Cancelled(); },
+       .run =
+           [this, waiting](Instant /*started*/) {
+             // Submit takes the call even where it refuses it.
+             Call* const read = waiting->get();
+             absl::Status status = Guard("reading a session", [&] {
+               return ReadSession(*sessions_.manager, *read->items, read->query);
+             });
+             if (!status.ok()) return read->Fail(status);
+             const RecommendTarget target = read->target();
+             status = Guard("queueing", [&] { return engine_->Submit(std::move(*waiting)); });
+             if (!status.ok()) target.done(status);
+           },
+       .drop = [waiting](const absl::Status& why) { (*waiting)->Fail(why); }});
+}
+
 absl::Status RecommendStarter::Start(const v1::SimilarItemsRequest& request,
                                      v1::SimilarItemsResponse* response,
                                      RecommendTarget target) const {
@@ -80,8 +109,7 @@ absl::Status RecommendStarter::Start(const v1::SimilarItemsRequest& request,
 absl::Status RecommendStarter::Start(const v1::RecommendRequest& request,
                                      v1::RecommendResponse* response,
                                      RecommendTarget target) const {
-  using RecommendationCall = Call<v1::RecommendResponse>;
-  auto call = std::make_unique<RecommendationCall>(response, std::move(target), &clock_);
+  auto call = std::make_unique<Call<v1::RecommendResponse>>(response, std::move(target), &clock_);
   call->snapshot = snapshots_->For(request.user_id());
   call->items = call->snapshot->items();
   NESTREC_ASSIGN_OR_RETURN(
@@ -91,31 +119,16 @@ absl::Status RecommendStarter::Start(const v1::RecommendRequest& request,
     details->k = call->query.k;
     details->history = static_cast<int64_t>(call->query.history.size());
   }
-  if (!call->query.user_id.empty() && sessions_.manager == nullptr) {
-    return NoSessionsError();
-  }
-  if (call->query.user_id.empty() || !sessions_.manager->log().remote()) {
-    return engine_->Submit(std::move(call));
-  }
-  // The model's threads do not wait for a network.
-  const Instant deadline = call->deadline;
-  auto waiting = std::make_shared<std::unique_ptr<RecommendationCall>>(std::move(call));
-  return sessions_.workers->Submit(
-      {.deadline = deadline,
-       .cancelled = [waiting] { return (*waiting)->Cancelled(); },
-       .run =
-           [this, waiting](Instant /*started*/) {
-             // Submit takes the call even where it refuses it.
-             RecommendationCall* const read = waiting->get();
-             absl::Status status = Guard("reading a session", [&] {
-               return ReadSession(*sessions_.manager, *read->items, read->query);
-             });
-             if (!status.ok()) return read->Fail(status);
-             const RecommendTarget target = read->target();
-             status = Guard("queueing", [&] { return engine_->Submit(std::move(*waiting)); });
-             if (!status.ok()) target.done(status);
-           },
-       .drop = [waiting](const absl::Status& why) { (*waiting)->Fail(why); }});
+  return Queue(std::move(call));
+}
+
+absl::Status RecommendStarter::Start(const v1::EncodeRequest& request, v1::EncodeResponse* response,
+                                     RecommendTarget target) const {
+  auto call = std::make_unique<Call<v1::EncodeResponse>>(response, std::move(target), &clock_);
+  call->snapshot = snapshots_->For(request.user_id());
+  call->items = call->snapshot->items();
+  NESTREC_ASSIGN_OR_RETURN(call->query, ValidateEncode(request, limits_, *call->items));
+  return Queue(std::move(call));
 }
 
 }  // namespace nestrec

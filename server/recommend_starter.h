@@ -1,10 +1,11 @@
 // From a request for items as it came to its place in the engine's queue: which model it runs on,
-// validation, the session. Shared by the RPCs that return items.
+// validation, the session. Shared by the RPCs that return items, and by Encode.
 //
 // Thread safety: all methods may be called from any thread.
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <string>
 
 #include "absl/status/status.h"
@@ -52,11 +53,17 @@ class RecommendStarter {
   // RecommendEngine::Submit.
   absl::Status Start(const v1::RecommendRequest& request, v1::RecommendResponse* response,
                      RecommendTarget target) const;
+  absl::Status Start(const v1::EncodeRequest& request, v1::EncodeResponse* response,
+                     RecommendTarget target) const;
   // The same, and kNotFound for an item that the catalogue does not have.
   absl::Status Start(const v1::SimilarItemsRequest& request, v1::SimilarItemsResponse* response,
                      RecommendTarget target) const;
 
  private:
+  // Queues a valid call, behind the reading of its session where that may take a network's time.
+  template <typename Call>
+  absl::Status Queue(std::unique_ptr<Call> call) const;
+
   const SnapshotSource* const snapshots_;
   const RequestLimits limits_;
   RecommendEngine* const engine_;

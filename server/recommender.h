@@ -26,10 +26,11 @@ namespace nestrec {
 
 struct Recommendation {
   SearchResult result;
-  std::shared_ptr<const ItemView> items =
-      {};                 // that were searched: the result's numbers are theirs
-  absl::Duration encode;  // of the batch that the request was part of
+  std::shared_ptr<const ItemView> items = {};  // that were searched: the result's numbers are
+                                               // theirs; with vector_only the query's
+  absl::Duration encode;                       // of the batch that the request was part of
   absl::Duration search;
+  std::vector<float> vector = {};  // [dim], with vector_only; then the result is empty
   std::optional<Explanation> explanation = {};
   absl::Duration explain = {};
 };

@@ -77,18 +77,24 @@ void RequestRecorder::Served(const RecommendCall& call, const RecommendCall::Ans
   // Likeness is no history that a model could be trained on.
   if (query.similar_to.has_value()) return;
   const ItemView& items = *call.items;
-  std::string line = LineOf("request");
+  std::string line = LineOf(query.vector_only ? "encode" : "request");
   if (!call.request_id.empty()) AddText("request_id", call.request_id, line);
   if (!query.user_id.empty()) AddText("user_id", query.user_id, line);
   AddHistory(query, items, line);
-  absl::StrAppend(&line, ",\"k\":", query.k, ",\"dim\":", answered.width.dim);
+  if (!query.vector_only) absl::StrAppend(&line, ",\"k\":", query.k);
+  absl::StrAppend(&line, ",\"dim\":", answered.width.dim);
   AddText("tier", answered.width.tier, line);
   AddText("why", WidthReasonName(answered.width.why), line);
   const SearchResult& result = answered.recommendation.result;
-  absl::StrAppend(&line, ",\"exact\":", result.exact ? "true" : "false");
+  if (!query.vector_only) absl::StrAppend(&line, ",\"exact\":", result.exact ? "true" : "false");
   AddText("model_version", call.snapshot->version(), line);
   AddMilliseconds("queue_ms", answered.queued, line);
   AddMilliseconds("encode_ms", answered.recommendation.encode, line);
+  if (query.vector_only) {
+    line += '}';
+    file_->Add(line);
+    return;
+  }
   AddMilliseconds("search_ms", answered.recommendation.search, line);
   line += ",\"items\":[";
   for (size_t i = 0; i < std::min(result.items.size(), kMaxItems); ++i) {

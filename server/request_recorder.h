@@ -7,6 +7,7 @@
 //    "history":["a"],"k":10,"dim":64,"tier":"gold","why":"default","exact":true,
 //    "model_version":"...","queue_ms":0.01,"encode_ms":0.2,"search_ms":0.1,
 //    "items":[{"id":"b","score":1.5}]}
+//   {"type":"encode",...}             as a request, without k, exact, search_ms and items
 //   {"type":"events","time":"...","user_id":"u","events":[{"item_id":"a","time_ms":1738324800000}]}
 //   {"type":"forget","time":"...","user_id":"u"}
 //

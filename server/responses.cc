@@ -1,9 +1,11 @@
 #include "server/responses.h"
 
 #include <algorithm>
+#include <span>
 #include <string>
 #include <vector>
 
+#include "absl/container/flat_hash_set.h"
 #include "base/version.h"
 #include "model/item_record.h"
 #include "model/metrics.h"
@@ -67,6 +69,27 @@ void FillCosts(const Snapshot& snapshot, int levels, v1::SizeCosts& costs) {
   fill(Stage::kSearch, 1, *costs.mutable_search_p50(), *costs.mutable_search_p95());
 }
 
+void FillServed(const Snapshot& snapshot, const RecommendQuery& query, const WidthDecision& width,
+                const Recommendation& recommendation, absl::Duration queued, v1::Served& served) {
+  served.set_dim(width.dim);
+  served.set_tier(width.tier);
+  served.set_why(ToProto(width.why));
+  served.set_exact(recommendation.result.exact);
+  served.set_model_version(snapshot.version());
+  served.set_session_event_count(query.session.has_value() ? query.session->end : 0);
+  v1::StageTimings& timings = *served.mutable_timings();
+  *timings.mutable_queue() = nestrec::ToProto(queued);
+  *timings.mutable_encode() = nestrec::ToProto(recommendation.encode);
+  *timings.mutable_search() = nestrec::ToProto(recommendation.search);
+}
+
+template <typename Response>
+void FillUnknownHistory(const RecommendQuery& query, Response& response) {
+  response.mutable_unknown_item_ids()->Assign(query.unknown_history.ids.begin(),
+                                              query.unknown_history.ids.end());
+  response.set_unknown_item_count(static_cast<uint32_t>(query.unknown_history.count));
+}
+
 // What the responses that return items have in common.
 template <typename Response>
 void FillItems(const Snapshot& snapshot, const RecommendQuery& query, const WidthDecision& width,
@@ -84,18 +107,7 @@ void FillItems(const Snapshot& snapshot, const RecommendQuery& query, const Widt
       }
     }
   }
-  v1::Served& served = *response.mutable_served();
-  served.set_dim(width.dim);
-  served.set_tier(width.tier);
-  served.set_why(ToProto(width.why));
-  served.set_exact(recommendation.result.exact);
-  served.set_model_version(snapshot.version());
-  served.set_session_event_count(query.session.has_value() ? query.session->end : 0);
-  v1::StageTimings& timings = *served.mutable_timings();
-  *timings.mutable_queue() = nestrec::ToProto(queued);
-  *timings.mutable_encode() = nestrec::ToProto(recommendation.encode);
-  *timings.mutable_search() = nestrec::ToProto(recommendation.search);
-
+  FillServed(snapshot, query, width, recommendation, queued, *response.mutable_served());
   response.mutable_unknown_exclude_item_ids()->Assign(query.unknown_excluded.ids.begin(),
                                                       query.unknown_excluded.ids.end());
   response.set_unknown_exclude_item_count(static_cast<uint32_t>(query.unknown_excluded.count));
@@ -110,9 +122,7 @@ void FillResponse(const Snapshot& snapshot, const RecommendQuery& query, const W
                   const Recommendation& recommendation, absl::Duration queued,
                   v1::RecommendResponse& response) {
   FillItems(snapshot, query, width, recommendation, queued, response);
-  response.mutable_unknown_item_ids()->Assign(query.unknown_history.ids.begin(),
-                                              query.unknown_history.ids.end());
-  response.set_unknown_item_count(static_cast<uint32_t>(query.unknown_history.count));
+  FillUnknownHistory(query, response);
   if (!recommendation.explanation.has_value()) return;
   const Explanation& explanation = *recommendation.explanation;
   response.mutable_explained_item_ids()->Assign(explanation.ids.begin(), explanation.ids.end());
@@ -130,6 +140,24 @@ void FillResponse(const Snapshot& snapshot, const RecommendQuery& query, const W
                   const Recommendation& recommendation, absl::Duration queued,
                   v1::SimilarItemsResponse& response) {
   FillItems(snapshot, query, width, recommendation, queued, response);
+}
+
+void FillResponse(const Snapshot& snapshot, const RecommendQuery& query, const WidthDecision& width,
+                  const Recommendation& recommendation, absl::Duration queued,
+                  v1::EncodeResponse& response) {
+  response.mutable_vector()->Assign(recommendation.vector.begin(), recommendation.vector.end());
+  FillServed(snapshot, query, width, recommendation, queued, *response.mutable_served());
+  FillUnknownHistory(query, response);
+  if (query.include_seen) return;
+  absl::flat_hash_set<int32_t> listed;
+  const auto list = [&](std::span<const int32_t> seen) {
+    for (const int32_t item : seen) {
+      if (item == 0 || !listed.insert(item).second) continue;
+      response.add_seen_item_ids(std::string(recommendation.items->id(item)));
+    }
+  };
+  if (query.session.has_value()) list(query.session->items);
+  list(query.history);
 }
 
 void FillLiveItems(const ItemView& items, v1::LiveItemCounts& counts) {

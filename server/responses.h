@@ -24,6 +24,10 @@ void FillResponse(const Snapshot& snapshot, const RecommendQuery& query, const W
                   const Recommendation& recommendation, absl::Duration queued,
                   v1::SimilarItemsResponse& response);
 
+void FillResponse(const Snapshot& snapshot, const RecommendQuery& query, const WidthDecision& width,
+                  const Recommendation& recommendation, absl::Duration queued,
+                  v1::EncodeResponse& response);
+
 void FillLiveItems(const ItemView& items, v1::LiveItemCounts& counts);
 
 // `max_k`: the server's limit.

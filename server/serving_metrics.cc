@@ -59,8 +59,9 @@ ServingMetrics::ServingMetrics(Metrics& metrics)
       served_([&metrics](const Width& key) {
         return metrics.Counter(
             "nestrec_served_total",
-            "Recommendations by the width that they were served at and what decided it: explicit, "
-            "tier, "
+            "Recommendations, and vectors of Encode, by the width that they were served at and "
+            "what "
+            "decided it: explicit, tier, "
             "default, quality, load, budget, deadline; no tier where the request named the dim.",
             {{"tier", std::get<0>(key)},
              {"dim", absl::StrCat(std::get<1>(key))},
@@ -105,7 +106,9 @@ void ServingMetrics::Served(const RecommendCall& call, const RecommendCall::Answ
   const std::string& tier =
       width.tier.empty() ? call.snapshot->tiers().default_tier().name : width.tier;
   queue_seconds_.At(tier).Observe(absl::ToDoubleSeconds(answered.queued));
-  search_seconds_.Observe(absl::ToDoubleSeconds(answered.recommendation.search));
+  if (!call.query.vector_only) {
+    search_seconds_.Observe(absl::ToDoubleSeconds(answered.recommendation.search));
+  }
 }
 
 void ServingMetrics::Ran(const Batch& batch) {

@@ -27,7 +27,7 @@ namespace nestrec {
 
 // What was served to a call that asked for recommendations, for logs.
 struct CallDetails {
-  int64_t k = 0;
+  int64_t k = 0;        // 0: it asks for no items
   int64_t history = 0;  // items, the session's included
   int dim = 0;          // 0: it was not served
   std::string tier;     // empty: none

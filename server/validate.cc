@@ -69,6 +69,65 @@ std::vector<int32_t> Resolve(const StringList& ids, const ItemView& items, Unkno
   return numbers;
 }
 
+// What all requests have in common: how wide.
+template <typename Request>
+void CheckWidth(const Request& request, const RequestLimits& limits,
+                std::vector<FieldViolation>& violations) {
+  if (request.width_case() == Request::kTier && request.tier().size() > limits.max_tier_bytes) {
+    violations.push_back({"tier", absl::StrCat("has ", request.tier().size(), " bytes; at most ",
+                                               limits.max_tier_bytes, " are allowed")});
+  }
+  if (request.has_latency_budget()) {
+    if (auto violation = CheckBudget(request.latency_budget())) {
+      violations.push_back(*std::move(violation));
+    }
+  }
+}
+
+// REQUIRES: CheckWidth found nothing.
+template <typename Request>
+void ReadWidth(const Request& request, WidthRequest& width) {
+  if (request.width_case() == Request::kDim) {
+    width.dim = request.dim();
+  } else if (request.width_case() == Request::kTier) {
+    width.tier = request.tier();
+  }
+  if (request.has_latency_budget()) {
+    width.latency_budget = FromProto(request.latency_budget());
+  }
+}
+
+// What requests about a history have in common: whose it is, and what its quality shall be.
+template <typename Request>
+void CheckHistory(const Request& request, const RequestLimits& limits,
+                  std::vector<FieldViolation>& violations) {
+  if (auto violation = CheckStrings(request.history_item_ids(), "history_item_ids",
+                                    limits.max_history, limits.max_id_bytes, "; send the newest")) {
+    violations.push_back(*std::move(violation));
+  }
+  if (request.user_id().size() > limits.max_user_id_bytes) {
+    violations.push_back(
+        {"user_id", absl::StrCat("has ", request.user_id().size(), " bytes; at most ",
+                                 limits.max_user_id_bytes, " are allowed")});
+  }
+  if (request.has_min_quality() && !(request.min_quality() >= 0 && request.min_quality() <= 1)) {
+    violations.push_back({"min_quality", absl::StrCat(request.min_quality(), " is not in 0 to 1")});
+  }
+}
+
+// REQUIRES: CheckHistory found nothing, query.include_seen is set.
+template <typename Request>
+void ReadHistory(const Request& request, const ItemView& items, RecommendQuery& query) {
+  query.user_id = request.user_id();
+  query.history = Resolve(request.history_item_ids(), items, query.unknown_history);
+  if (!query.include_seen) {
+    query.excluded.insert(query.excluded.end(), query.history.begin(), query.history.end());
+  }
+  if (request.has_min_quality()) {
+    query.width.min_quality = request.min_quality();
+  }
+}
+
 // What requests that return items have in common: how many, how wide, which ones. What is right of
 // filter, caps and diversity goes into `query`.
 template <typename Request>
@@ -85,13 +144,7 @@ void CheckSelection(const Request& request, const RequestLimits& limits,
   if (request.has_k() && !k_is_good) {
     violations.push_back({"k", absl::StrCat(request.k(), " is not in 1 to ", limits.max_k)});
   }
-  if (request.width_case() == Request::kTier && request.tier().size() > limits.max_tier_bytes) {
-    violations.push_back({"tier", absl::StrCat("has ", request.tier().size(), " bytes; at most ",
-                                               limits.max_tier_bytes, " are allowed")});
-  }
-  if (request.has_latency_budget()) {
-    add(CheckBudget(request.latency_budget()));
-  }
+  CheckWidth(request, limits, violations);
   add(CheckStrings(request.exclude_item_ids(), "exclude_item_ids", limits.max_excluded,
                    limits.max_id_bytes, ""));
   if (request.has_min_score() && !std::isfinite(request.min_score())) {
@@ -117,14 +170,7 @@ void ReadSelection(const Request& request, const ItemView& items, RecommendQuery
   if (!request.only_item_ids().empty()) {
     query.only = Resolve(request.only_item_ids(), items, query.unknown_only);
   }
-  if (request.width_case() == Request::kDim) {
-    query.width.dim = request.dim();
-  } else if (request.width_case() == Request::kTier) {
-    query.width.tier = request.tier();
-  }
-  if (request.has_latency_budget()) {
-    query.width.latency_budget = FromProto(request.latency_budget());
-  }
+  ReadWidth(request, query.width);
   if (request.has_min_score()) {
     query.min_score = request.min_score();
   }
@@ -141,18 +187,7 @@ absl::StatusOr<RecommendQuery> ValidateRecommend(const v1::RecommendRequest& req
                                                  const AttributeView& attributes) {
   RecommendQuery query;
   std::vector<FieldViolation> violations;
-  if (auto violation = CheckStrings(request.history_item_ids(), "history_item_ids",
-                                    limits.max_history, limits.max_id_bytes, "; send the newest")) {
-    violations.push_back(*std::move(violation));
-  }
-  if (request.user_id().size() > limits.max_user_id_bytes) {
-    violations.push_back(
-        {"user_id", absl::StrCat("has ", request.user_id().size(), " bytes; at most ",
-                                 limits.max_user_id_bytes, " are allowed")});
-  }
-  if (request.has_min_quality() && !(request.min_quality() >= 0 && request.min_quality() <= 1)) {
-    violations.push_back({"min_quality", absl::StrCat(request.min_quality(), " is not in 0 to 1")});
-  }
+  CheckHistory(request, limits, violations);
   CheckSelection(request, limits, attributes, query, violations);
   if (request.explain() && query.k > limits.max_explained_k && query.k <= limits.max_k) {
     violations.push_back({"k", absl::StrCat(query.k, " is more than explain allows, ",
@@ -163,15 +198,24 @@ absl::StatusOr<RecommendQuery> ValidateRecommend(const v1::RecommendRequest& req
   }
   ReadSelection(request, items, query);
   query.explain = request.explain();
-  query.user_id = request.user_id();
   query.include_seen = request.include_seen();
-  query.history = Resolve(request.history_item_ids(), items, query.unknown_history);
-  if (!request.include_seen()) {
-    query.excluded.insert(query.excluded.end(), query.history.begin(), query.history.end());
+  ReadHistory(request, items, query);
+  return query;
+}
+
+absl::StatusOr<RecommendQuery> ValidateEncode(const v1::EncodeRequest& request,
+                                              const RequestLimits& limits, const ItemView& items) {
+  RecommendQuery query;
+  std::vector<FieldViolation> violations;
+  CheckHistory(request, limits, violations);
+  CheckWidth(request, limits, violations);
+  if (!violations.empty()) {
+    return BadRequest(violations);
   }
-  if (request.has_min_quality()) {
-    query.width.min_quality = request.min_quality();
-  }
+  query.vector_only = true;
+  query.include_seen = !request.return_seen();
+  ReadWidth(request, query.width);
+  ReadHistory(request, items, query);
   return query;
 }
 

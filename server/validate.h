@@ -60,9 +60,10 @@ struct RecommendQuery {
   std::optional<SessionHistory> session;  // of the user, once it was read
   std::vector<int32_t> history;           // item numbers, oldest first, unknown ones left out
   std::optional<int32_t> similar_to;      // items like this one; then there is no history
+  bool vector_only = false;               // the history's vector, and no items
   bool include_seen = false;
   std::vector<int32_t> excluded;  // what must not come back; may repeat
-  int64_t k = 0;
+  int64_t k = 0;                  // 0 with vector_only alone
   WidthRequest width;
   std::optional<std::vector<int32_t>> only;  // nothing else may come back; may repeat
   std::optional<float> min_score;
@@ -82,7 +83,12 @@ absl::StatusOr<RecommendQuery> ValidateRecommend(const v1::RecommendRequest& req
                                                  const RequestLimits& limits, const ItemView& items,
                                                  const AttributeView& attributes);
 
-// The same; kNotFound where the item is not among those that may come back.
+// The same. Without return_seen nothing counts as seen; with it, `excluded` is what the query has
+// seen.
+absl::StatusOr<RecommendQuery> ValidateEncode(const v1::EncodeRequest& request,
+                                              const RequestLimits& limits, const ItemView& items);
+
+// As ValidateRecommend; kNotFound where the item is not among those that may come back.
 absl::StatusOr<RecommendQuery> ValidateSimilarItems(const v1::SimilarItemsRequest& request,
                                                     const RequestLimits& limits,
                                                     const ItemView& items,

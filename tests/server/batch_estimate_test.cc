@@ -56,6 +56,17 @@ TEST_F(BatchEstimateTest, AddsUpWhatTheBatchHasToDo) {
   ExpectAbout(EstimateBatch(costs_, {.searches = 1}).total[1], 21);
 }
 
+TEST_F(BatchEstimateTest, AVectorCostsNoSearch) {
+  Took(Stage::kEncode, 4, {2 * kMs, 3 * kMs});
+  // Also where none was ever made.
+  const BatchEstimate vector = EstimateBatch(costs_, {.rows = 4});
+  ASSERT_THAT(vector.total, SizeIs(2));
+  ASSERT_THAT(vector.after, SizeIs(2));
+  EXPECT_EQ(vector.after[1], absl::ZeroDuration());
+  ExpectAbout(vector.total[1], 3);
+  ExpectAbout(vector.usual_total[0], 2);
+}
+
 TEST_F(BatchEstimateTest, SearchesCostWhatThatManyTogetherDid) {
   Took(Stage::kEncode, 4, {kMs, kMs});
   Took(Stage::kOther, 1, {kMs, kMs});

@@ -231,6 +231,34 @@ TEST_F(CallLogTest, TheRequestLogHasWhatWasAskedAnsweredAndRecorded) {
   EXPECT_EQ(records[2]["user_id"], "u1");
 }
 
+TEST_F(CallLogTest, AVectorIsLoggedAsWhatItIs) {
+  Start({.slow_request = absl::Nanoseconds(1)}, 1);
+  Record("u", {7, 8});
+  v1::EncodeRequest request;
+  request.set_user_id("u");
+  request.add_history_item_ids(RandomModelItemId(9));
+  request.set_tier("silver");
+  grpc::ClientContext context;
+  v1::EncodeResponse response;
+  const grpc::Status status = stub_->Encode(&context, request, &response);
+  ASSERT_TRUE(status.ok()) << status.error_message();
+  ASSERT_THAT(Lines(), SizeIs(2));
+  const Json line = Json::parse(Lines()[1]);
+  EXPECT_EQ(line["method"], "Encode");
+  EXPECT_EQ(line["history"], 3);
+  EXPECT_EQ(line["dim"], 16);
+  EXPECT_FALSE(line.contains("k"));
+  const std::vector<Json> records = Recorded();
+  ASSERT_THAT(records, SizeIs(2));
+  EXPECT_EQ(records[1]["type"], "encode");
+  EXPECT_EQ(records[1]["user_id"], "u");
+  EXPECT_EQ(records[1]["history"],
+            Json({RandomModelItemId(7), RandomModelItemId(8), RandomModelItemId(9)}));
+  EXPECT_EQ(records[1]["dim"], 16);
+  EXPECT_EQ(records[1]["model_version"], response.served().model_version());
+  EXPECT_FALSE(records[1].contains("items"));
+}
+
 TEST_F(CallLogTest, TheRequestLogHasAllOfAUserOrNothing) {
   Start({}, 0.5);
   for (int user = 0; user < 40; ++user) {

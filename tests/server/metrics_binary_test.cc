@@ -136,6 +136,27 @@ TEST(MetricsBinary, CountsCallsAndWhatTheyWereServed) {
   EXPECT_EQ(text.find("secret"), std::string::npos);
 }
 
+TEST(MetricsBinary, AVectorIsServedAndNotSearchedFor) {
+  ServeProgram program({.program = NESTREC_PROGRAM});
+  ASSERT_TRUE(program.Start().ok());
+  v1::EncodeRequest request;
+  request.set_dim(16);
+  ASSERT_TRUE(program.Client().Encode(request).ok());
+  const std::map<std::string, double> values = program.Metrics();
+  const auto value = [&](const std::string& name) {
+    const auto found = values.find(name);
+    return found == values.end() ? -1 : found->second;
+  };
+  EXPECT_EQ(value("grpc_server_handled_total{grpc_code=\"OK\",grpc_method=\"Encode\",grpc_service="
+                  "\"nestrec.v1.RecommendService\",grpc_type=\"unary\"}"),
+            1);
+  EXPECT_EQ(value("nestrec_served_total{dim=\"16\",tier=\"\",why=\"explicit\"}"), 1);
+  EXPECT_EQ(value("nestrec_queue_seconds_count{tier=\"gold\"}"), 1);
+  EXPECT_EQ(value("nestrec_stage_seconds_count{stage=\"encode\"}"), 1);
+  EXPECT_EQ(value("nestrec_stage_seconds_count{stage=\"search\"}"), 0);
+  EXPECT_EQ(value("nestrec_batch_requests_sum"), 1);
+}
+
 TEST(MetricsBinary, ReadinessFollowsTheServersLife) {
   // A request that waits for others for a second keeps the drain from ending at once.
   ServeProgram program({.program = NESTREC_PROGRAM, .more = {"--batch-delay", "1s"}});
