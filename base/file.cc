@@ -16,6 +16,7 @@
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "base/mapping_guard.h"
 #include "base/status_macros.h"
 
 namespace nestrec {
@@ -159,6 +160,7 @@ absl::StatusOr<std::shared_ptr<const MappedFile>> MappedFile::Open(const std::st
     void* mapping = mmap(nullptr, size, PROT_READ, MAP_SHARED, fd, 0);
     if (mapping == MAP_FAILED) return ErrnoStatus(errno, "cannot map", path);
     data = static_cast<const std::byte*>(mapping);
+    RegisterMapping(data, size);
   }
   return std::shared_ptr<const MappedFile>(new MappedFile(path, data, size));
 }
@@ -172,7 +174,9 @@ void ReleasePages(std::span<const std::byte> bytes) {
 }
 
 MappedFile::~MappedFile() {
-  if (data_ != nullptr) munmap(const_cast<std::byte*>(data_), size_);
+  if (data_ == nullptr) return;
+  UnregisterMapping(data_);
+  munmap(const_cast<std::byte*>(data_), size_);
 }
 
 absl::StatusOr<std::unique_ptr<AtomicFileWriter>> AtomicFileWriter::Create(

@@ -53,8 +53,8 @@ class NewFolders {
 };
 
 // A read-only mapping of a whole file. Pages are read on first touch. The mapping stays valid when
-// the path is replaced by rename (writers here always do), but not when the file is truncated in
-// place.
+// the path is replaced by rename (writers here always do). What writes into the file changes it; a
+// file that is cut short ends the process, or reads as zeros where base/mapping_guard.h guards it.
 class MappedFile {
  public:
   static absl::StatusOr<std::shared_ptr<const MappedFile>> Open(const std::string& path);

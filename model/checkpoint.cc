@@ -35,8 +35,17 @@ absl::StatusOr<std::shared_ptr<const Catalogue>> ReadCatalogue(
   NESTREC_ASSIGN_OR_RETURN(const auto id_offsets, file->Int64s(kItemIdOffsets, {items + 1}));
   NESTREC_ASSIGN_OR_RETURN(const absl::string_view records, file->Text(kRecords));
   NESTREC_ASSIGN_OR_RETURN(const auto record_offsets, file->Int64s(kRecordOffsets, {items + 1}));
+  // Of ours, so that they stay what they were checked to be whoever writes into the file.
+  struct Offsets {
+    std::vector<int64_t> ids, records;
+    std::shared_ptr<const SafetensorsFile> file;
+  };
+  const auto offsets = std::make_shared<const Offsets>(
+      Offsets{.ids = {id_offsets.begin(), id_offsets.end()},
+              .records = {record_offsets.begin(), record_offsets.end()},
+              .file = file});
   absl::StatusOr<Catalogue> catalogue =
-      Catalogue::Create(ids, id_offsets, records, record_offsets, file);
+      Catalogue::Create(ids, offsets->ids, records, offsets->records, offsets);
   if (!catalogue.ok()) {
     return absl::DataLossError(
         absl::StrCat(file->path(), ": catalogue: ", catalogue.status().message()));

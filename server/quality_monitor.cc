@@ -21,6 +21,7 @@ namespace {
 
 // Requests go first; but a thread that hardly ever runs would hold the locks that it has for long.
 constexpr int kNice = 10;
+constexpr uint64_t kQuality = SaltOf("quality");
 
 const Metrics::Buckets& ShareBuckets() {
   static const Metrics::Buckets* const buckets =
@@ -186,7 +187,8 @@ void QualityMonitor::Served(const RecommendCall& call, const RecommendCall::Answ
     Queue(sample);
   };
   if (sample.shadow != nullptr) queue();
-  if (SampleOf(answers_.fetch_add(1, std::memory_order_relaxed)) >= options_.share) return;
+  if (SampleOf(kQuality, answers_.fetch_add(1, std::memory_order_relaxed)) >= options_.share)
+    return;
   sample.shadow = nullptr;
   if (!result.exact || answered.width.levels != call.snapshot->sizes().levels()) return queue();
   if (!result.items.empty()) {

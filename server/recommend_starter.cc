@@ -12,6 +12,13 @@
 namespace nestrec {
 namespace {
 
+absl::Status CheckIntact(const Snapshot& snapshot) {
+  if (snapshot.intact()) return absl::OkStatus();
+  return absl::UnavailableError(
+      "the file of the model that serves was changed in place or cannot be read; the server looks "
+      "for another version");
+}
+
 template <typename Response>
 class Call final : public RecommendCall {
  public:
@@ -24,6 +31,8 @@ class Call final : public RecommendCall {
 
   bool Cancelled() const override { return target_.cancelled(); }
   void Answer(const Answered& answered) override {
+    // Asked when all has been read.
+    if (const absl::Status status = CheckIntact(*snapshot); !status.ok()) return Fail(status);
     if (target_.details != nullptr) {
       CallDetails& details = *target_.details;
       details.dim = answered.width.dim;
@@ -98,6 +107,7 @@ absl::Status RecommendStarter::Start(const v1::SimilarItemsRequest& request,
   auto call =
       std::make_unique<Call<v1::SimilarItemsResponse>>(response, std::move(target), &clock_);
   call->snapshot = snapshots_->Stable();
+  NESTREC_RETURN_IF_ERROR(CheckIntact(*call->snapshot));
   call->items = call->snapshot->items();
   NESTREC_ASSIGN_OR_RETURN(
       call->query, ValidateSimilarItems(request, limits_, *call->items,
@@ -111,6 +121,7 @@ absl::Status RecommendStarter::Start(const v1::RecommendRequest& request,
                                      RecommendTarget target) const {
   auto call = std::make_unique<Call<v1::RecommendResponse>>(response, std::move(target), &clock_);
   call->snapshot = snapshots_->For(request.user_id());
+  NESTREC_RETURN_IF_ERROR(CheckIntact(*call->snapshot));
   call->items = call->snapshot->items();
   NESTREC_ASSIGN_OR_RETURN(
       call->query, ValidateRecommend(request, limits_, *call->items,

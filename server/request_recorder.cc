@@ -15,6 +15,8 @@
 namespace nestrec {
 namespace {
 
+constexpr uint64_t kRequestLog = SaltOf("request log");
+
 std::string LineOf(absl::string_view type) {
   return absl::StrCat("{\"type\":\"", type, "\",\"time\":\"",
                       absl::FormatTime("%Y-%m-%dT%H:%M:%E3SZ", absl::Now(), absl::UTCTimeZone()),
@@ -65,14 +67,15 @@ absl::StatusOr<std::unique_ptr<RequestRecorder>> RequestRecorder::Open(const Opt
 }
 
 bool RequestRecorder::SamplesUser(absl::string_view user_id) const {
-  return SampleOf(user_id) < share_;
+  return SampleOf(kRequestLog, user_id) < share_;
 }
 
 void RequestRecorder::Served(const RecommendCall& call, const RecommendCall::Answered& answered) {
   const RecommendQuery& query = call.query;
-  const bool sampled = query.user_id.empty()
-                           ? SampleOf(calls_.fetch_add(1, std::memory_order_relaxed)) < share_
-                           : SamplesUser(query.user_id);
+  const bool sampled =
+      query.user_id.empty()
+          ? SampleOf(kRequestLog, calls_.fetch_add(1, std::memory_order_relaxed)) < share_
+          : SamplesUser(query.user_id);
   if (!sampled) return;
   // Likeness is no history that a model could be trained on.
   if (query.similar_to.has_value()) return;

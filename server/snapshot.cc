@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "base/file.h"
+#include "base/mapping_guard.h"
 #include "base/status_macros.h"
 #include "index/cosine_index.h"
 #include "index/half_levels.h"
@@ -282,6 +283,17 @@ void Snapshot::ReadQuality() {
     quality_.clear();
   }
 }
+
+bool Snapshot::intact() const {
+  const auto lost = [](const auto& levels) {
+    return !levels.empty() && LostBytes(levels.front().data());
+  };
+  // All of a checkpoint is one mapping; rounded items may be another.
+  return !lost(checkpoint_->view().items) && !lost(item_vectors_.levels) &&
+         !lost(item_vectors_.halves);
+}
+
+void Snapshot::GiveUp() const { MarkLost(checkpoint_->view().items.front().data()); }
 
 int64_t Snapshot::index_bytes(int dim) const {
   int64_t bytes = 0;

@@ -95,6 +95,12 @@ class Snapshot {
   // Of all indexes of `dim`.
   int64_t index_bytes(int dim) const;
 
+  // False once the files that it is mapped from have lost bytes (base/mapping_guard.h), or
+  // GiveUp was called: answers that were computed until then may be wrong. It stays so.
+  bool intact() const;
+  // For who knows that something else has been written into the file.
+  void GiveUp() const;
+
  private:
   using IndexKey = std::pair<int, IndexSpec>;  // dim, what to build, resolved
 

@@ -26,6 +26,10 @@ namespace {
 constexpr auto kReapEvery = std::chrono::milliseconds(100);
 // A thread's priority while it loads: below those that answer requests.
 constexpr int kLoadingNice = 10;
+constexpr uint64_t kShadow = SaltOf("shadow");
+
+// The users of a rollout are others than those of the one before.
+uint64_t CanarySalt(absl::string_view name) { return SaltOf(absl::StrCat("canary ", name)); }
 
 // A number that differs from call to call and is spread evenly: a request without a user belongs to
 // no share for good.
@@ -42,6 +46,19 @@ void InBackground(absl::FunctionRef<void()> work) {
     setpriority(PRIO_PROCESS, static_cast<id_t>(syscall(SYS_gettid)), kLoadingNice);
     work();
   }).join();
+}
+
+// Whether these are one file, into which somebody has written in between.
+bool SameFileRewritten(const FileStamp& a, const FileStamp& b) {
+  return a.device == b.device && a.inode == b.inode &&
+         (a.bytes != b.bytes || a.modified_ns != b.modified_ns);
+}
+
+// Whether that has happened since `file` was listed. One that has gone or was replaced has not: its
+// bytes are mapped.
+bool Overwritten(const ModelFile& file) {
+  const absl::StatusOr<std::vector<ModelFile>> now = ListModels(file.path);
+  return now.ok() && SameFileRewritten(file.stamp, now->front().stamp);
 }
 
 }  // namespace
@@ -68,14 +85,15 @@ std::shared_ptr<const Snapshot> ModelManager::Stable() const {
 std::shared_ptr<const Snapshot> ModelManager::For(absl::string_view user_id) const {
   const MutexLock lock(mutex_);
   if (routes_.canary == nullptr || routes_.canary_share <= 0) return routes_.stable;
-  const double place = user_id.empty() ? SampleOf(NextDraw()) : SampleOf(user_id);
+  const double place = user_id.empty() ? SampleOf(routes_.canary_salt, NextDraw())
+                                       : SampleOf(routes_.canary_salt, user_id);
   return place < routes_.canary_share ? routes_.canary : routes_.stable;
 }
 
 std::shared_ptr<const Snapshot> ModelManager::ShadowFor(const Snapshot& answered) const {
   const MutexLock lock(mutex_);
   if (routes_.canary == nullptr || routes_.shadow_share <= 0 || routes_.stable.get() != &answered ||
-      SampleOf(NextDraw()) >= routes_.shadow_share) {
+      SampleOf(kShadow, NextDraw()) >= routes_.shadow_share) {
     return nullptr;
   }
   return routes_.canary;
@@ -164,6 +182,7 @@ absl::Status ModelManager::Update() {
   {
     const MutexLock lock(mutex_);
     files_ = *files;
+    DetachLost();
     std::erase_if(versions_, [&](const Version& version) {  // gone, or another file by now
       return version.state == v1::MODEL_STATE_REFUSED &&
              std::find(files->begin(), files->end(), version.file) == files->end();
@@ -186,8 +205,9 @@ absl::Status ModelManager::Update() {
       }
     }
     if (missing == nullptr) break;
-    if (absl::Status loaded = Load(*missing); !loaded.ok() && failure.ok()) {
-      failure = std::move(loaded);
+    if (absl::Status loaded = Load(*missing); !loaded.ok()) {
+      if (absl::IsDataLoss(loaded)) GiveUpOverwritten(*missing);
+      if (failure.ok()) failure = std::move(loaded);
     }
   }
   Complain(said_rollout_, "model_labels_unmet", rollout.complaint);
@@ -204,7 +224,8 @@ absl::Status ModelManager::Update() {
     Routes next{.stable = snapshot_of(rollout.stable),
                 .canary = snapshot_of(rollout.canary),
                 .canary_share = labels.canary_share(),
-                .shadow_share = labels.shadow_share()};
+                .shadow_share = labels.shadow_share(),
+                .canary_salt = rollout.canary.has_value() ? CanarySalt(rollout.canary->name) : 0};
     if (next.stable == nullptr) next.stable = routes_.stable;
     if (next.canary == next.stable) next.canary = nullptr;
     if (next.stable != routes_.stable || next.canary != routes_.canary) {
@@ -251,6 +272,10 @@ absl::Status ModelManager::Load(const ModelFile& file) {
     return snapshot;
   };
   absl::StatusOr<std::shared_ptr<const Snapshot>> loaded = Guard("loading a model", load);
+  if (loaded.ok() && (!(*loaded)->intact() || Overwritten(file))) {
+    loaded = absl::DataLossError(absl::StrCat(
+        file.path, " was changed while it was read; put versions there by rename (mv)"));
+  }
   const absl::Duration took = Between(start, std::chrono::steady_clock::now());
   // Where nothing else could serve it is the caller's error.
   if (!loaded.ok() && (prepare_ != nullptr || IsFolder(options_.path))) {
@@ -272,6 +297,31 @@ absl::Status ModelManager::Load(const ModelFile& file) {
   version.snapshot = *std::move(loaded);
   ++stats_.loaded;
   return absl::OkStatus();
+}
+
+void ModelManager::DetachLost() {
+  for (Version& version : versions_) {
+    if (version.snapshot == nullptr || version.snapshot->intact() ||
+        version.file.stamp == FileStamp()) {
+      continue;
+    }
+    options_.log.Error("model_lost",
+                       {{"name", version.file.name},
+                        {"version", version.snapshot->version()},
+                        {"why", "its file was changed in place or cannot be read"},
+                        {"then", "calls get UNAVAILABLE until another version serves"}});
+    version.file.stamp = {};
+  }
+}
+
+void ModelManager::GiveUpOverwritten(const ModelFile& file) {
+  const MutexLock lock(mutex_);
+  for (const Version& version : versions_) {
+    if (version.snapshot != nullptr && SameFileRewritten(version.file.stamp, file.stamp)) {
+      version.snapshot->GiveUp();
+    }
+  }
+  DetachLost();
 }
 
 ModelManager::Version* ModelManager::Find(const ModelFile& file) {

@@ -11,6 +11,10 @@
 // that drained meanwhile is gone. A folder that cannot be listed, and labels that cannot be read,
 // change nothing either. Each is a log line when it happens, and again only when it changes.
 //
+// Versions are mapped from their files. One whose file loses bytes, or is overwritten by something
+// that is no model, is given up (Snapshot::intact): it answers nothing any more, and the newest
+// other good version of the folder serves, or what its file becomes. The log says model_lost.
+//
 // Threads: one, which waits. Loading, preparing and taking down run on threads of their own with a
 // lower priority, so that requests go first.
 //
@@ -91,6 +95,7 @@ class ModelManager final : public SnapshotSource {
   struct Routes {
     std::shared_ptr<const Snapshot> stable, canary;  // canary may be null
     double canary_share = 0, shadow_share = 0;
+    uint64_t canary_salt = 0;  // by the canary's name
   };
 
   explicit ModelManager(Options options) : options_(std::move(options)) {}
@@ -106,6 +111,11 @@ class ModelManager final : public SnapshotSource {
   };
   // Lets go of versions that no request holds any more, and forgets refusals that this may end.
   Reaped Reap();
+  // Versions whose files have lost bytes: their files count as others from now on, and are loaded
+  // again.
+  void DetachLost() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // `file` is damaged: so is what was loaded from it before somebody wrote into it.
+  void GiveUpOverwritten(const ModelFile& file);
   // Says `message` once until it changes; empty: all is well.
   void Complain(std::string& said, const std::string& event, const std::string& message) const;
   Version* Find(const ModelFile& file) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

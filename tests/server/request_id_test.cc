@@ -4,6 +4,7 @@
 
 #include <set>
 #include <string>
+#include <vector>
 
 #include "server/sampling.h"
 
@@ -46,18 +47,40 @@ TEST(RequestId, ReadsTraceParents) {
   }
 }
 
+constexpr uint64_t kSalt = SaltOf("a test");
+
 TEST(Sampling, AShareIsThatShareAndAlwaysTheSame) {
   int numbers = 0, texts = 0;
   for (int i = 0; i < 20'000; ++i) {
-    numbers += SampleOf(static_cast<uint64_t>(i)) < 0.1 ? 1 : 0;
+    numbers += SampleOf(kSalt, static_cast<uint64_t>(i)) < 0.1 ? 1 : 0;
     const std::string user = "user " + std::to_string(i);
-    texts += SampleOf(user) < 0.1 ? 1 : 0;
-    EXPECT_EQ(SampleOf(user), SampleOf(user));
+    texts += SampleOf(kSalt, user) < 0.1 ? 1 : 0;
+    EXPECT_EQ(SampleOf(kSalt, user), SampleOf(kSalt, user));
   }
   EXPECT_NEAR(numbers, 2000, 150);
   EXPECT_NEAR(texts, 2000, 150);
-  EXPECT_GE(SampleOf("anyone"), 0);
-  EXPECT_LT(SampleOf("anyone"), 1);
+  EXPECT_GE(SampleOf(kSalt, "anyone"), 0);
+  EXPECT_LT(SampleOf(kSalt, "anyone"), 1);
+}
+
+TEST(Sampling, SharesForTwoPurposesAreIndependent) {
+  constexpr int kUsers = 50'000;
+  const std::vector<uint64_t> salts = {SaltOf("canary v2"), SaltOf("canary v3"),
+                                       SaltOf("request log")};
+  for (size_t a = 0; a < salts.size(); ++a) {
+    for (size_t b = 0; b < a; ++b) {
+      int both = 0, both_numbers = 0;
+      for (int i = 0; i < kUsers; ++i) {
+        const std::string user = "user " + std::to_string(i);
+        const auto number = static_cast<uint64_t>(i);
+        both += SampleOf(salts[a], user) < 0.3 && SampleOf(salts[b], user) < 0.1;
+        both_numbers += SampleOf(salts[a], number) < 0.3 && SampleOf(salts[b], number) < 0.1;
+      }
+      // 3% of them, within five standard deviations.
+      EXPECT_NEAR(both, 1500, 190) << a << ", " << b;
+      EXPECT_NEAR(both_numbers, 1500, 190) << a << ", " << b;
+    }
+  }
 }
 
 }  // namespace

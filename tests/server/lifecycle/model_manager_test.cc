@@ -264,7 +264,7 @@ TEST_F(ModelManagerTest, ACanaryServesItsShareOfUsersAndAlwaysTheSame) {
   for (int user = 0; user < 2000; ++user) {
     const std::string id = absl::StrCat("user-", user);
     const bool its = manager->For(id) != stable;
-    EXPECT_EQ(its, SampleOf(id) < 0.3);
+    EXPECT_EQ(its, SampleOf(SaltOf("canary v2"), id) < 0.3);
     EXPECT_EQ(manager->For(id) != stable, its);
     canary += its;
   }
