@@ -12,11 +12,13 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "base/file.h"
+#include "base/mapping_guard.h"
 #include "base/nested_sizes.h"
 #include "base/status_macros.h"
 #include "cli/commands.h"
@@ -25,6 +27,7 @@
 #include "cli/operator_flags.h"
 #include "cli/session_flags.h"
 #include "index/cpu_check.h"
+#include "server/call_memory.h"
 #include "server/library_log.h"
 #include "server/lifecycle/model_manager.h"
 #include "server/lifecycle/self_check.h"
@@ -32,6 +35,8 @@
 #include "server/live/live_items.h"
 #include "server/log.h"
 #include "server/memory_budget.h"
+#include "server/memory_limits.h"
+#include "server/memory_return.h"
 #include "server/server.h"
 #include "server/server_config.h"
 #include "server/snapshot.h"
@@ -52,6 +57,7 @@ struct ServeFlags {
   std::string grace = "10s";
   std::string model_poll = "5s";
   std::string memory_limit = "auto";
+  std::string call_memory = "auto";
   std::string item_storage = "float32";
   bool own_cores = false;
   ServerOptions server = {.threads = 0};
@@ -69,6 +75,16 @@ absl::StatusOr<absl::Duration> ParseTime(absl::string_view flag, const std::stri
                      " to ", absl::FormatDuration(most), ", such as 10s or 500ms")));
   }
   return time;
+}
+
+absl::StatusOr<int64_t> CallMemoryOf(const ServeFlags& flags) {
+  std::vector<MemoryLimit> limits = ReadMemoryLimits();
+  if (uint64_t bytes = 0; absl::SimpleAtoi(flags.memory_limit, &bytes)) {
+    limits.push_back({.name = "--memory-limit", .limit_bytes = bytes, .left_bytes = bytes});
+  }
+  absl::StatusOr<int64_t> bytes =
+      CallMemoryOf(flags.call_memory, flags.server.max_message_bytes, limits);
+  return bytes.ok() ? std::move(bytes) : UsageError(bytes.status());
 }
 
 // Whether the flag's address is one, and free.
@@ -164,6 +180,7 @@ absl::Status RunServe(const ServeFlags& flags, const std::vector<LogField>& conf
       const absl::Duration poll,
       ParseTime("--model-poll", flags.model_poll, absl::Milliseconds(10), absl::Hours(24)));
   NESTREC_RETURN_IF_ERROR(UsageError(MemoryBudget::CheckLimit(flags.memory_limit)));
+  NESTREC_ASSIGN_OR_RETURN(options.call_memory_bytes, CallMemoryOf(flags));
   // Loading may take minutes; what would fail after it is better known now.
   NESTREC_RETURN_IF_ERROR(CheckListenFlag("--listen", flags.server.listen));
   if (!flags.server.admin_listen.empty()) {
@@ -186,7 +203,9 @@ absl::Status RunServe(const ServeFlags& flags, const std::vector<LogField>& conf
   }
 
   if (flags.own_cores) NESTREC_RETURN_IF_ERROR(DoNotInterruptEachOther());
+  GuardMappings();
   KeepAllocationsApart();
+  const MemoryReturn memory_return({});
   // A peer that goes away and a file at its limit are errors of a call, not the end of the program.
   std::signal(SIGPIPE, SIG_IGN);
   std::signal(SIGXFSZ, SIG_IGN);
@@ -203,7 +222,8 @@ absl::Status RunServe(const ServeFlags& flags, const std::vector<LogField>& conf
   if (flags.live_items.folder != "none") {
     NESTREC_ASSIGN_OR_RETURN(options.live_items, LiveItems::Open(flags.live_items, log));
   }
-  MemoryBudget::Options memory{.limit = flags.memory_limit};
+  MemoryBudget::Options memory{.limit = flags.memory_limit,
+                               .call_bytes = static_cast<uint64_t>(options.call_memory_bytes)};
   if (options.sessions != nullptr) {
     memory.state_bytes = [sessions = options.sessions, most = session_options.state_bytes] {
       return most - std::min(most, static_cast<size_t>(sessions->stats().states.bytes));
@@ -279,8 +299,10 @@ void AddSecurityFlags(CLI::App& command, SecurityOptions& security) {
       "--token-file", security.access.token_file,
       "Clients need a bearer token: a line `name token [admin]` for each of them (default: none)");
   command
-      .add_option("--rate-limit", security.access.rate_limit,
-                  "Calls per second that a client may make; 0: any number")
+      .add_option(
+          "--rate-limit", security.access.rate_limit,
+          "Calls per second that a client may make, a batch counted as its requests; 0: any "
+          "number")
       ->check(CLI::Range(0.0, 1e9))
       ->capture_default_str();
   command
@@ -378,6 +400,13 @@ void AddServeCommand(CLI::App& app, Command* selected) {
       ->add_option("--max-message-bytes", flags->server.max_message_bytes,
                    "Largest request, in bytes")
       ->check(CLI::Range(1024, 1 << 30))
+      ->capture_default_str();
+  command
+      ->add_option(
+          "--max-call-memory", flags->call_memory,
+          "Bytes that connections and messages that clients are sending may take together; "
+          "beyond it calls end with RESOURCE_EXHAUSTED; auto: an eighth of the memory that "
+          "there may be, 33554432 to 268435456")
       ->capture_default_str();
   command
       ->add_option("--grace", flags->grace,

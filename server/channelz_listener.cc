@@ -2,6 +2,7 @@
 
 #include <grpcpp/ext/channelz_service_plugin.h>
 #include <grpcpp/grpcpp.h>
+#include <grpcpp/resource_quota.h>
 
 #include <chrono>
 #include <utility>
@@ -15,6 +16,7 @@ namespace nestrec {
 namespace {
 
 constexpr int kMaxMessageBytes = 4096;
+constexpr size_t kMemoryBytes = 16 << 20;  // of all connections and what they have begun to send
 
 }  // namespace
 
@@ -37,6 +39,7 @@ absl::StatusOr<std::unique_ptr<ChannelzListener>> ChannelzListener::Start(
     // Two servers on one port would share its calls in silence.
     builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
     builder.SetMaxReceiveMessageSize(kMaxMessageBytes);
+    builder.SetResourceQuota(grpc::ResourceQuota("channelz").Resize(kMemoryBytes));
     int port = 0;
     builder.AddListeningPort(address.ToString(), grpc::InsecureServerCredentials(), &port);
     std::unique_ptr<grpc::Server> server = builder.BuildAndStart();

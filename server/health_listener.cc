@@ -5,6 +5,7 @@
 #include <grpcpp/health_check_service_interface.h>
 #include <grpcpp/impl/server_builder_option.h>
 #include <grpcpp/impl/server_builder_plugin.h>
+#include <grpcpp/resource_quota.h>
 
 #include <chrono>
 #include <utility>
@@ -22,7 +23,8 @@ namespace {
 
 // A health request has the name of a service.
 constexpr int kMaxMessageBytes = 4096;
-constexpr int kMaxStreams = 16;  // of a connection
+constexpr size_t kMemoryBytes = 16 << 20;  // of all connections and what they have begun to send
+constexpr int kMaxStreams = 16;            // of a connection
 constexpr int kMaxIdleMs = 5 * 60 * 1000;
 
 // gRPC adds reflection, and channelz once it was asked for, to every server of the process.
@@ -65,6 +67,7 @@ absl::StatusOr<std::unique_ptr<HealthListener>> HealthListener::Start(const std:
         builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_IDLE_MS, kMaxIdleMs);
         builder.SetOption(std::make_unique<NoPlugins>());
         builder.SetMaxReceiveMessageSize(kMaxMessageBytes);
+        builder.SetResourceQuota(grpc::ResourceQuota("health").Resize(kMemoryBytes));
         int port = 0;
         builder.AddListeningPort(address.ToString(), grpc::InsecureServerCredentials(), &port);
         auto running = std::make_shared<Running>();

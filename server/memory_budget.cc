@@ -33,7 +33,7 @@ std::string Amount(uint64_t bytes) {
 uint64_t NeedOf(const MemoryRequest& request, const ModelMemory& model, const MemoryLimit& limit) {
   const uint64_t mapped = limit.counts_mappings ? model.mapped_bytes : 0;
   const uint64_t held = limit.counts_mappings ? 0 : request.held_bytes;
-  return model.total() - mapped + request.state_bytes + held;
+  return model.total() - mapped + request.state_bytes + request.call_bytes + held;
 }
 
 bool Fits(const MemoryRequest& request, const ModelMemory& model,
@@ -130,6 +130,7 @@ absl::Status CheckMemory(const MemoryRequest& request, std::span<const MemoryLim
     };
     add("building indexes", model.building_bytes);
     add("session states up to", request.state_bytes);
+    add("calls up to", request.call_bytes);
     if (!limit.counts_mappings) add("the models in use", request.held_bytes);
     absl::StrAppend(&message, "), but of ", limit.name, ", ", Amount(limit.limit_bytes), ", only ",
                     Amount(limit.left_bytes), " is left; ");
@@ -143,6 +144,7 @@ absl::Status CheckMemory(const MemoryRequest& request, std::span<const MemoryLim
       message += "no --max-dim of this model would fit: give it more memory";
     }
     if (request.state_bytes > 0) message += ", lower --session-state-bytes";
+    if (request.call_bytes > 0) message += ", lower --max-call-memory";
     message += ", or start with --memory-limit none where this estimate is wrong";
     return absl::ResourceExhaustedError(message);
   }
@@ -168,6 +170,7 @@ absl::StatusOr<ModelMemory> MemoryBudget::Check(const CheckpointShape& shape,
                         .dims = shape.sizes.values(),
                         .models = {},
                         .state_bytes = options_.state_bytes ? options_.state_bytes() : 0,
+                        .call_bytes = options_.call_bytes,
                         .held_bytes = held_bytes_->load()};
   for (int levels = 1; levels <= shape.sizes.levels(); ++levels) {
     request.models.push_back(EstimateModelMemory(shape.sizes, levels, tiers, shape.items,

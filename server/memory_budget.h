@@ -65,6 +65,7 @@ struct MemoryRequest {
   std::vector<int> dims;            // the model's loaded sizes, narrow to wide
   std::vector<ModelMemory> models;  // what each of them would take as --max-dim; the last is asked
   uint64_t state_bytes = 0;         // that session states may still grow by
+  uint64_t call_bytes = 0;          // that connections and unfinished messages may take
   uint64_t held_bytes = 0;          // that other models in use have mapped
 };
 
@@ -80,6 +81,7 @@ class MemoryBudget {
     std::string limit = "auto";
     // Bytes that session states may still grow by; empty: 0.
     std::function<uint64_t()> state_bytes = {};
+    uint64_t call_bytes = 0;  // that connections and unfinished messages may take
     std::function<std::vector<MemoryLimit>()> limits = [] { return ReadMemoryLimits(); };
     std::function<uint64_t()> anonymous_bytes = [] { return AnonymousBytes(); };
   };

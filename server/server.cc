@@ -3,6 +3,7 @@
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/health_check_service_interface.h>
+#include <grpcpp/resource_quota.h>
 
 #include <algorithm>
 #include <chrono>
@@ -73,7 +74,9 @@ class Server::Impl {
                   .workers = session_workers_.get(),
                   .recorder = options_.observe.recorder},
                  {.items = options_.live_items.get(), .workers = item_workers_.get()}),
-        admin_(models_, &security_->access(), &options_.log) {
+        admin_(models_, &security_->access(), &options_.log),
+        call_memory_("calls") {
+    call_memory_.Resize(static_cast<size_t>(options_.call_memory_bytes));
     observability_.Watch({.engine = &engine_,
                           .snapshots = snapshots_.get(),
                           .session_workers = session_workers_.get(),
@@ -97,6 +100,7 @@ class Server::Impl {
     }
     grpc::ServerBuilder builder;
     builder.SetMaxReceiveMessageSize(options_.max_message_bytes);
+    builder.SetResourceQuota(call_memory_);
     builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kCallsPerConnection);
     builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
                                kLeastPingIntervalMs);
@@ -159,6 +163,7 @@ class Server::Impl {
   absl::Status StartAdmin(ListenAddress address) {
     grpc::ServerBuilder builder;
     NESTREC_ASSIGN_OR_RETURN(admin_acceptor_, Acceptor::Listen(address, options_.log));
+    builder.SetResourceQuota(call_memory_);
     admin_acceptor_->AddTo(builder, security_->credentials());
     builder.RegisterService(&admin_);
     admin_server_ = builder.BuildAndStart();
@@ -207,6 +212,7 @@ class Server::Impl {
   const std::unique_ptr<WorkerPool> item_workers_;
   RecommendServiceImpl service_;
   AdminServiceImpl admin_;
+  grpc::ResourceQuota call_memory_;
   std::unique_ptr<grpc::Server> server_;
   std::unique_ptr<grpc::Server> admin_server_;
   std::unique_ptr<Acceptor> acceptor_, admin_acceptor_;
@@ -236,6 +242,12 @@ absl::StatusOr<std::unique_ptr<Server>> Server::StartWith(ServerOptions options,
         "threads (", options.threads, "), session threads (", options.session_threads,
         "), queue capacity (", options.queue_capacity, "), batch size (", options.max_batch,
         ") and message size (", options.max_message_bytes, ") must be at least 1"));
+  }
+  if (options.call_memory_bytes < kLeastCallMemory ||
+      options.call_memory_bytes < 2 * int64_t{options.max_message_bytes}) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "call memory (", options.call_memory_bytes, " bytes) must be at least ", kLeastCallMemory,
+        " bytes, and twice the largest message (", options.max_message_bytes, " bytes)"));
   }
   if (options.batch_delay < absl::ZeroDuration() || options.batch_delay > kLongestBatchDelay ||
       options.overload_target <= absl::ZeroDuration()) {

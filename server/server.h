@@ -16,6 +16,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "server/call_memory.h"
 #include "server/clock.h"
 #include "server/lifecycle/model_manager.h"
 #include "server/live/live_items.h"
@@ -40,6 +41,9 @@ struct ServerOptions {
   // Large enough that a history of a million ids gets an answer that names its limit, and not the
   // transport's.
   int max_message_bytes = 16 << 20;
+  // What connections and the messages that clients have begun to send may take together, on both
+  // listeners; see call_memory.h. REQUIRES: kLeastCallMemory or more, and room for two messages.
+  int64_t call_memory_bytes = kAmpleCallMemory;
   RequestLimits limits;
   std::string admin_listen;                  // host:port for operators; empty: none
   SecurityOptions security;                  // of both listeners

@@ -23,6 +23,7 @@ MORE = {
     "--admin-listen": "[models.md](models.md#asking-and-telling-a-server)",
     "--config": "[Tiers](#tiers)",
     "--memory-limit": "[Memory](#memory)",
+    "--max-call-memory": "[Memory](#memory)",
     "--own-cores": "[performance.md](performance.md#a-call-of-the-server)",
     "--index-folder": "[Kept indexes](#kept-indexes)",
     "--items-folder": "[live_items.md](live_items.md)",

@@ -170,6 +170,68 @@ TEST_F(LifecycleBinary, VersionsThatAreWrittenAtOnceAreServedWhole) {
   EXPECT_THAT(server->output(), ::testing::Not(HasSubstr("model_refused")));
 }
 
+// Writes as cp, cat and head do: into the file that is there.
+void WriteInPlace(const std::string& path, const std::string& bytes, size_t step) {
+  std::ofstream file(path, std::ios::binary | std::ios::trunc);
+  for (size_t at = 0; at < bytes.size(); at += step) {
+    file << bytes.substr(at, step) << std::flush;
+  }
+}
+
+TEST_F(LifecycleBinary, PlainWritesIntoAVersionThatIsBeingLoadedHarmNobody) {
+  Put("v1", 1);
+  Put("big", 2, 40'000);
+  const std::string bytes = *ReadFile(PathOf("big"));
+  const std::string version = VersionOf("big");
+  std::filesystem::remove(PathOf("big"));
+  const auto server = Serve("10ms");
+  for (int i = 0; i < 12; ++i) {
+    // Again and again while what was written before is being verified, indexed or served.
+    WriteInPlace(PathOf("v2"), bytes, i % 3 == 0 ? bytes.size() : bytes.size() / 50 + 1);
+    if (i % 2 == 0) std::filesystem::resize_file(PathOf("v2"), bytes.size() / 3);
+    const auto answer = client_->Recommend({});
+    // UNAVAILABLE for as long as a version that served has lost its file.
+    EXPECT_TRUE(answer.ok() || absl::IsUnavailable(answer.status())) << answer.status();
+  }
+  WriteInPlace(PathOf("v2"), bytes, bytes.size());
+  ASSERT_EQ(Admin({"reload"}), 0) << output_ << server->output();
+  EXPECT_EQ(ServedVersion(), version);
+  server->Signal(SIGTERM);
+  EXPECT_EQ(server->WaitForExit().value_or(-1), 0) << server->output();
+}
+
+TEST_F(LifecycleBinary, AServingFileThatIsCutShortIsGivenUpForTheNextGoodVersion) {
+  Put("v1", 1);
+  Put("v2", 2, 5'000);
+  const std::string bytes = *ReadFile(PathOf("v2"));
+  const std::string version = VersionOf("v2");
+  const auto server = Serve("20ms");
+  EXPECT_EQ(ServedVersion(), version);
+  std::filesystem::resize_file(PathOf("v2"), 100);
+  ASSERT_TRUE(server->WaitForOutput("model_lost name=v2").ok()) << server->output();
+  ASSERT_TRUE(server->WaitForOutput(absl::StrCat("models_serving stable=", VersionOf("v1"))).ok());
+  EXPECT_EQ(ServedVersion(), VersionOf("v1"));
+  WriteInPlace(PathOf("v2"), bytes, bytes.size());
+  ASSERT_EQ(Admin({"reload"}), 0) << output_;
+  EXPECT_EQ(ServedVersion(), version);
+}
+
+TEST_F(LifecycleBinary, TheOnlyModelCutShortAnswersUnavailableUntilItIsWhole) {
+  Put("v1", 1, 5'000);
+  const std::string bytes = *ReadFile(PathOf("v1"));
+  const auto server = Serve("20ms");
+  const std::string version = ServedVersion();
+  std::filesystem::resize_file(PathOf("v1"), 0);
+  ASSERT_TRUE(server->WaitForOutput("model_lost name=v1").ok()) << server->output();
+  for (int i = 0; i < 3; ++i) {
+    const auto answer = client_->Recommend({});
+    EXPECT_TRUE(absl::IsUnavailable(answer.status())) << answer.status();
+  }
+  WriteInPlace(PathOf("v1"), bytes, bytes.size());
+  ASSERT_EQ(Admin({"reload"}), 0) << output_;
+  EXPECT_EQ(ServedVersion(), version);
+}
+
 TEST_F(LifecycleBinary, ServesAgainAfterAKillInTheMiddleOfAReload) {
   Put("v1", 1);
   for (int round = 0; round < 3; ++round) {

@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <csignal>
 #include <memory>
 #include <string>
@@ -10,8 +11,11 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "base/file.h"
 #include "server/client.h"
+#include "tests/server/raw_http2.h"
 #include "tests/testing/child_process.h"
 #include "tests/testing/random_model.h"
 #include "tests/testing/temp_folder.h"
@@ -65,7 +69,7 @@ class MemoryBinaryTest : public ::testing::Test {
 
 TEST_F(MemoryBinaryTest, StatesThatTheMachineHasNoMemoryForAreRefusedAtStart) {
   EXPECT_THAT(OutputOfRefusal("", {"--sessions", folder_.File("sessions"), "--session-state-bytes",
-                                   "109951162777600"}),
+                                   "109951162777600", "--max-call-memory", "33554432"}),
               AllOf(HasSubstr("at --max-dim 32 needs 102400.0 GiB more"),
                     HasSubstr("session states up to 102400.0 GiB"), HasSubstr("is left; "),
                     HasSubstr("lower --session-state-bytes"), HasSubstr("--memory-limit none")));
@@ -105,7 +109,8 @@ TEST_F(MemoryBinaryTest, ANewModelThatDoesNotFitIsRefusedAndTheOldOneServesOn) {
   }
   ASSERT_GT(used, 0);
   const std::unique_ptr<ChildProcess> child =
-      Start("", {"--memory-limit", absl::StrCat(used + (int64_t{24} << 20))});
+      Start("", {"--memory-limit", absl::StrCat(used + (int64_t{24 + 32} << 20)),
+                 "--max-call-memory", "33554432"});
   ASSERT_TRUE(child->WaitForOutput(" serving ").ok()) << child->output();
   // 100,000 items at 8, 16 and 32 columns: 13 MB of vectors, 22 of indexes, some 24 of fields.
   ASSERT_TRUE(
@@ -125,6 +130,71 @@ TEST_F(MemoryBinaryTest, ANewModelThatDoesNotFitIsRefusedAndTheOldOneServesOn) {
   EXPECT_TRUE(taken.ok()) << taken.status();
   child->Signal(SIGTERM);
   EXPECT_EQ(child->WaitForExit().value_or(-1), 0);
+}
+
+TEST_F(MemoryBinaryTest, UnfinishedCallsTakeNoMoreThanTheirShareAndGiveItBack) {
+  constexpr int64_t kMiB = int64_t{1} << 20;
+  constexpr int64_t kCallMemory = 32 * kMiB;
+  // What gRPC takes beyond its quota until calls have ended, and what the allocator keeps: twice
+  // what was seen.
+  constexpr int64_t kSlack = 384 * kMiB;
+  const std::unique_ptr<ChildProcess> child =
+      Start("", {"--max-call-memory", absl::StrCat(kCallMemory)});
+  ASSERT_TRUE(child->WaitForOutput(" serving ").ok()) << child->output();
+  int port = 0;
+  ASSERT_TRUE(absl::SimpleAtoi(
+      absl::StripAsciiWhitespace(ReadFile(folder_.File("port")).value_or("")), &port));
+  const RecommendClient client({.server = absl::StrCat("127.0.0.1:", port)});
+  ASSERT_TRUE(client.Recommend({}).ok());
+  const int64_t before = AnonymousBytesOf(child->pid());
+
+  int64_t most = before;
+  {
+    std::vector<std::unique_ptr<UnfinishedCalls>> attackers;
+    for (int i = 0; i < 3; ++i) {
+      attackers.push_back(std::make_unique<UnfinishedCalls>(
+          port, "/nestrec.v1.RecommendService/Recommend", 20, 15 * kMiB));
+    }
+    // Without a bound the calls that are open at a time would hold 900 MiB.
+    const auto sent = [&] {
+      int64_t bytes = 0;
+      for (const auto& attacker : attackers) bytes += attacker->sent_bytes();
+      return bytes;
+    };
+    int served = 0;
+    const absl::Time end = absl::Now() + absl::Minutes(3);
+    for (int turn = 1; (sent() < 1200 * kMiB || served < 20) && absl::Now() < end; ++turn) {
+      for (const auto& attacker : attackers) {
+        if (attacker->ok()) attacker->Step();
+      }
+      if (turn % 50 == 0) {
+        most = std::max(most, AnonymousBytesOf(child->pid()));
+        ASSERT_LT(most - before, kCallMemory + kSlack) << sent() << " bytes were sent";
+        served += client.Recommend({}).ok();
+      }
+    }
+    EXPECT_GE(sent(), 1200 * kMiB);
+    // Some of the good client's calls may end too.
+    EXPECT_GE(served, 20);
+    int64_t ended = 0;
+    for (const auto& attacker : attackers) ended += attacker->ended();
+    EXPECT_GT(ended, 0);
+  }
+  const absl::Time patience = absl::Now() + absl::Minutes(1);
+  while (AnonymousBytesOf(child->pid()) > before + 48 * kMiB && absl::Now() < patience) {
+    absl::SleepFor(absl::Milliseconds(20));
+  }
+  EXPECT_LE(AnonymousBytesOf(child->pid()), before + 48 * kMiB) << before << ", " << most;
+  EXPECT_TRUE(client.Recommend({}).ok());
+}
+
+TEST_F(MemoryBinaryTest, TooLittleMemoryForCallsIsAWrongCommandLine) {
+  const std::unique_ptr<ChildProcess> child =
+      Start("", {"--max-call-memory", "33554432", "--max-message-bytes", "20000000"});
+  EXPECT_EQ(child->WaitForExit().value_or(-1), 2);
+  EXPECT_THAT(child->output(),
+              HasSubstr("--max-call-memory: 33554432 bytes are less than 40000000, which is two of "
+                        "--max-message-bytes"));
 }
 
 }  // namespace
