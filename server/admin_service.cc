@@ -24,33 +24,46 @@ absl::Duration PatienceOf(const grpc::ServerContext& context) {
 
 }  // namespace
 
+grpc::Status AdminServiceImpl::Run(grpc::ServerContext* context, absl::string_view method,
+                                   absl::FunctionRef<absl::Status()> body) const {
+  CallInfo call{.context = context,
+                .service = v1::AdminService::service_full_name(),
+                .method = method,
+                .arrived = clock_()};
+  for (CallHook* hook : hooks_) hook->Arrived(call);
+  const absl::Status status = Guard("an operator's call", [&]() -> absl::Status {
+    NESTREC_RETURN_IF_ERROR(access_->AdmitOperator(*context));
+    return body();
+  });
+  const absl::Duration took = Between(call.arrived, clock_());
+  for (CallHook* hook : hooks_) hook->End(call, status, took);
+  return ToGrpcStatus(status);
+}
+
 grpc::Status AdminServiceImpl::GetStatus(grpc::ServerContext* context,
                                          const v1::GetStatusRequest* /*request*/,
                                          v1::GetStatusResponse* response) {
-  return ToGrpcStatus(Guard("telling the status", [&]() -> absl::Status {
-    NESTREC_RETURN_IF_ERROR(access_->AdmitOperator(*context));
+  return Run(context, "GetStatus", [&]() -> absl::Status {
     *response = models_->Status();
     return absl::OkStatus();
-  }));
+  });
 }
 
 grpc::Status AdminServiceImpl::Reload(grpc::ServerContext* context,
                                       const v1::ReloadRequest* /*request*/,
                                       v1::ReloadResponse* response) {
-  return ToGrpcStatus(Guard("reloading", [&]() -> absl::Status {
-    NESTREC_RETURN_IF_ERROR(access_->AdmitOperator(*context));
+  return Run(context, "Reload", [&]() -> absl::Status {
     log_->Info("reload_asked", {{"peer", context->peer()}});
     NESTREC_RETURN_IF_ERROR(models_->Reload(PatienceOf(*context)));
     *response->mutable_status() = models_->Status();
     return absl::OkStatus();
-  }));
+  });
 }
 
 grpc::Status AdminServiceImpl::SetLabels(grpc::ServerContext* context,
                                          const v1::SetLabelsRequest* request,
                                          v1::SetLabelsResponse* response) {
-  return ToGrpcStatus(Guard("setting labels", [&]() -> absl::Status {
-    NESTREC_RETURN_IF_ERROR(access_->AdmitOperator(*context));
+  return Run(context, "SetLabels", [&]() -> absl::Status {
     log_->Info("labels_asked",
                {{"peer", context->peer()}, {"labels", request->labels().ShortDebugString()}});
     NESTREC_ASSIGN_OR_RETURN(const bool kept,
@@ -58,7 +71,7 @@ grpc::Status AdminServiceImpl::SetLabels(grpc::ServerContext* context,
     response->set_persisted(kept);
     *response->mutable_status() = models_->Status();
     return absl::OkStatus();
-  }));
+  });
 }
 
 }  // namespace nestrec

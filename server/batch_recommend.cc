@@ -18,9 +18,14 @@ namespace {
 class RunningBatch {
  public:
   RunningBatch(UnaryCall* call, v1::BatchRecommendResponse* response, int requests)
-      : call_(call), response_(response), running_(requests + 1) {}
+      : call_(call),
+        response_(response),
+        details_(static_cast<size_t>(requests)),
+        running_(requests + 1) {}
 
   bool Cancelled() const { return call_->Cancelled(); }
+  // For the request's own use until it is done.
+  CallDetails* details(int index) { return &details_[static_cast<size_t>(index)]; }
   void Done(int index, const absl::Status& status) {
     if (!status.ok()) {
       *response_->mutable_results(index)->mutable_error() = ToProto(status);
@@ -30,12 +35,19 @@ class RunningBatch {
   // What a request, or whoever starts them, does last. Releases what it has written to whoever ends
   // the call.
   void Leave() {
-    if (running_.fetch_sub(1, std::memory_order_acq_rel) == 1) call_->End(absl::OkStatus());
+    if (running_.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+    const auto took = [](const CallDetails& one) { return one.queued + one.encode + one.search; };
+    call_->details() = *std::max_element(
+        details_.begin(), details_.end(),
+        [&](const CallDetails& a, const CallDetails& b) { return took(a) < took(b); });
+    call_->details().requests = static_cast<int64_t>(details_.size());
+    call_->End(absl::OkStatus());
   }
 
  private:
   UnaryCall* const call_;
   v1::BatchRecommendResponse* const response_;
+  std::vector<CallDetails> details_;  // [requests]
   std::atomic<int> running_;
 };
 
@@ -90,7 +102,8 @@ void StartBatch(const RecommendStarter& starter, UnaryCall* call,
                             .done = [batch, i](const absl::Status& done) { batch->Done(i, done); },
                             .arrived = arrived,
                             .deadline = deadline,
-                            .request_id = request_id});
+                            .request_id = request_id,
+                            .details = batch->details(i)});
     });
     if (!status.ok()) batch->Done(i, status);
   }

@@ -13,7 +13,7 @@ namespace {
 constexpr char kRequestId[] = "x-request-id";
 constexpr char kTraceParent[] = "traceparent";
 
-absl::string_view HeaderOf(const grpc::CallbackServerContext& context, const char* name) {
+absl::string_view HeaderOf(const grpc::ServerContextBase& context, const char* name) {
   const auto& metadata = context.client_metadata();
   const auto found = metadata.find(name);
   return found == metadata.end() ? absl::string_view()
@@ -68,6 +68,7 @@ void CallLog::Write(LogLevel level, absl::string_view event, LogLimiter& limiter
   fields.emplace_back("code", absl::StatusCodeToString(status.code()));
   fields.push_back(MillisecondsField("total_ms", took));
   const CallDetails& details = call.details;
+  if (details.requests > 0) fields.emplace_back("requests", details.requests);
   if (details.k > 0) fields.emplace_back("k", details.k);
   if (details.k > 0 || details.dim > 0) fields.emplace_back("history", details.history);
   if (details.dim > 0) {
@@ -77,6 +78,10 @@ void CallLog::Write(LogLevel level, absl::string_view event, LogLimiter& limiter
     fields.push_back(MillisecondsField("queue_ms", details.queued));
     fields.push_back(MillisecondsField("encode_ms", details.encode));
     fields.push_back(MillisecondsField("search_ms", details.search));
+  }
+  if (details.work > absl::ZeroDuration()) {
+    fields.push_back(MillisecondsField("queue_ms", details.queued));
+    fields.push_back(MillisecondsField("work_ms", details.work));
   }
   // Messages about a client's mistakes may quote what it sent; those about ours do not.
   if (IsOurFault(status)) fields.emplace_back("error", status.message());

@@ -1,5 +1,6 @@
 #include "server/recommend_service.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/time/clock.h"
@@ -65,21 +66,28 @@ grpc::ServerUnaryReactor* RecommendServiceImpl::Encode(grpc::CallbackServerConte
 grpc::ServerUnaryReactor* RecommendServiceImpl::BatchRecommend(
     grpc::CallbackServerContext* context, const v1::BatchRecommendRequest* request,
     v1::BatchRecommendResponse* response) {
-  return BeginCall(path_, context, "BatchRecommend", [&](UnaryCall* call) -> absl::Status {
+  const auto start = [&](UnaryCall* call) -> absl::Status {
     NESTREC_RETURN_IF_ERROR(CheckBatch(*request, limits_));
     StartBatch(starter_, call, *request, response);
     return absl::OkStatus();
-  });
+  };
+  // More than the limit are refused, and count no more than it.
+  return BeginCall(path_, context, "BatchRecommend", start,
+                   std::clamp(request->requests_size(), 1, limits_.max_batch_requests));
 }
 
 absl::Status RecommendServiceImpl::StartWork(UnaryCall* call, WorkerPool& workers,
-                                             std::function<absl::Status()> work) {
-  return workers.Submit(
-      {.deadline = call->info().deadline,
-       .cancelled = [call] { return call->Cancelled(); },
-       .run = [work = std::move(work),
-               call](Instant /*started*/) { call->End(Guard("keeping a change", work)); },
-       .drop = [call](const absl::Status& why) { call->End(why); }});
+                                             std::function<absl::Status()> work) const {
+  return workers.Submit({.deadline = call->info().deadline,
+                         .cancelled = [call] { return call->Cancelled(); },
+                         .run =
+                             [this, work = std::move(work), call](Instant started) {
+                               const absl::Status status = Guard("keeping a change", work);
+                               call->details().queued = Between(call->info().arrived, started);
+                               call->details().work = Between(started, path_.clock());
+                               call->End(status);
+                             },
+                         .drop = [call](const absl::Status& why) { call->End(why); }});
 }
 
 grpc::ServerUnaryReactor* RecommendServiceImpl::RecordEvents(grpc::CallbackServerContext* context,

@@ -62,8 +62,8 @@ class RecommendServiceImpl final : public v1::RecommendService::CallbackService 
 
  private:
   // Queues `work` for a thread that may wait for a disk or a network; its status ends the call.
-  static absl::Status StartWork(UnaryCall* call, WorkerPool& workers,
-                                std::function<absl::Status()> work);
+  absl::Status StartWork(UnaryCall* call, WorkerPool& workers,
+                         std::function<absl::Status()> work) const;
 
   const SnapshotSource* const snapshots_;
   const RequestLimits limits_;

@@ -31,8 +31,6 @@ class Call final : public RecommendCall {
 
   bool Cancelled() const override { return target_.cancelled(); }
   void Answer(const Answered& answered) override {
-    // Asked when all has been read.
-    if (const absl::Status status = CheckIntact(*snapshot); !status.ok()) return Fail(status);
     if (target_.details != nullptr) {
       CallDetails& details = *target_.details;
       details.dim = answered.width.dim;
@@ -49,7 +47,8 @@ class Call final : public RecommendCall {
                    *response_);
       *response_->mutable_served()->mutable_timings()->mutable_total() =
           ToProto(Between(arrived, (*clock_)()));
-      return absl::OkStatus();
+      // Asked when all has been read.
+      return CheckIntact(*snapshot);
     }));
   }
   void Fail(const absl::Status& why) override { target_.done(why); }
@@ -137,6 +136,7 @@ absl::Status RecommendStarter::Start(const v1::EncodeRequest& request, v1::Encod
                                      RecommendTarget target) const {
   auto call = std::make_unique<Call<v1::EncodeResponse>>(response, std::move(target), &clock_);
   call->snapshot = snapshots_->For(request.user_id());
+  NESTREC_RETURN_IF_ERROR(CheckIntact(*call->snapshot));
   call->items = call->snapshot->items();
   NESTREC_ASSIGN_OR_RETURN(call->query, ValidateEncode(request, limits_, *call->items));
   return Queue(std::move(call));

@@ -74,7 +74,8 @@ class Server::Impl {
                   .workers = session_workers_.get(),
                   .recorder = options_.observe.recorder},
                  {.items = options_.live_items.get(), .workers = item_workers_.get()}),
-        admin_(models_, &security_->access(), &options_.log),
+        admin_(models_, &security_->access(), &options_.log, observability_.hooks(),
+               options_.clock),
         call_memory_("calls") {
     call_memory_.Resize(static_cast<size_t>(options_.call_memory_bytes));
     observability_.Watch({.engine = &engine_,

@@ -18,11 +18,12 @@ Instant SteadyDeadline(const grpc::CallbackServerContext& context, Instant now) 
 }  // namespace
 
 UnaryCall::UnaryCall(const CallPath* path, grpc::CallbackServerContext* context,
-                     absl::string_view method)
+                     absl::string_view method, int64_t requests)
     : path_(path) {
   info_.context = context;
   info_.service = path->service;
   info_.method = method;
+  info_.requests = requests;
   info_.arrived = path->clock();
   info_.deadline = SteadyDeadline(*context, info_.arrived);
   for (CallHook* hook : path->hooks) hook->Arrived(info_);

@@ -33,13 +33,16 @@ struct CallDetails {
   std::string tier;     // empty: none
   absl::string_view why;
   absl::Duration queued, encode, search;
+  absl::Duration work;   // of a call that no model runs for, after it was queued
+  int64_t requests = 0;  // of a batch, of which the rest says what the slowest took; 0: none
 };
 
 // What is known of a call. Hooks may add to it on arrival.
 struct CallInfo {
-  grpc::CallbackServerContext* context = nullptr;
+  grpc::ServerContextBase* context = nullptr;
   absl::string_view service;  // "nestrec.v1.RecommendService"
   absl::string_view method;   // "Recommend"
+  int64_t requests = 1;       // that it counts as
   Instant arrived;
   // The call's deadline on the steady clock; max(): none.
   Instant deadline = Instant::max();
@@ -74,7 +77,8 @@ struct CallPath {
 // Deletes itself when gRPC has sent the answer.
 class UnaryCall final : public grpc::ServerUnaryReactor {
  public:
-  UnaryCall(const CallPath* path, grpc::CallbackServerContext* context, absl::string_view method);
+  UnaryCall(const CallPath* path, grpc::CallbackServerContext* context, absl::string_view method,
+            int64_t requests);
 
   const CallInfo& info() const { return info_; }
   CallDetails& details() { return info_.details; }
@@ -98,11 +102,11 @@ class UnaryCall final : public grpc::ServerUnaryReactor {
 };
 
 // Runs `body(call)`. Where it returns ok it has taken care that somebody ends the call, or has done
-// so; an error ends the call with it.
+// so; an error ends the call with it. The call counts as `requests` where calls are counted.
 template <typename Body>
 grpc::ServerUnaryReactor* BeginCall(const CallPath& path, grpc::CallbackServerContext* context,
-                                    absl::string_view method, Body&& body) {
-  auto* call = new UnaryCall(&path, context, method);
+                                    absl::string_view method, Body&& body, int64_t requests = 1) {
+  auto* call = new UnaryCall(&path, context, method, requests);
   absl::Status status = call->Admit();
   if (status.ok()) status = Guard("handling a call", [&] { return body(call); });
   // After an ok the call may be gone.

@@ -60,8 +60,10 @@ AccessControl::AccessControl(Options options, Log log)
     : options_(std::move(options)), log_(std::move(log)) {
   if (options_.rate_limit > 0) {
     const double burst = options_.rate_burst > 0 ? options_.rate_burst : options_.rate_limit;
-    limiter_ = std::make_unique<RateLimiter>(
-        RateLimiter::Options{.rate = options_.rate_limit, .burst = std::max(1.0, burst)});
+    const RateLimiter::Options limit{.rate = options_.rate_limit, .burst = std::max(1.0, burst)};
+    limiter_ = std::make_unique<RateLimiter>(limit);
+    // Apart: their addresses, however many, take no client's place.
+    strangers_ = std::make_unique<RateLimiter>(limit);
   }
 }
 
@@ -98,15 +100,27 @@ absl::StatusOr<TokenTable::Client> AccessControl::Authenticate(
 }
 
 absl::Status AccessControl::Begin(CallInfo& call) {
-  NESTREC_ASSIGN_OR_RETURN(TokenTable::Client client, Authenticate(*call.context));
-  call.client = std::move(client.name);
-  if (!client.admin && ChangesItems(call.method)) return NoOperator(call.client);
-  if (limiter_ == nullptr) return absl::OkStatus();
-  const absl::Duration wait = limiter_->Take(call.client, call.arrived);
+  absl::StatusOr<TokenTable::Client> client = Authenticate(*call.context);
+  if (!client.ok()) {
+    if (strangers_ != nullptr) {
+      NESTREC_RETURN_IF_ERROR(Take(*strangers_, AddressOf(*call.context), call));
+    }
+    return client.status();
+  }
+  call.client = std::move(client->name);
+  if (!client->admin && ChangesItems(call.method)) return NoOperator(call.client);
+  return limiter_ == nullptr ? absl::OkStatus() : Take(*limiter_, call.client, call);
+}
+
+absl::Status AccessControl::Take(RateLimiter& limiter, absl::string_view client,
+                                 const CallInfo& call) const {
+  const absl::Duration wait =
+      limiter.Take(client, call.arrived, static_cast<double>(std::max<int64_t>(1, call.requests)));
   if (wait <= absl::ZeroDuration()) return absl::OkStatus();
   return WithRetryDelay(
       absl::ResourceExhaustedError(absl::StrCat("more than ", options_.rate_limit,
-                                                " calls per second; slow down, or ask the operator "
+                                                " calls per second, of which a batch is as many as "
+                                                "it has requests; slow down, or ask the operator "
                                                 "for a higher limit")),
       wait);
 }

@@ -36,7 +36,8 @@ class AccessControl final : public CallHook {
 
   // kUnauthenticated without a token that is in the file; kPermissionDenied where the call changes
   // items and the client is no operator; kResourceExhausted, with the time to wait, beyond the
-  // limit. Sets call.client.
+  // limit, of which call.requests are taken; those without a good token have one per address. Sets
+  // call.client.
   absl::Status Begin(CallInfo& call) override;
   // The same for operators' calls: kPermissionDenied for a client that is none. Not limited.
   absl::Status AdmitOperator(const grpc::ServerContextBase& context) const;
@@ -53,7 +54,10 @@ class AccessControl final : public CallHook {
 
   const Options options_;
   const Log log_;
-  std::unique_ptr<RateLimiter> limiter_;  // null: no limit
+  absl::Status Take(RateLimiter& limiter, absl::string_view client, const CallInfo& call) const;
+
+  std::unique_ptr<RateLimiter> limiter_;    // null: no limit
+  std::unique_ptr<RateLimiter> strangers_;  // of those without a token, by address; null: no limit
   std::string said_;
   mutable Mutex mutex_;
   std::shared_ptr<const TokenTable> tokens_ ABSL_GUARDED_BY(mutex_);  // null: not asked for

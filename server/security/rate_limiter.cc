@@ -5,7 +5,7 @@
 
 namespace nestrec {
 
-absl::Duration RateLimiter::Take(absl::string_view client, Instant now) {
+absl::Duration RateLimiter::Take(absl::string_view client, Instant now, double calls) {
   const MutexLock lock(mutex_);
   const auto found = places_.find(client);
   if (found == places_.end()) {
@@ -25,7 +25,7 @@ absl::Duration RateLimiter::Take(absl::string_view client, Instant now) {
     bucket.filled = now;
   }
   if (bucket.calls >= 1) {
-    bucket.calls -= 1;
+    bucket.calls -= calls;
     return absl::ZeroDuration();
   }
   return absl::Seconds((1 - bucket.calls) / options_.rate);

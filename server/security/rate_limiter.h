@@ -31,13 +31,15 @@ class RateLimiter {
 
   explicit RateLimiter(const Options& options) : options_(options) {}
 
-  // Zero where the call may go on; else how long until the next one may.
-  absl::Duration Take(absl::string_view client, Instant now);
+  // Zero where the call may go on; else how long until the next one may. One that counts as
+  // `calls`, at least 1, goes on where a single one may, and what it took too much has to fill up
+  // before the next one: over time no client has more than its rate.
+  absl::Duration Take(absl::string_view client, Instant now, double calls = 1);
 
  private:
   struct Bucket {
     std::string client;
-    double calls;  // that may be made at once
+    double calls;  // that may be made at once; below 0 after one that counted as many
     Instant filled;
   };
 

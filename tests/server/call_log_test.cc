@@ -183,6 +183,46 @@ TEST_F(CallLogTest, ASlowRequestIsLoggedWithItsStagesAndWithoutIdsOfUsersOrItems
   }
 }
 
+TEST_F(CallLogTest, ASlowBatchIsLoggedWithTheStagesOfItsSlowestRequest) {
+  Start({.slow_request = absl::Nanoseconds(1)});
+  grpc::ClientContext context;
+  v1::BatchRecommendRequest batch;
+  for (int i = 0; i < 3; ++i) {
+    batch.add_requests()->set_tier("silver");
+    batch.mutable_requests(i)->set_k(4);
+    batch.mutable_requests(i)->add_history_item_ids(RandomModelItemId(9));
+  }
+  batch.add_requests()->set_tier("no such tier");
+  v1::BatchRecommendResponse response;
+  ASSERT_TRUE(stub_->BatchRecommend(&context, batch, &response).ok());
+  const std::vector<std::string> lines = Lines();
+  ASSERT_THAT(lines, SizeIs(1));
+  const Json line = Json::parse(lines[0]);
+  EXPECT_EQ(line["event"], "slow_request");
+  EXPECT_EQ(line["method"], "BatchRecommend");
+  EXPECT_EQ(line["requests"], 4);
+  EXPECT_EQ(line["k"], 4);
+  EXPECT_EQ(line["history"], 1);
+  EXPECT_EQ(line["dim"], 16);
+  EXPECT_EQ(line["tier"], "silver");
+  EXPECT_GT(line["encode_ms"].get<double>() + line["search_ms"].get<double>(), 0);
+  EXPECT_GE(line["total_ms"].get<double>(), line["queue_ms"].get<double>() +
+                                                line["encode_ms"].get<double>() +
+                                                line["search_ms"].get<double>() - 0.002);
+}
+
+TEST_F(CallLogTest, ASlowChangeIsLoggedWithItsWaitAndItsWork) {
+  Start({.slow_request = absl::Nanoseconds(1)});
+  Record("somebody", {7, 8});
+  const std::vector<std::string> lines = Lines();
+  ASSERT_THAT(lines, SizeIs(1));
+  const Json line = Json::parse(lines[0]);
+  EXPECT_EQ(line["method"], "RecordEvents");
+  EXPECT_GT(line["work_ms"].get<double>(), 0);
+  EXPECT_GE(line["total_ms"].get<double>(),
+            line["queue_ms"].get<double>() + line["work_ms"].get<double>() - 0.002);
+}
+
 TEST_F(CallLogTest, AFloodOfSlowRequestsIsAFewLinesThatSayHowManyThereWere) {
   Start({.slow_request = absl::Nanoseconds(1)});
   constexpr int kCalls = 200;

@@ -1,5 +1,6 @@
 // What the real program shows of itself: the live /metrics against what docs/operations.md says.
 #include <gmock/gmock.h>
+#include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
 
 #include <csignal>
@@ -16,6 +17,7 @@
 #include "absl/time/time.h"
 #include "base/file.h"
 #include "base/version.h"
+#include "nestrec/v1/admin.grpc.pb.h"
 #include "tests/server/serve_program.h"
 #include "tests/testing/random_model.h"
 
@@ -155,6 +157,35 @@ TEST(MetricsBinary, AVectorIsServedAndNotSearchedFor) {
   EXPECT_EQ(value("nestrec_stage_seconds_count{stage=\"encode\"}"), 1);
   EXPECT_EQ(value("nestrec_stage_seconds_count{stage=\"search\"}"), 0);
   EXPECT_EQ(value("nestrec_batch_requests_sum"), 1);
+}
+
+TEST(MetricsBinary, CountsOperatorsCalls) {
+  ServeProgram program({.program = NESTREC_PROGRAM, .more = {"--admin-listen", "127.0.0.1:0"}});
+  ASSERT_TRUE(program.Start().ok());
+  const std::string output = program.child().output();
+  const std::string key = "admin_address=";
+  const size_t at = output.find(key);
+  ASSERT_NE(at, std::string::npos) << output;
+  const size_t begin = at + key.size();
+  const std::string address = output.substr(begin, output.find(' ', begin) - begin);
+  const auto stub =
+      v1::AdminService::NewStub(grpc::CreateChannel(address, grpc::InsecureChannelCredentials()));
+  grpc::ClientContext asks, sets;
+  v1::GetStatusResponse status;
+  EXPECT_TRUE(stub->GetStatus(&asks, {}, &status).ok());
+  v1::SetLabelsRequest labels;
+  labels.mutable_labels()->set_stable("no such version");
+  v1::SetLabelsResponse refused;
+  EXPECT_FALSE(stub->SetLabels(&sets, labels, &refused).ok());
+  const std::map<std::string, double> values = program.Metrics();
+  const auto handled = [&](const char* method, const char* code) {
+    const auto found = values.find(
+        absl::StrCat("grpc_server_handled_total{grpc_code=\"", code, "\",grpc_method=\"", method,
+                     "\",grpc_service=\"nestrec.v1.AdminService\",grpc_type=\"unary\"}"));
+    return found == values.end() ? -1 : found->second;
+  };
+  EXPECT_EQ(handled("GetStatus", "OK"), 1);
+  EXPECT_EQ(handled("SetLabels", "InvalidArgument"), 1);
 }
 
 TEST(MetricsBinary, ReadinessFollowsTheServersLife) {

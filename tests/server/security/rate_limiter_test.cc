@@ -24,6 +24,16 @@ TEST(RateLimiter, LetsABurstGoAndThenTheRate) {
             absl::ZeroDuration());
 }
 
+TEST(RateLimiter, ABatchGoesWhereOneCallMayAndIsPaidOffBeforeTheNext) {
+  RateLimiter limiter({.rate = 10, .burst = 3});
+  EXPECT_EQ(limiter.Take("a", At(absl::Seconds(5)), 100), absl::ZeroDuration());
+  // 3 - 100 have to become 1.
+  EXPECT_EQ(limiter.Take("a", At(absl::Seconds(5))), absl::Milliseconds(9'800));
+  EXPECT_GT(limiter.Take("a", At(absl::Milliseconds(14'799))), absl::ZeroDuration());
+  EXPECT_EQ(limiter.Take("a", At(absl::Milliseconds(14'801))), absl::ZeroDuration());
+  EXPECT_GT(limiter.Take("a", At(absl::Milliseconds(14'802))), absl::ZeroDuration());
+}
+
 TEST(RateLimiter, ClientsDoNotShare) {
   RateLimiter limiter({.rate = 1, .burst = 1});
   EXPECT_EQ(limiter.Take("a", At(absl::ZeroDuration())), absl::ZeroDuration());

@@ -258,5 +258,35 @@ TEST_F(SecurityTest, LimitsHowOftenAClientCallsAndSaysWhenItMayAgain) {
   EXPECT_EQ(Call(plain, absl::StrCat("Bearer ", kOperatorToken)), absl::OkStatus());
 }
 
+TEST_F(SecurityTest, ABatchCountsAsItsRequests) {
+  Start({.access = {.rate_limit = 0.001, .rate_burst = 10}});
+  const RecommendClient client({.server = server_->address(), .timeout = absl::Seconds(60)});
+  v1::BatchRecommendRequest batch;
+  for (int i = 0; i < 7; ++i) batch.add_requests();
+  int answers = 0;
+  absl::Status limited;
+  while (limited.ok() && answers < 100) {
+    const auto response = client.BatchRecommend(batch);
+    limited = response.status();
+    answers += response.ok() ? response->results_size() : 0;
+  }
+  EXPECT_EQ(limited.code(), absl::StatusCode::kResourceExhausted);
+  // The second one began with three calls left.
+  EXPECT_EQ(answers, 14);
+  EXPECT_GT(RetryDelayOf(limited).value_or(absl::ZeroDuration()), absl::Seconds(4000));
+}
+
+TEST_F(SecurityTest, WrongTokensAreLimitedByAddressAndTakeNothingFromClients) {
+  const std::string tokens = Put("tokens", absl::StrCat("a ", kToken, "\n"));
+  Start({.access = {.token_file = tokens, .rate_limit = 0.001, .rate_burst = 2}});
+  const auto plain = grpc::InsecureChannelCredentials();
+  EXPECT_EQ(Call(plain, "Bearer wrong").code(), absl::StatusCode::kUnauthenticated);
+  EXPECT_EQ(Call(plain).code(), absl::StatusCode::kUnauthenticated);
+  const absl::Status limited = Call(plain, "Bearer wrong");
+  EXPECT_EQ(limited.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_GT(RetryDelayOf(limited).value_or(absl::ZeroDuration()), absl::Seconds(900));
+  EXPECT_EQ(Call(plain, absl::StrCat("Bearer ", kToken)), absl::OkStatus());
+}
+
 }  // namespace
 }  // namespace nestrec
