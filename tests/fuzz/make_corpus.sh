@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 corpus=tests/fuzz/corpus
-mkdir -p $corpus/{request,server_config,checkpoint,index_file,session_files,data_files}
+mkdir -p $corpus/{request,server_config,checkpoint,index_file,nested_store,half_levels,faiss_store,session_files,data_files}
 
 # request NAME FIRST_BYTE MESSAGE < text: the message behind the byte that chooses it.
 request() {
@@ -26,6 +26,22 @@ filter { any_of { field: "sale" values { flag: true } values { number: 3.5 } } }
 T
 request record '\1' RecordEventsRequest <<'T'
 user_id: "u" item_ids: ["item-1", "none"] timestamps { seconds: 1700000000 nanos: 5 } timestamps { seconds: -1 } event_id: "e"
+T
+
+request upsert '\2' UpsertItemsRequest <<'T'
+items { item_id: "item-1" record: '{"title":"T","price":3.5,"tags":["a"]}' } items { item_id: "new" }
+T
+request similar '\3' SimilarItemsRequest <<'T'
+item_id: "item-1" k: 4 dim: 8 filter { exists: "tags" }
+T
+request batch '\4' BatchRecommendRequest <<'T'
+requests { history_item_ids: "item-1" k: 3 } requests { user_id: "u" explain: true } requests { dim: 8 filter { exists: "tags" } }
+T
+request forget '\5' ForgetUserRequest <<'T'
+user_id: "u"
+T
+request remove '\6' RemoveItemsRequest <<'T'
+item_ids: ["item-1", "none"]
 T
 
 cat >$corpus/server_config/tiers <<'T'
@@ -61,6 +77,24 @@ write("checkpoint/overflow", safetensors(one, bytes(28)))
 key = b"key"
 header = (b"NRINDEX\0" + struct.pack("<II", 1, len(key)) + key).ljust(64, b"\0")
 write("index_file/wrong_checksums", header + b"payload" + struct.pack("<QQQQ", 7, 1, 2, 3))
+
+write("index_file/whole", header + b"payload")  # the target adds a footer
+
+def edits(*changes, cut=0):
+    return b"".join(struct.pack("<I", place | value << 24) for place, value in changes) + bytes([cut] if cut else [])
+
+# The first byte: 0, edits of a good payload follow; 1, the payload itself.
+for folder in ("nested_store", "half_levels"):
+    write(f"{folder}/good", b"\0")
+    write(f"{folder}/edited", b"\0" + edits((8, 1), (60, 255)))
+    write(f"{folder}/cut", b"\0" + edits(cut=9))
+    write(f"{folder}/other", b"\1" + struct.pack("<QIIIIdd", 1024, 32, 1, 0, 0, 0.0, 1.0))
+# The kind of index, the vectors that it is of, those that are wanted, bytes to cut off, what follows.
+for kind, name in enumerate(("flat", "sq", "hnsw")):
+    write(f"faiss_store/{name}", bytes([kind, 0, 0]))
+    write(f"faiss_store/{name}_of_others", bytes([kind, 0, 1]))
+    write(f"faiss_store/{name}_cut", bytes([kind, 1, 1, 5, 0]))
+    write(f"faiss_store/{name}_long", bytes([kind, 1, 1, 0, 0, 7]))
 
 def text(value):
     return bytes([len(value)]) + value

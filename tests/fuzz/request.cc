@@ -5,6 +5,7 @@
 
 #include "absl/time/time.h"
 #include "index/predicate.h"
+#include "server/batch_recommend.h"
 #include "server/catalogue_attributes.h"
 #include "server/item_requests.h"
 #include "server/session_requests.h"
@@ -44,11 +45,18 @@ const Shop& TheShop() {
   return *shop;
 }
 
+// What is valid can be searched with.
+void Search(const absl::StatusOr<RecommendQuery>& query, const Shop& shop) {
+  if (!query.ok() || !query->filter.has_value()) return;
+  const auto matching = Matching(*query->filter, shop.attributes.table);
+  if (!matching.ok()) std::abort();
+}
+
 }  // namespace
 
 void FuzzRequest(absl::string_view bytes) {
   if (bytes.empty()) return;
-  const int kind = static_cast<unsigned char>(bytes[0]) % 4;
+  const int kind = static_cast<unsigned char>(bytes[0]) % 7;
   bytes.remove_prefix(1);
   const Shop& shop = TheShop();
   static const ItemView* const items = new ItemView(shop.catalogue);
@@ -70,20 +78,33 @@ void FuzzRequest(absl::string_view bytes) {
     }
     return;
   }
-  absl::StatusOr<RecommendQuery> query = absl::UnknownError("");
+  if (kind == 4) {
+    v1::BatchRecommendRequest request;
+    if (!parses(request) || !CheckBatch(request, {}).ok()) return;
+    for (const v1::RecommendRequest& one : request.requests()) {
+      Search(ValidateRecommend(one, {}, *items, shop.attributes.table), shop);
+    }
+    return;
+  }
+  if (kind == 5) {
+    v1::ForgetUserRequest request;
+    if (parses(request)) ValidateForgetUser(request, {}).IgnoreError();
+    return;
+  }
+  if (kind == 6) {
+    v1::RemoveItemsRequest request;
+    if (parses(request)) ValidateRemove(request, {}).IgnoreError();
+    return;
+  }
   if (kind == 3) {
     v1::SimilarItemsRequest request;
     if (!parses(request)) return;
-    query = ValidateSimilarItems(request, {}, *items, shop.attributes.table);
+    Search(ValidateSimilarItems(request, {}, *items, shop.attributes.table), shop);
   } else {
     v1::RecommendRequest request;
     if (!parses(request)) return;
-    query = ValidateRecommend(request, {}, *items, shop.attributes.table);
+    Search(ValidateRecommend(request, {}, *items, shop.attributes.table), shop);
   }
-  if (!query.ok() || !query->filter.has_value()) return;
-  // What is valid can be searched with.
-  const auto matching = Matching(*query->filter, shop.attributes.table);
-  if (!matching.ok()) std::abort();
 }
 
 }  // namespace nestrec
