@@ -65,7 +65,7 @@ package: build  ## two .deb files and a tarball in build/release, with what they
 	../../tools/sbom.sh cli/nestrec-serve >nestrec-server.cdx.json && ls -l *.deb *.tar.gz *.cdx.json
 
 test-deploy:  ## the chart on the cluster that kubectl points at: serve, kill, roll, evict, count failures
-	@tests/deploy/cluster_proof.sh
+	@tests/deploy/cluster_proof.sh || { code=$$?; [[ $$code == 77 ]] || exit $$code; }
 
 setup-lint:
 	@tools/setup.sh lint

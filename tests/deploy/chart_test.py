@@ -1,8 +1,11 @@
 #!/usr/bin/env python3
-"""The Helm chart: lints, renders for many settings into objects that Kubernetes' own schemas accept, refuses bad values with
+"""The Helm chart: lints, renders for many settings into objects that Kubernetes' own schemas accept, refuses bad values (chart_values.py) with
 a message that names them, asks for the memory that the formula says.
 
-    chart_test.py [-k PATTERN]      helm is needed; kubeconform and NESTREC_KUBE_SCHEMAS (kube_schemas.py) for the schemas
+    chart_test.py [-k PATTERN]      helm is needed
+
+Kubernetes' schemas are made from the Go module cache by kube_schemas.py, whose head says how to fill it, or are in the folder
+NESTREC_KUBE_SCHEMAS. Without them, or without kubeconform, that comparison is skipped with a line that says so.
 """
 import importlib.util
 import os
@@ -23,6 +26,9 @@ except ImportError:
     print("skipped: Python's yaml is missing; apt-get install python3-yaml")
     sys.exit(SKIP)
 
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from chart_values import REFUSED, VALUE_SETS  # noqa: E402
+
 
 def tool(name):
     return shutil.which(name) or shutil.which(name, path=os.path.expanduser("~/go/bin"))
@@ -31,76 +37,6 @@ def tool(name):
 HELM = tool("helm")
 KUBECONFORM = tool("kubeconform")
 SCHEMAS = os.environ.get("NESTREC_KUBE_SCHEMAS", "")
-
-VALUE_SETS = {
-    "the defaults": {},
-    "TLS, client certificates and tokens": {
-        "security": {"tls": {"secretName": "tls", "clientCaSecretName": "clients"}, "tokens": {"secretName": "tokens"},
-                     "rateLimit": 50}},
-    "sessions in Redis": {"sessions": {"store": "redis://redis.shop.svc:6380/0", "passwordSecret": "redis", "ttl": "720h"}},
-    "autoscaling by CPU and queue": {
-        "hpa": {"enabled": True, "queueTime": "2ms"},
-        "tiers": [{"name": "bronze", "maxDim": 16}, {"name": "gold", "maxDim": 256, "hpa": {"maxReplicas": 40, "cpuPercent": 0}}]},
-    "a route by header": {
-        "grpcRoute": {"enabled": True, "parentRefs": [{"name": "gateway", "namespace": "infra"}],
-                      "hostnames": ["recommend.example.com"], "defaultTier": "bronze"}},
-    "Prometheus Operator": {"serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}}, "prometheusRule": {"enabled": True}},
-    "models by HTTPS": {
-        "model": {"source": "https", "https": {
-            "authSecret": "artifacts", "caSecret": "artifacts-ca", "labels": 'canary: "*"\ncanary_share: 0.05\n',
-            "versions": [{"name": "2026-10-01", "url": "https://a.example.com:8443/m.safetensors", "sha256": "0" * 64},
-                         {"name": "2026-10-02", "url": "https://a.example.com/m2.safetensors", "sha256": "1" * 64}]}}},
-    "a model in an image": {"model": {"source": "image", "image": {"repository": "registry.example.com/shop-model", "tag": "7"}}},
-    "everything about the pods": {
-        "image": {"repository": "registry.example.com/nestrec", "digest": "sha256:" + "a" * 64}, "imagePullSecrets": ["registry"],
-        "nodeSelector": {"kubernetes.io/arch": "amd64"}, "podLabels": {"team": "shop"}, "podAnnotations": {"example.com/on-call": "shop"},
-        "tolerations": [{"key": "dedicated", "operator": "Exists"}], "priorityClassName": "high", "admin": {"enabled": True},
-        "topologySpread": {"whenUnsatisfiable": "DoNotSchedule"}, "service": {"type": "LoadBalancer", "port": 443},
-        "server": {"extraArgs": ["--max-k=50"], "extraEnv": [{"name": "TZ", "value": "UTC"}], "filterFields": ["brand"]},
-        "networkPolicy": {"clients": [{"podSelector": {"matchLabels": {"app": "shop"}}}],
-                          "extraEgress": [{"to": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]}]},
-        "tiers": [{"name": "gold", "minDim": 64, "maxDim": 1024, "index": "IVF256,Flat", "indexParameters": "nprobe=16",
-                   "latencyBudget": "20ms", "maxK": 100, "threads": 4,
-                   "resources": {"requests": {"cpu": "4", "memory": "8Gi"}, "limits": {"memory": "8Gi"}}}]},
-    "as little as possible": {
-        "networkPolicy": {"enabled": False}, "podDisruptionBudget": {"enabled": False}, "topologySpread": {"enabled": False},
-        "serviceAccount": {"create": False}, "drain": {"preStopSeconds": 0}},
-}
-
-# What is wrong, and what the message has to name.
-REFUSED = [
-    ("an unknown key", {"teirs": []}, "teirs"),
-    ("an unknown key of a tier", {"tiers": [{"name": "a", "maxDim": 64, "dim": 64}]}, "dim"),
-    ("no tiers", {"tiers": []}, "tiers"),
-    ("a tier without a width", {"tiers": [{"name": "a"}]}, "maxDim"),
-    ("a dim that the model does not hold", {"tiers": [{"name": "a", "maxDim": 100}]}, 'tier "a": maxDim 100 is not a size'),
-    ("a narrowest dim that the model does not hold", {"tiers": [{"name": "a", "minDim": 9, "maxDim": 64}]}, "minDim 9 is not"),
-    ("a range upside down", {"tiers": [{"name": "a", "minDim": 128, "maxDim": 64}]}, "minDim 128 is above maxDim 64"),
-    ("a dim as text", {"tiers": [{"name": "a", "maxDim": "wide"}]}, "maxDim"),
-    ("two tiers of one name", {"tiers": [{"name": "a", "maxDim": 64}, {"name": "a", "maxDim": 128}]}, 'the name "a" is there twice'),
-    ("a name that Kubernetes would refuse", {"tiers": [{"name": "Gold!", "maxDim": 64}]}, "name"),
-    ("sizes out of order", {"model": {"sizes": [64, 16]}, "tiers": [{"name": "a", "maxDim": 64}]}, "sizes go up"),
-    ("an index that would break the config", {"tiers": [{"name": "a", "maxDim": 64, "index": 'Flat" max_k: 1'}]}, "index"),
-    ("minus one replica", {"tiers": [{"name": "a", "maxDim": 64, "replicas": -1}]}, "replicas"),
-    ("an unknown source of models", {"model": {"source": "ftp"}}, "source"),
-    ("HTTPS without versions", {"model": {"source": "https"}}, "model.https.versions is empty"),
-    ("a model without TLS", {"model": {"source": "https", "https": {"versions": [
-        {"name": "a", "url": "http://a/m", "sha256": "0" * 64}]}}}, "url"),
-    ("a checksum that is none", {"model": {"source": "https", "https": {"versions": [
-        {"name": "a", "url": "https://a/m", "sha256": "latest"}]}}}, "sha256"),
-    ("a version twice", {"model": {"source": "https", "https": {"versions": [
-        {"name": "a", "url": "https://a/m", "sha256": "0" * 64}] * 2}}}, 'the name "a" is there twice'),
-    ("a model image without a name", {"model": {"source": "image"}}, "model.image.repository is empty"),
-    ("sessions in a folder, which replicas cannot share", {"sessions": {"store": "/var/lib/sessions"}}, "store"),
-    ("client certificates without TLS", {"security": {"tls": {"clientCaSecretName": "ca"}}}, "needs security.tls.secretName"),
-    ("autoscaling by nothing", {"hpa": {"enabled": True, "cpuPercent": 0}}, "neither cpuPercent nor queueTime"),
-    ("more replicas at least than at most", {"hpa": {"enabled": True, "minReplicas": 5, "maxReplicas": 2}}, "is above hpa.maxReplicas"),
-    ("a route to nowhere", {"grpcRoute": {"enabled": True}}, "grpcRoute.parentRefs is empty"),
-    ("a default tier that there is not", {"grpcRoute": {"defaultTier": "iron"}}, '"iron" is not one of the tiers'),
-    ("a flag that is none", {"server": {"extraArgs": ["rm -rf"]}}, "extraArgs"),
-    ("a port too high", {"service": {"port": 70000}}, "port"),
-    ("a duration without a unit", {"server": {"batchDelay": "5"}}, "batchDelay"),
-]
 
 
 def render(values):
@@ -136,19 +72,38 @@ class Chart(unittest.TestCase):
         with open(os.path.join(CHART, "Chart.yaml")) as file:
             self.assertEqual(yaml.safe_load(file)["appVersion"], version)
 
-    def test_every_value_set_renders_and_kubernetes_schemas_accept_it(self):
+    def test_every_value_set_renders(self):
         for name, values in VALUE_SETS.items():
             with self.subTest(name):
                 result = render(values)
                 self.assertEqual(result.returncode, 0, result.stderr)
-                if KUBECONFORM and SCHEMAS:
-                    check = subprocess.run(
-                        [KUBECONFORM, "-strict", "-summary", "-schema-location",
-                         os.path.join(SCHEMAS, "{{.ResourceKind}}{{.KindSuffix}}.json"), "-"],
-                        input=result.stdout, capture_output=True, text=True)
-                    self.assertEqual(check.returncode, 0, check.stdout + check.stderr)
-        if not (KUBECONFORM and SCHEMAS):
-            print("note: not compared with Kubernetes' schemas: kubeconform or NESTREC_KUBE_SCHEMAS is not there")
+
+    def skip_schemas(self, why):
+        print(f"skipped: the comparison with Kubernetes' schemas: {why}")
+        self.skipTest(why)
+
+    def test_kubernetes_schemas_accept_every_value_set(self):
+        if not KUBECONFORM:
+            self.skip_schemas("kubeconform is not there; go install github.com/yannh/kubeconform/cmd/kubeconform@v0.7.0")
+        schemas = SCHEMAS
+        if not schemas:
+            schemas = tempfile.mkdtemp()
+            self.addCleanup(shutil.rmtree, schemas)
+            made = subprocess.run([sys.executable, os.path.join(ROOT, "tests/deploy/kube_schemas.py"), schemas], capture_output=True, text=True)
+            if made.returncode == SKIP:
+                self.skip_schemas(made.stderr.strip())
+            self.assertEqual(made.returncode, 0, made.stderr)
+
+        def check(text):
+            return subprocess.run([KUBECONFORM, "-strict", "-summary", "-schema-location",
+                                   os.path.join(schemas, "{{.ResourceKind}}{{.KindSuffix}}.json"), "-"],
+                                  input=text, capture_output=True, text=True)
+        for name, values in VALUE_SETS.items():
+            with self.subTest(name):
+                result = check(render(values).stdout)
+                self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
+        # It can fail: a key that no Deployment has.
+        self.assertNotEqual(check(render({}).stdout.replace("revisionHistoryLimit:", "revisionHistoryLimits:")).returncode, 0)
 
     def test_refuses_bad_values_and_names_them(self):
         for name, values, message in REFUSED:
@@ -156,6 +111,32 @@ class Chart(unittest.TestCase):
                 result = render(values)
                 self.assertNotEqual(result.returncode, 0, "was accepted")
                 self.assertIn(message, result.stderr)
+
+    def test_takes_the_limits_themselves(self):
+        for values in (
+                {"server": {"batchDelay": "1s", "overloadTarget": "100us"}, "sessions": {"timeout": "60s", "ttl": "87600h"}},
+                {"server": {"batchDelay": "999.5ms", "overloadTarget": "59m60s"}, "sessions": {"timeout": "1ms"}},
+                {"sessions": {"store": "redis://shop@redis.shop.svc:65535/15", "events": 50}},
+                {"sessions": {"store": "redis://[::1]:6380", "events": 20}, "model": {"maxLen": 20}},
+                {"tiers": [{"name": "gold-pods", "maxDim": 64}, {"name": "models", "maxDim": 64}]},
+                {"tiers": [{"name": "a", "maxDim": 64, "index": index, "resources": {"limits": {"memory": "1.5Gi", "cpu": 2}}}
+                           for index in ("OPQ16_64,IVF1024_HNSW32,PQ16x4fs,RFlat",)]}):
+            with self.subTest(values):
+                result = render(values)
+                self.assertEqual(result.returncode, 0, result.stderr)
+        # What docs, tests and benches of this project name.
+        for index in ("Flat", "nested", "HNSW32", "IVF256,Flat", "IVF256,SQ8", "SQ8", "SQfp16", "PQ64x12", "IVF4096(IVF64,HNSW32),PQ32", "NSG32", "LSH"):
+            with self.subTest(index):
+                result = render({"tiers": [{"name": "a", "maxDim": 64, "index": index}]})
+                self.assertEqual(result.returncode, 0, result.stderr)
+
+    def test_no_extra_flag_repeats_one_that_is_set(self):
+        flags = {argument.split("=")[0] for values in VALUE_SETS.values() for deployment in deployments(values).values()
+                 for argument in server_of(deployment)["args"][1:]} - {"--max-k"}
+        self.assertIn("--token-file", flags)
+        for flag in sorted(flags):
+            with self.subTest(flag):
+                self.assertIn("is a flag that the chart sets; use ", render({"server": {"extraArgs": [f"{flag}=1"]}}).stderr)
 
     def test_a_tier_loads_its_levels_alone(self):
         bronze, gold = (server_of(each) for each in deployments({}).values())
@@ -224,6 +205,68 @@ class Chart(unittest.TestCase):
         self.assertEqual(deployments(one)["a"], deployments(two)["a"])
         self.assertNotEqual(deployments(one)["b"], deployments(two)["b"])
 
+    def test_probes_ask_the_health_listener(self):
+        container = server_of(deployments({"probes": {"startupSeconds": 601, "periodSeconds": 7}})["gold"])
+        self.assertIn("--health-listen=0.0.0.0:50053", container["args"])
+        self.assertIn({"name": "health", "containerPort": 50053}, container["ports"])
+        # 86 x 7 s is the first that is no less than 601 s. Unready at once, dead later: a reload may hold the process up.
+        for probe, failures in (("startupProbe", 86), ("readinessProbe", 2), ("livenessProbe", 6)):
+            with self.subTest(probe):
+                self.assertEqual(container[probe], {"grpc": {"port": 50053}, "periodSeconds": 7, "timeoutSeconds": 3, "failureThreshold": failures})
+
+    def test_a_tiers_pods_are_spread_over_zones_and_nodes(self):
+        for values, unsatisfiable in (({}, "ScheduleAnyway"), ({"topologySpread": {"whenUnsatisfiable": "DoNotSchedule"}}, "DoNotSchedule")):
+            for tier, deployment in deployments(values).items():
+                spread = deployment["spec"]["template"]["spec"]["topologySpreadConstraints"]
+                self.assertEqual([each["topologyKey"] for each in spread], ["topology.kubernetes.io/zone", "kubernetes.io/hostname"])
+                for each in spread:
+                    self.assertEqual((each["maxSkew"], each["whenUnsatisfiable"]), (1, unsatisfiable))
+                    self.assertEqual(each["labelSelector"]["matchLabels"], deployment["spec"]["selector"]["matchLabels"])
+        self.assertNotIn("topologySpreadConstraints", deployments({"topologySpread": {"enabled": False}})["gold"]["spec"]["template"]["spec"])
+
+    def policy(self, values):
+        return next(each["spec"] for each in objects(values) if each["kind"] == "NetworkPolicy")
+
+    def test_the_network_policy_opens_each_port_to_whom_it_is_for(self):
+        shop = {"podSelector": {"matchLabels": {"app": "shop"}}}
+        for values, clients, monitoring in (
+                ({}, [{"podSelector": {}}], [{"namespaceSelector": {}}]),
+                ({"networkPolicy": {"clients": [shop], "monitoring": [shop]}}, [shop], [shop])):
+            policy = self.policy(values)
+            self.assertEqual(policy["policyTypes"], ["Ingress", "Egress"])
+            self.assertEqual(policy["ingress"], [
+                {"ports": [{"protocol": "TCP", "port": "grpc"}], "from": clients},
+                {"ports": [{"protocol": "TCP", "port": "http"}], "from": monitoring},
+                {"ports": [{"protocol": "TCP", "port": "health"}]}])
+            labels = deployments(values)["gold"]["spec"]["template"]["metadata"]["labels"]
+            self.assertTrue(policy["podSelector"]["matchLabels"].items() <= labels.items())
+            self.assertNotIn("egress", policy, "pods that need nothing from outside get nothing")
+
+    def test_the_network_policy_lets_out_what_is_needed(self):
+        name_service = [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]
+        extra = {"to": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]}
+        for values, ports in (
+                ({"sessions": {"store": "redis://redis.shop.svc/0"}}, [6379]),
+                ({"sessions": {"store": "redis://redis.shop.svc:6380/0"}}, [6380]),
+                (VALUE_SETS["models by HTTPS"], [8443, 443])):
+            policy = self.policy(dict(values, networkPolicy={"extraEgress": [extra]}))
+            self.assertEqual(policy["egress"], [{"ports": name_service}, {"ports": [{"protocol": "TCP", "port": port} for port in ports]}, extra])
+
+    def test_an_autoscaler_has_its_tiers_metrics_and_limits(self):
+        scalers = {each["metadata"]["labels"]["nestrec/tier"]: each["spec"] for each in objects(VALUE_SETS["autoscaling by CPU and queue"])
+                   if each["kind"] == "HorizontalPodAutoscaler"}
+        cpu = {"type": "ContainerResource", "containerResource": {
+            "name": "cpu", "container": "nestrec", "target": {"type": "Utilization", "averageUtilization": 60}}}
+        queue = {"type": "Pods", "pods": {"metric": {"name": "nestrec_queue_seconds_mean"},
+                                          "target": {"type": "AverageValue", "averageValue": "2m"}}}
+        self.assertEqual(scalers["bronze"]["metrics"], [cpu, queue])
+        self.assertEqual(scalers["gold"]["metrics"], [queue])
+        self.assertEqual((scalers["bronze"]["minReplicas"], scalers["bronze"]["maxReplicas"]), (2, 10))
+        self.assertEqual((scalers["gold"]["minReplicas"], scalers["gold"]["maxReplicas"]), (2, 40))
+        for tier, deployment in deployments(VALUE_SETS["autoscaling by CPU and queue"]).items():
+            self.assertEqual(scalers[tier]["scaleTargetRef"]["name"], deployment["metadata"]["name"])
+            self.assertNotIn("replicas", deployment["spec"], "it is the autoscaler's")
+
     def test_pods_are_restricted(self):
         for name, values in VALUE_SETS.items():
             for deployment in deployments(values).values():
@@ -271,113 +314,6 @@ class Chart(unittest.TestCase):
                                   capture_output=True, text=True, check=True).stdout
         with open(os.path.join(ROOT, "deploy/kustomize/base/nestrec.yaml")) as file:
             self.assertEqual(file.read(), rendered, "renew it with the command in deploy/kustomize/base/kustomization.yaml")
-
-
-class Fetch(unittest.TestCase):
-    """files/fetch.sh, with a curl that copies files: what the list says ends up in the folder, whole, or not at all."""
-
-    def setUp(self):
-        self.folder = tempfile.TemporaryDirectory()
-        self.addCleanup(self.folder.cleanup)
-        for name in ("bin", "models", "web"):
-            os.mkdir(self.path(name))
-        with open(self.path("bin/curl"), "w") as file:
-            file.write('#!/bin/sh\nfor each; do last=$each; [ "$before" = --output ] && out=$each; before=$each; done\n'
-                       f'cp "{self.path("web")}/${{last##*/}}" "$out"\n')
-        os.chmod(self.path("bin/curl"), 0o755)
-        self.write("labels", "")
-
-    def path(self, name):
-        return os.path.join(self.folder.name, name)
-
-    def write(self, name, text):
-        with open(self.path(name), "w") as file:
-            file.write(text)
-
-    def publish(self, name, text):
-        self.write(f"web/{name}", text)
-        digest = subprocess.run(["sha256sum", self.path(f"web/{name}")], capture_output=True, text=True, check=True).stdout.split()[0]
-        return f"{name} https://a/{name} {digest}\n"
-
-    def run_once(self, listed, **settings):
-        self.write("versions", listed)
-        environment = dict(os.environ, PATH=self.path("bin") + ":" + os.environ["PATH"], LABELS=self.path("labels"),
-                           MODELS=self.path("models"), POLL_SECONDS="1", **{"LIST": self.path("versions"), **settings})
-        return subprocess.run(["sh", os.path.join(CHART, "files/fetch.sh"), "once"], env=environment, capture_output=True, text=True)
-
-    def models(self):
-        return sorted(each for each in os.listdir(self.path("models")) if not each.startswith("."))
-
-    def test_brings_what_is_listed_and_removes_what_is_not(self):
-        one, two = self.publish("one", "1"), self.publish("two", "2")
-        self.assertEqual(self.run_once(one).returncode, 0)
-        self.assertEqual(self.models(), ["one.safetensors"])
-        self.assertEqual(self.run_once(one + two).returncode, 0)
-        self.assertEqual(self.models(), ["one.safetensors", "two.safetensors"])
-        self.assertEqual(self.run_once(two).returncode, 0)
-        self.assertEqual(self.models(), ["two.safetensors"])
-
-    def test_refuses_another_content_than_listed(self):
-        line = self.publish("one", "1")
-        self.write("web/one", "tampered with")
-        result = self.run_once(line)
-        self.assertEqual(result.returncode, 1)
-        self.assertIn("one is refused: its SHA-256 is", result.stderr)
-        self.assertEqual(self.models(), [])
-
-    def test_keeps_what_serves_while_the_new_one_cannot_be_fetched(self):
-        one, two = self.publish("one", "1"), self.publish("two", "2")
-        self.run_once(one)
-        os.remove(self.path("web/two"))
-        self.assertEqual(self.run_once(two).returncode, 1)
-        self.assertEqual(self.models(), ["one.safetensors"])
-
-    def test_without_a_list_it_fails_and_removes_nothing(self):
-        one = self.publish("one", "1")
-        self.write("labels", 'stable: "one"\n')
-        self.run_once(one)
-        for what, listed, settings, message in (
-                ("missing", one, {"LIST": self.path("none")}, "cannot be read"),
-                ("not set", one, {"LIST": ""}, "the list '' cannot be read"),
-                ("a folder", one, {"LIST": self.path("models")}, "cannot be read"),
-                ("empty", "", {}, "is empty"),
-                ("blank", "\n  \n", {}, "is empty"),
-                ("cut short", one[:-10], {}, "is not 'name url sha256'"),
-                ("without a checksum", "two https://a/two\n", {}, "is not 'name url sha256'"),
-                ("with too much", one.strip() + " and more\n", {}, "is not 'name url sha256'")):
-            with self.subTest(what):
-                result = self.run_once(listed, **settings)
-                self.assertEqual(result.returncode, 1)
-                self.assertIn(message, result.stderr)
-                self.assertIn("nothing is fetched or removed", result.stderr)
-                self.assertEqual(self.models(), ["labels.textproto", "one.safetensors"])
-
-    def test_reads_a_last_line_without_an_end(self):
-        one, two = self.publish("one", "1"), self.publish("two", "2")
-        self.assertEqual(self.run_once(one + two.rstrip("\n")).returncode, 0)
-        self.assertEqual(self.models(), ["one.safetensors", "two.safetensors"])
-
-    def test_another_checksum_under_an_old_name_is_fetched_anew(self):
-        one = self.publish("one", "1")
-        self.run_once(one)
-        self.assertNotIn("fetching", self.run_once(one).stderr)
-        self.assertEqual(self.run_once(self.publish("one", "another")).returncode, 0)
-        with open(self.path("models/one.safetensors")) as file:
-            self.assertEqual(file.read(), "another")
-        # The same of a file that lies there from elsewhere, without a note of its checksum.
-        os.remove(self.path("models/.one.sha256"))
-        self.assertEqual(self.run_once(one).returncode, 1, "the web has another content than the list says")
-        with open(self.path("models/one.safetensors")) as file:
-            self.assertEqual(file.read(), "another")
-
-    def test_puts_labels_there_and_takes_them_away(self):
-        one = self.publish("one", "1")
-        self.write("labels", 'stable: "one"\n')
-        self.run_once(one)
-        self.assertEqual(self.models(), ["labels.textproto", "one.safetensors"])
-        self.write("labels", "")
-        self.run_once(one)
-        self.assertEqual(self.models(), ["one.safetensors"])
 
 
 if __name__ == "__main__":

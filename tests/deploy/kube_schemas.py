@@ -3,15 +3,49 @@
 file and the CRDs of the Gateway API and the Prometheus Operator. So the chart is checked without a network.
 
     kube_schemas.py OUT swagger.json crd.yaml...
+    kube_schemas.py OUT              from what `go mod download` has brought into the module cache:
+
+        go mod download k8s.io/kubernetes@v1.33.4 sigs.k8s.io/gateway-api@v1.3.0 \\
+          github.com/prometheus-operator/prometheus-operator@v0.83.0
 
 An object's schema becomes OUT/<kind>-<group>-<version>.json, kubeconform's default naming for -schema-location
 'OUT/{{.ResourceKind}}{{.KindSuffix}}.json'. Keys that an object does not have are refused (additionalProperties).
 """
+import glob
 import json
 import os
+import re
+import subprocess
 import sys
 
 import yaml
+
+# In the Go module cache: the module, and its files.
+SOURCES = (
+    ("k8s.io/kubernetes", ["api/openapi-spec/swagger.json"]),
+    ("sigs.k8s.io/gateway-api", ["config/crd/standard/gateway.networking.k8s.io_grpcroutes.yaml"]),
+    ("github.com/prometheus-operator/prometheus-operator", [
+        f"example/prometheus-operator-crd/monitoring.coreos.com_{kind}.yaml" for kind in ("servicemonitors", "prometheusrules")]),
+)
+
+
+def from_module_cache():
+    """The newest of each source there; what is missing as a message instead."""
+    cache = os.environ.get("GOMODCACHE", "")
+    if not cache:
+        try:
+            cache = subprocess.run(["go", "env", "GOMODCACHE"], capture_output=True, text=True).stdout.strip()
+        except FileNotFoundError:
+            cache = ""
+        cache = cache or os.path.expanduser("~/go/pkg/mod")
+    paths = []
+    for module, files in SOURCES:
+        releases = sorted(glob.glob(os.path.join(cache, module + "@v*")), key=lambda each: [int(n) for n in re.findall(r"\d+", each.rsplit("@")[-1])])
+        whole = [each for each in releases if all(os.path.exists(os.path.join(each, file)) for file in files)]
+        if not whole:
+            return [], f"{module} is not in {cache}; the head of tests/deploy/kube_schemas.py has the go command"
+        paths += [os.path.join(whole[-1], file) for file in files]
+    return paths, ""
 
 
 def strict(node):
@@ -57,7 +91,13 @@ def write(folder, kind, group, version, schema):
 
 
 def main():
-    folder, swagger, *crds = sys.argv[1:]
+    folder, *sources = sys.argv[1:]
+    if not sources:
+        sources, missing = from_module_cache()
+        if missing:
+            print(missing, file=sys.stderr)
+            sys.exit(77)
+    swagger, *crds = sources
     os.makedirs(folder, exist_ok=True)
     wanted = {"Deployment", "Service", "ServiceAccount", "ConfigMap", "HorizontalPodAutoscaler", "PodDisruptionBudget",
               "NetworkPolicy", "Namespace", "Pod", "PersistentVolume", "PersistentVolumeClaim", "Secret"}

@@ -1,0 +1,164 @@
+# The installs of cluster_proof.sh with what needs more than the cluster: Secrets, a Redis, a server of models. Sourced there.
+
+node_address() { kubectl get nodes -o jsonpath='{.items[0].status.addresses[?(@.type=="InternalIP")].address}'; }
+# free_port(address): a port that this machine may listen on there; fails where the address is another machine's.
+free_port() { "$python" -c 'import socket, sys; s = socket.socket(); s.bind((sys.argv[1], 0)); print(s.getsockname()[1])' "$1" 2>/dev/null; }
+# certificate(name, subject alternative name): $work/name.crt and .key, signed by $work/ca.crt, which is made once.
+certificate() {
+  [[ -f "$work/ca.crt" ]] || openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj "/CN=nestrec proof" -keyout "$work/ca.key" -out "$work/ca.crt" 2>/dev/null
+  openssl req -newkey rsa:2048 -nodes -subj "/CN=$1" -keyout "$work/$1.key" -out "$work/$1.csr" 2>/dev/null
+  openssl x509 -req -in "$work/$1.csr" -CA "$work/ca.crt" -CAkey "$work/ca.key" -set_serial "0x$(openssl rand -hex 8)" -days 2 \
+    -extfile <(echo "subjectAltName=$2") -out "$work/$1.crt" 2>/dev/null
+}
+# secret(arguments of kubectl create secret...): made or changed.
+secret() { kube create secret "$@" --dry-run=client -o yaml | kube apply --server-side --force-conflicts -f - >/dev/null; }
+
+# TLS and tokens. A Secret reaches a pod when its kubelet looks again: a minute or two.
+tls_server=recommend.example.com
+serial() { openssl s_client -connect "$(address "$1"):50051" -servername $tls_server -alpn h2 </dev/null 2>/dev/null | openssl x509 -noout -serial; }
+serial_is() { [[ "$(serial "$1")" == "$2" ]]; }
+with_token() { ask "$(address "$1"):50051" Recommend "$work/request" --ca "$work/ca.crt" --server-name $tls_server --token-file "$work/$2.token"; }
+without_token() { ask "$(address "$1"):50051" Recommend "$work/request" --ca "$work/ca.crt" --server-name $tls_server; }
+refused() { [[ "$("$@")" == UNAUTHENTICATED* ]]; }
+rotate() {
+  local pod pods serial
+  pods="$(gold_pods secured)"
+  certificate second "DNS:$tls_server" || return 1
+  serial="$(openssl x509 -noout -serial -in "$work/second.crt")"
+  secret tls proof-tls --cert="$work/second.crt" --key="$work/second.key" || return 1
+  { echo "shop $(cat "$work/old.token")"; echo "shop $(cat "$work/new.token")"; } >"$work/tokens"
+  secret generic proof-tokens --from-file=tokens="$work/tokens" || return 1
+  for pod in $pods; do
+    until_true 240 "$pod shows the new certificate" serial_is "$pod" "$serial" || return 1
+    until_true 240 "$pod takes the new token" with_token "$pod" new || return 1
+    with_token "$pod" old || { echo "$pod takes the old token no more"; return 1; }
+  done
+  # The client goes over, then the old one ends.
+  { cp "$work/new.token" "$work/client.part" && mv "$work/client.part" "$work/client.token"; } || return 1
+  sleep 1
+  echo "shop $(cat "$work/new.token")" >"$work/tokens"
+  secret generic proof-tokens --from-file=tokens="$work/tokens" || return 1
+  for pod in $pods; do until_true 240 "$pod refuses the old token" refused with_token "$pod" old || return 1; done
+  [[ "$(gold_pods secured)" == "$pods" ]] || { echo "pods were replaced"; return 1; }
+  no_restarts secured
+}
+secured() {
+  say "TLS and tokens from Secrets, both rotated while calls run"
+  certificate first "DNS:$tls_server"
+  secret tls proof-tls --cert="$work/first.crt" --key="$work/first.key"
+  local each
+  for each in old new; do openssl rand -hex 24 >"$work/$each.token"; done
+  cp "$work/old.token" "$work/client.token"
+  echo "shop $(cat "$work/old.token")" >"$work/tokens"
+  secret generic proof-tokens --from-file=tokens="$work/tokens"
+  values gold >"$work/secured.yaml"
+  install_release secured "$work/secured.yaml" --set security.tls.secretName=proof-tls --set security.tokens.secretName=proof-tokens
+  local pod
+  for pod in $(gold_pods secured); do
+    serial_is "$pod" "$(openssl x509 -noout -serial -in "$work/first.crt")" || { echo "$pod shows another certificate: $(serial "$pod")" >&2; exit 1; }
+    refused without_token "$pod" || { echo "$pod answers without a token" >&2; exit 1; }
+    refused with_token "$pod" new || { echo "$pod takes a token that it does not know" >&2; exit 1; }
+    ! ask "$(address "$pod"):50051" Recommend "$work/request" >/dev/null || { echo "$pod answers in plain text" >&2; exit 1; }
+  done
+  LOAD=(--ca "$work/ca.crt" --server-name $tls_server --token-file "$work/client.token")
+  step secured-nestrec-gold-pods "Secrets are rotated" rotate
+  LOAD=()
+  helm -n $namespace uninstall secured --wait >/dev/null
+}
+
+# Sessions in a Redis on the node's host.
+items_for() { "$program" recommend --server "$(address "$1"):50051" --k 5 --json "${@:2}" | grep '"itemId"'; }
+redis_sessions() {
+  say "Sessions in Redis: what one pod records another one knows"
+  local node port password pod other
+  node="$(node_address)"
+  if ! command -v redis-server >/dev/null || ! port="$(free_port "$node")"; then
+    echo "sessions in Redis: not tried, redis-server is missing or the node is another machine"
+    return
+  fi
+  password="$(openssl rand -hex 16)"
+  printf 'bind %s\nport %s\nrequirepass %s\nsave ""\ndir %s\n' "$node" "$port" "$password" "$work" >"$work/redis.conf"
+  redis-server "$work/redis.conf" >"$work/redis.log" 2>&1 &
+  helpers+=($!)
+  secret generic proof-redis --from-literal=password="$password"
+  SETS=(--set "sessions.store=redis://$node:$port/0")
+  values gold >"$work/redis.yaml"
+  SETS=()
+  install_release redis "$work/redis.yaml" --set "sessions.store=redis://$node:$port/0" --set sessions.passwordSecret=proof-redis
+  pod="$(gold_pods redis | head -n 1)" other="$(gold_pods redis | tail -n 1)"
+  { sed 's/[^,]*/item_ids: "&"/g; s/,/ /g' <<<"$history"; echo 'user_id: "proof"'; } | encode RecordEventsRequest >"$work/events"
+  ask "$(address "$pod"):50051" RecordEvents "$work/events" >/dev/null
+  knows() { [[ "$(items_for "$1" --user proof)" == "$(items_for "$1" --history "$history")" && "$(items_for "$1" --user proof)" != "$(items_for "$1" --user nobody)" ]]; }
+  [[ "$pod" != "$other" ]] || { echo "two pods were expected" >&2; exit 1; }
+  knows "$other" || { echo "$other does not know what $pod recorded" >&2; exit 1; }
+  echo 'user_id: "proof" k: 5' | encode RecommendRequest >"$work/user_request"
+  LOAD_REQUEST="$work/user_request"
+  step redis-nestrec-gold-pods "a pod with sessions is deleted" delete_pod redis
+  LOAD_REQUEST=""
+  for pod in $(gold_pods redis); do knows "$pod" || { echo "$pod does not know the user" >&2; exit 1; }; done
+  no_restarts redis
+  helm -n $namespace uninstall redis --wait >/dev/null
+}
+
+# Models by HTTPS, from a server of ours on the node's host.
+sum_of() { sha256sum "$1" | cut -d ' ' -f 1; }
+models_values() {  # lines `name sha256`
+  local name sum
+  echo "model:"
+  echo "  source: https"
+  echo "  https:"
+  echo "    caSecret: proof-ca"
+  echo "    pollSeconds: 2"
+  [[ -z "${NESTREC_FETCH_IMAGE:-}" ]] || echo "    image: $NESTREC_FETCH_IMAGE"
+  echo "    versions:"
+  while read -r name sum; do echo "      - {name: $name, url: \"https://$models_server/$name.safetensors\", sha256: $sum}"; done
+}
+upgrade_models() { helm upgrade https "$root/deploy/helm/nestrec" -n $namespace -f "$work/https.yaml" -f "$work/versions.yaml"; }
+says_refused() { kube logs "$1" -c models-watch | grep -q 'v3 is refused: its SHA-256 is'; }
+add_versions() {
+  local pod pods
+  pods="$(gold_pods https)"
+  for pod in $pods; do serves "$pod" "$v1" || { echo "$pod does not serve $v1"; return 1; }; done
+  printf 'v1 %s\nv2 %s\n' "$(sum_of "$work/v1.safetensors")" "$(sum_of "$work/v2.safetensors")" | models_values >"$work/versions.yaml"
+  upgrade_models || return 1
+  for pod in $pods; do until_true 240 "$pod serves $v2" serves "$pod" "$v2" || return 1; done
+  # One whose bytes are not the list's: nothing changes but the log.
+  printf 'v2 %s\nv3 %s\n' "$(sum_of "$work/v2.safetensors")" "$(sum_of "$work/v1.safetensors")" | models_values >"$work/versions.yaml"
+  head -c 1000 "$work/v1.safetensors" >"$work/web/v3.safetensors"
+  upgrade_models || return 1
+  for pod in $pods; do
+    until_true 240 "$pod's sidecar refuses v3" says_refused "$pod" || return 1
+    serves "$pod" "$v2" || { echo "$pod no longer serves $v2"; return 1; }
+  done
+  [[ "$(gold_pods https)" == "$pods" ]] || { echo "pods were replaced"; return 1; }
+  no_restarts https
+}
+https_models() {
+  say "Models by HTTPS with checksums"
+  local node port each
+  node="$(node_address)"
+  if ! port="$(free_port "$node")"; then
+    echo "models by HTTPS: not tried, the node is another machine"
+    return
+  fi
+  models_server="$node:$port"
+  mkdir "$work/web"
+  for each in v1 v2; do cp "$work/$each.safetensors" "$work/web/"; done
+  certificate web "IP:$node"
+  "$python" - "$node" "$port" "$work/web" "$work/web.crt" "$work/web.key" >"$work/web.log" 2>&1 <<'PYTHON' &
+import functools, http.server, ssl, sys
+host, port, folder, certificate, key = sys.argv[1:]
+server = http.server.ThreadingHTTPServer((host, int(port)), functools.partial(http.server.SimpleHTTPRequestHandler, directory=folder))
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain(certificate, key)
+server.socket = context.wrap_socket(server.socket, server_side=True)
+server.serve_forever()
+PYTHON
+  helpers+=($!)
+  secret generic proof-ca --from-file=ca.crt="$work/ca.crt"
+  values gold >"$work/https.yaml"
+  printf 'v1 %s\n' "$(sum_of "$work/v1.safetensors")" | models_values >"$work/versions.yaml"
+  install_release https "$work/https.yaml" -f "$work/versions.yaml"
+  step https-nestrec-gold-pods "versions are added by HTTPS" add_versions
+  helm -n $namespace uninstall https --wait >/dev/null
+}
