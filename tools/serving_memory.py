@@ -4,11 +4,13 @@ was compared with. The Helm chart computes the same.
 
     tools/serving_memory.py --items 1000000 --dim 256 --sizes 8,16,32,64,128,256,512,1024
     tools/serving_memory.py --items 1000000 --dim 256 --index nested --min-dim 64 --states-mib 256 --versions 1 --headroom 0
+    tools/serving_memory.py --items 100000000 --dim 64 --item-storage float16
 """
 import argparse
 
 MIB = 1 << 20
 NESTED_SCRATCH_MIB = 80  # what building nested indexes takes for a while, on top
+VECTOR_BYTES = {"float32": 4, "float16": 2}  # of a column, by --item-storage
 
 
 def is_nested(items, size):
@@ -16,10 +18,11 @@ def is_nested(items, size):
     return size >= 64 and items >= 4096
 
 
-def model_bytes(items, dim, sizes, blocks=1, field_bytes=600, index="auto", min_dim=None):
+def model_bytes(items, dim, sizes, blocks=1, field_bytes=600, index="auto", min_dim=None, item_storage="float32"):
     """Bytes of one model as a server holds it at widths up to dim: vectors, indexes, weights, catalogue."""
     min_dim = min_dim or dim
-    an_item = field_bytes + 4 * dim  # the vectors themselves are mapped from the checkpoint
+    # The vectors themselves, mapped from the checkpoint or, rounded, from files beside the indexes.
+    an_item = field_bytes + VECTOR_BYTES[item_storage] * dim
     weights = narrower = 0
     for size in sizes:
         if size > dim:
@@ -59,10 +62,11 @@ def main():
     parser.add_argument("--sizes", type=size_list, default=[8, 16, 32, 64, 128, 256, 512, 1024])
     parser.add_argument("--blocks", type=int, default=1)
     parser.add_argument("--index", default="auto", help="the tier's index: auto, nested, Flat or a FAISS factory string")
+    parser.add_argument("--item-storage", choices=sorted(VECTOR_BYTES), default="float32", help="as nestrec serve has it")
     parser.add_argument("--field-bytes", type=int, default=600, help="catalogue fields of an item in memory")
     parser.add_argument("--base-mib", type=int, default=200, help="the program with its libraries")
     parser.add_argument("--versions", type=int, default=2, help="models at once")
-    parser.add_argument("--states-mib", type=int, default=0, help="--session-state-bytes")
+    parser.add_argument("--states-mib", type=int, default=0, help="--session-state-bytes; with a folder of sessions also --session-bytes")
     parser.add_argument("--headroom", type=int, default=20, help="percent")
     flags = parser.parse_args()
     for name, limit in (("items", 1), ("blocks", 1), ("versions", 1), ("field_bytes", 0), ("headroom", 0)):
@@ -71,7 +75,8 @@ def main():
     for dim in (flags.dim, flags.min_dim or flags.dim):
         if dim not in flags.sizes:
             parser.error(f"dim {dim} is not one of the sizes {flags.sizes}")
-    model = model_bytes(flags.items, flags.dim, flags.sizes, flags.blocks, flags.field_bytes, flags.index, flags.min_dim)
+    model = model_bytes(flags.items, flags.dim, flags.sizes, flags.blocks, flags.field_bytes, flags.index, flags.min_dim,
+                        flags.item_storage)
     print(f"a model    {-(-model // MIB)} MiB")
     nested = flags.index == "nested" or is_nested(flags.items, flags.dim)
     print(f"request    {request_mib(model, flags.base_mib, flags.versions, flags.states_mib, flags.headroom, nested)} MiB")

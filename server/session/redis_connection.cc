@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <optional>
 #include <utility>
 
 #include "absl/cleanup/cleanup.h"
@@ -38,13 +39,32 @@ absl::Status ErrorOf(absl::string_view message, const std::string& address) {
     if (absl::StartsWith(message, prefix)) return absl::PermissionDeniedError(text);
   }
   for (const absl::string_view prefix :
-       {"LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "BUSY", "MISCONF", "MOVED"}) {
+       {"LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "BUSY", "MISCONF", "TRYAGAIN"}) {
     if (absl::StartsWith(message, prefix)) return absl::UnavailableError(text);
   }
   if (absl::StartsWith(message, "OOM")) return absl::ResourceExhaustedError(text);
   if (absl::StartsWith(message, "WRONGTYPE")) return absl::AlreadyExistsError(text);
   if (absl::StartsWith(message, "NOSCRIPT")) return absl::NotFoundError(text);
   return absl::FailedPreconditionError(text);
+}
+
+// "MOVED 3999 127.0.0.1:6381", "ASK 3999 127.0.0.1:6381"
+std::optional<RedisValue> RedirectOf(absl::string_view message) {
+  RedisValue value;
+  if (absl::ConsumePrefix(&message, "MOVED ")) {
+    value.kind = RedisValue::Kind::kMoved;
+  } else if (absl::ConsumePrefix(&message, "ASK ")) {
+    value.kind = RedisValue::Kind::kAsk;
+  } else {
+    return std::nullopt;
+  }
+  const size_t space = message.find(' ');
+  if (space == absl::string_view::npos ||
+      !absl::SimpleAtoi(message.substr(0, space), &value.integer)) {
+    return std::nullopt;
+  }
+  value.text = std::string(message.substr(space + 1));
+  return value;
 }
 
 // The depth of replies to our commands is 4; deeper ones are cut.
@@ -192,7 +212,9 @@ absl::StatusOr<RedisValue> RedisConnection::Command(std::span<const std::string>
   }
   const absl::Cleanup free_reply = [reply] { freeReplyObject(reply); };
   if (reply->type == REDIS_REPLY_ERROR) {
-    return ErrorOf(absl::string_view(reply->str, static_cast<size_t>(reply->len)), address_);
+    const absl::string_view message(reply->str, static_cast<size_t>(reply->len));
+    if (std::optional<RedisValue> redirect = RedirectOf(message)) return *std::move(redirect);
+    return ErrorOf(message, address_);
   }
   return ValueOf(*reply);
 }

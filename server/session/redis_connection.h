@@ -37,7 +37,9 @@ struct RedisAddress {
 };
 
 struct RedisValue {
-  enum class Kind { kNil, kInteger, kText, kArray };
+  // kMoved, kAsk: another node of a Redis Cluster has the key for good, or for this one call, which
+  // ASKING precedes; `integer` is its slot, `text` the node, "host:port". Nothing was carried out.
+  enum class Kind { kNil, kInteger, kText, kArray, kMoved, kAsk };
   Kind kind = Kind::kNil;
   int64_t integer = 0;
   std::string text;

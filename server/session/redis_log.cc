@@ -8,12 +8,14 @@
 #include "absl/strings/str_format.h"
 #include "base/guard.h"
 #include "base/status_macros.h"
+#include "server/session/redis_cluster.h"
 #include "server/session/redis_record.h"
 
 namespace nestrec {
 namespace {
 
-constexpr size_t kMaxIdle = 32;
+// A call is sent on to another node of a cluster at most so often.
+constexpr int kMaxHops = 5;
 
 absl::Status Unexpected(const std::string& key) {
   return absl::FailedPreconditionError(
@@ -23,7 +25,8 @@ absl::Status Unexpected(const std::string& key) {
 
 }  // namespace
 
-RedisSessionLog::RedisSessionLog(Options options) : options_(std::move(options)) {
+RedisSessionLog::RedisSessionLog(Options options)
+    : options_(std::move(options)), first_(MakePool(options_.redis.address)) {
   std::random_device device;
   std::seed_seq seeds{device(), device(), device(), device()};
   const MutexLock lock(mutex_);
@@ -50,122 +53,82 @@ uint64_t RedisSessionLog::RandomNumber() {
   return random_() | 1;  // never 0
 }
 
-absl::StatusOr<std::unique_ptr<RedisConnection>> RedisSessionLog::NewConnection() {
-  std::string last;
-  {
-    const MutexLock lock(mutex_);
-    last = last_password_;
-  }
-  const absl::StatusOr<std::string> password = options_.password();
-  absl::StatusOr<std::unique_ptr<RedisConnection>> made =
-      password.ok() ? RedisConnection::Connect(options_.address, *password, options_.timeout)
-                    : password.status();
-  if (made.ok()) {
-    const MutexLock lock(mutex_);
-    last_password_ = *password;
-  } else if ((!password.ok() || absl::IsPermissionDenied(made.status())) && !last.empty() &&
-             last != password.value_or("")) {
-    // The file has changed before Redis has, or is being written.
-    auto as_before = RedisConnection::Connect(options_.address, last, options_.timeout);
-    if (as_before.ok()) return as_before;
-  }
-  return made;
-}
-
-absl::Status RedisSessionLog::Failed(const absl::Status& status) {
-  const bool refused = absl::IsPermissionDenied(status);
-  const Instant now = options_.clock();
-  const std::optional<int64_t> left_out = failures_.Admit(now);
-  {
-    const MutexLock lock(mutex_);
-    pause_ = std::clamp(2 * pause_, kFirstPause, kLongestPause);
-    try_again_ = now + absl::ToChronoNanoseconds(pause_);
-    // Redis goes on to serve connections whose login it would refuse by now.
-    if (!refused) idle_.clear();
-    failure_logged_ = failure_logged_ || left_out.has_value();
-  }
-  const std::string message =
-      refused ? absl::StrCat(status.message(),
-                             "; correct the file of --redis-password-file or the user in "
-                             "--sessions: the file is read again at every connection")
-              : std::string(status.message());
-  if (left_out.has_value()) {
-    options_.log.Warning(refused ? "redis_refuses_login" : "redis_unavailable",
-                         {{"address", name()}, {"error", message}, {"left_out", *left_out}});
-  }
-  return absl::UnavailableError(message);
-}
-
-void RedisSessionLog::Succeeded(std::unique_ptr<RedisConnection> connection) {
-  bool say_so = false;
-  {
-    const MutexLock lock(mutex_);
-    pause_ = absl::ZeroDuration();
-    try_again_ = Instant::min();
-    if (connection->usable() && idle_.size() < kMaxIdle) idle_.push_back(std::move(connection));
-    say_so = std::exchange(failure_logged_, false);
-  }
-  if (say_so) options_.log.Info("redis_answers", {{"address", name()}});
-}
-
 SessionLogStats RedisSessionLog::stats() const {
   SessionLogStats stats;
   counter_.WriteTo(stats);
   return stats;
 }
 
-absl::StatusOr<RedisValue> RedisSessionLog::Call(const std::vector<std::string>& arguments) {
-  const Instant begun = options_.clock();
-  absl::StatusOr<RedisValue> value = CallOnce(arguments);
-  counter_.Count(value.ok(), Between(begun, options_.clock()));
+std::shared_ptr<RedisPool> RedisSessionLog::MakePool(const RedisAddress& address) const {
+  RedisPool::Options options = options_.redis;
+  options.address = address;
+  return std::make_shared<RedisPool>(std::move(options));
+}
+
+std::shared_ptr<RedisPool> RedisSessionLog::PoolOf(int slot) {
+  const MutexLock lock(mutex_);
+  const auto found = nodes_of_slots_.find(slot);
+  return found == nodes_of_slots_.end() ? first_ : found->second;
+}
+
+absl::StatusOr<std::shared_ptr<RedisPool>> RedisSessionLog::SentOn(const RedisValue& answer,
+                                                                   const RedisPool& from) {
+  NESTREC_ASSIGN_OR_RETURN(const RedisAddress address,
+                           RedisNodeAddress(answer.text, from.address()));
+  const MutexLock lock(mutex_);
+  std::shared_ptr<RedisPool>& pool = nodes_[address.ToString()];
+  if (pool == nullptr) pool = MakePool(address);
+  if (answer.kind == RedisValue::Kind::kMoved) {
+    nodes_of_slots_[static_cast<int>(answer.integer)] = pool;
+  }
+  return pool;
+}
+
+void RedisSessionLog::Forsake(const RedisPool& pool) {
+  const MutexLock lock(mutex_);
+  absl::erase_if(nodes_of_slots_, [&](const auto& entry) { return entry.second.get() == &pool; });
+}
+
+absl::StatusOr<RedisValue> RedisSessionLog::Call(const std::string& key,
+                                                 const std::vector<std::string>& arguments) {
+  const Instant begun = options_.redis.clock();
+  absl::StatusOr<RedisValue> value =
+      Guard("asking Redis", [&] { return CallWhereItIs(key, arguments); });
+  counter_.Count(value.ok(), Between(begun, options_.redis.clock()));
   return value;
 }
 
-absl::StatusOr<RedisValue> RedisSessionLog::CallOnce(const std::vector<std::string>& arguments) {
-  return Guard("asking Redis", [&]() -> absl::StatusOr<RedisValue> {
-    std::unique_ptr<RedisConnection> connection;
-    {
-      const MutexLock lock(mutex_);
-      if (!idle_.empty()) {
-        connection = std::move(idle_.back());
-        idle_.pop_back();
-      } else if (options_.clock() < try_again_) {
-        return absl::UnavailableError(absl::StrCat("Redis at ", name(),
-                                                   " did not answer a moment ago; sessions wait "
-                                                   "until it is asked again"));
-      }
-    }
-    if (connection != nullptr) {
-      absl::StatusOr<RedisValue> value = connection->Command(arguments);
-      // What was refused for want of a login was not carried out.
-      if (connection->usable() && !absl::IsPermissionDenied(value.status())) {
-        Succeeded(std::move(connection));
-        return value;
-      }
-      if (absl::IsDeadlineExceeded(value.status())) return Failed(value.status());
-      // It had been closed while it was idle, as when Redis was started again.
-    }
-    absl::StatusOr<std::unique_ptr<RedisConnection>> made = NewConnection();
-    if (!made.ok()) return Failed(made.status());
-    absl::StatusOr<RedisValue> value = (*made)->Command(arguments);
-    if ((*made)->usable() && !absl::IsPermissionDenied(value.status())) {
-      Succeeded(*std::move(made));
-      return value;
-    }
-    return Failed(value.status());
-  });
+absl::StatusOr<RedisValue> RedisSessionLog::CallWhereItIs(
+    const std::string& key, const std::vector<std::string>& arguments) {
+  std::shared_ptr<RedisPool> pool = PoolOf(RedisSlot(key));
+  bool asking = false;
+  for (int hop = 0; hop <= kMaxHops; ++hop) {
+    absl::StatusOr<RedisValue> value = pool->Call(arguments, asking);
+    // Another node may have taken the place of one that is gone: the first one knows.
+    if (absl::IsUnavailable(value.status())) Forsake(*pool);
+    if (!value.ok()) return value;
+    asking = value->kind == RedisValue::Kind::kAsk;
+    if (!asking && value->kind != RedisValue::Kind::kMoved) return value;
+    NESTREC_ASSIGN_OR_RETURN(pool, SentOn(*value, *pool));
+  }
+  return absl::UnavailableError(
+      absl::StrCat("the nodes of the Redis Cluster at ", name(),
+                   " send us from one to the other; its slots are moving, "
+                   "or its nodes disagree (redis-cli --cluster check)"));
 }
 
 absl::StatusOr<RedisValue> RedisSessionLog::CallOnString(
     absl::string_view user_id, const std::vector<std::string>& arguments) {
-  absl::StatusOr<RedisValue> value = Call(arguments);
+  const std::string key = KeyOf(user_id, "events");
+  absl::StatusOr<RedisValue> value = Call(key, arguments);
   if (!absl::IsAlreadyExists(value.status())) return value;
-  const absl::Status turned = Call({"EVAL", kStreamToRedisRecord, "2", KeyOf(user_id, "events"),
-                                    KeyOf(user_id, "calls"), PackSessionNumber(RandomNumber())})
-                                  .status();
-  if (absl::IsFailedPrecondition(turned)) return Unexpected(KeyOf(user_id, "events"));
+  const absl::Status turned =
+      Call(key, {"EVAL", kStreamToRedisRecord, "2", key, KeyOf(user_id, "calls"),
+                 PackSessionNumber(RandomNumber())})
+          .status();
+  if (absl::IsFailedPrecondition(turned)) return Unexpected(key);
   NESTREC_RETURN_IF_ERROR(turned);
-  return Call(arguments);
+  return Call(key, arguments);
 }
 
 absl::StatusOr<SessionAppended> RedisSessionLog::Append(absl::string_view user_id,
@@ -203,11 +166,12 @@ absl::StatusOr<SessionTail> RedisSessionLog::Read(absl::string_view user_id, int
 }
 
 absl::StatusOr<bool> RedisSessionLog::Forget(absl::string_view user_id) {
+  const std::string key = KeyOf(user_id, "events");
   NESTREC_ASSIGN_OR_RETURN(const RedisValue value,
-                           Call({"DEL", KeyOf(user_id, "events"), KeyOf(user_id, "calls")}));
+                           Call(key, {"DEL", key, KeyOf(user_id, "calls")}));
   return value.integer > 0;
 }
 
-absl::Status RedisSessionLog::Ping() { return Call({"PING"}).status(); }
+absl::Status RedisSessionLog::Ping() { return Call("", {"PING"}).status(); }
 
 }  // namespace nestrec

@@ -5,13 +5,11 @@
 //   RedisSessionLog log({.address = address});
 //
 // What is acknowledged is as safe as Redis is set up to be (its appendfsync and replicas). Append
-// is one script, so that it happens whole or not at all; since every call has an id, it is tried
-// again on a new connection when an idle one turns out to be dead. After a failure calls fail at
-// once for a while, so that a Redis that is down or slow does not hold up the threads of the
-// server.
+// is one script, so that it happens whole or not at all; since every call has an id, it may be
+// tried again. Failures and passwords: redis_pool.h.
 //
-// The password may change while it runs: it is asked for at every connection, and the one that was
-// accepted last is tried too, so that either side of a rotation may come first.
+// The address may be that of a node of a Redis Cluster: a user's key lies on one node, and which
+// one is learned from the answers of the others.
 //
 // Redis expires sessions by its own clock, and evicts by its own settings.
 //
@@ -19,18 +17,15 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <random>
 #include <string>
 #include <vector>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/time/time.h"
-#include "server/clock.h"
-#include "server/log.h"
-#include "server/log_limiter.h"
 #include "server/mutex.h"
-#include "server/session/redis_connection.h"
+#include "server/session/redis_pool.h"
 #include "server/session/session_log.h"
 
 namespace nestrec {
@@ -38,27 +33,17 @@ namespace nestrec {
 class RedisSessionLog : public SessionLog {
  public:
   struct Options {
-    RedisAddress address;
-    // Asked for at every connection; empty: no login. Called by any thread, one at a time or not.
-    std::function<absl::StatusOr<std::string>()> password = [] { return std::string(); };
+    RedisPool::Options redis;
     std::string prefix = "nestrec";  // of all keys
     int64_t events_per_session = 200;
-    absl::Duration ttl = absl::ZeroDuration();         // since a session's last event; 0: for ever
-    absl::Duration timeout = absl::Milliseconds(250);  // of connecting, and of one answer
-    Clock clock = SteadyClock();
-    Log log = StderrLog();  // of connections that fail, and that work again; limited
+    absl::Duration ttl = absl::ZeroDuration();  // since a session's last event; 0: for ever
   };
-
-  // How long calls fail at once after a failure: longer after each, up to the second.
-  static constexpr absl::Duration kFirstPause = absl::Milliseconds(50);
-  static constexpr absl::Duration kLongestPause = absl::Seconds(2);
 
   // Does not connect yet.
   explicit RedisSessionLog(Options options);
   ~RedisSessionLog() override;
 
-  // Errors of RedisConnection; a timeout is kUnavailable, and so is a login that Redis refuses: who
-  // calls is not to blame.
+  // Errors of RedisPool.
   absl::StatusOr<SessionAppended> Append(absl::string_view user_id,
                                          std::span<const SessionEvent> events,
                                          absl::string_view event_id) override;
@@ -66,34 +51,40 @@ class RedisSessionLog : public SessionLog {
   absl::StatusOr<bool> Forget(absl::string_view user_id) override;
   bool remote() const override { return true; }
   SessionLogStats stats() const override;
-  std::string name() const override { return options_.address.ToString(); }
+  std::string name() const override { return options_.redis.address.ToString(); }
 
   // Whether Redis answers now.
   absl::Status Ping();
 
  private:
-  absl::StatusOr<RedisValue> Call(const std::vector<std::string>& arguments);
+  // `key` says which node of a cluster is asked.
+  absl::StatusOr<RedisValue> Call(const std::string& key,
+                                  const std::vector<std::string>& arguments);
+  absl::StatusOr<RedisValue> CallWhereItIs(const std::string& key,
+                                           const std::vector<std::string>& arguments);
   // A call about the value under the user's key, which it turns into one if an older release wrote
   // it as a stream.
   absl::StatusOr<RedisValue> CallOnString(absl::string_view user_id,
                                           const std::vector<std::string>& arguments);
-  absl::StatusOr<RedisValue> CallOnce(const std::vector<std::string>& arguments);
-  absl::StatusOr<std::unique_ptr<RedisConnection>> NewConnection();
   std::string KeyOf(absl::string_view user_id, absl::string_view what) const;
   uint64_t RandomNumber();
-  // What callers get to know of it.
-  absl::Status Failed(const absl::Status& status);
-  void Succeeded(std::unique_ptr<RedisConnection> connection);
+
+  std::shared_ptr<RedisPool> MakePool(const RedisAddress& address) const;
+  // Of the node that has the slot, as far as is known.
+  std::shared_ptr<RedisPool> PoolOf(int slot);
+  // Of the node that an answer of kind kMoved or kAsk names; remembers a slot that has moved.
+  absl::StatusOr<std::shared_ptr<RedisPool>> SentOn(const RedisValue& answer,
+                                                    const RedisPool& from);
+  // Its slots are asked for at the first node again.
+  void Forsake(const RedisPool& pool);
 
   const Options options_;
+  const std::shared_ptr<RedisPool> first_;  // of the address that was given
   SessionLogCounter counter_;
-  LogLimiter failures_{1, 0.1};  // a line every ten seconds
   Mutex mutex_;
-  std::vector<std::unique_ptr<RedisConnection>> idle_ ABSL_GUARDED_BY(mutex_);
-  Instant try_again_ ABSL_GUARDED_BY(mutex_) = Instant::min();
-  absl::Duration pause_ ABSL_GUARDED_BY(mutex_) = absl::ZeroDuration();
-  bool failure_logged_ ABSL_GUARDED_BY(mutex_) = false;
-  std::string last_password_ ABSL_GUARDED_BY(mutex_);  // the last one that Redis accepted
+  // The other nodes of a cluster by address, and where slots have been found.
+  absl::flat_hash_map<std::string, std::shared_ptr<RedisPool>> nodes_ ABSL_GUARDED_BY(mutex_);
+  absl::flat_hash_map<int, std::shared_ptr<RedisPool>> nodes_of_slots_ ABSL_GUARDED_BY(mutex_);
   std::mt19937_64 random_ ABSL_GUARDED_BY(mutex_);
 };
 

@@ -66,12 +66,12 @@ absl::StatusOr<std::unique_ptr<SessionManager>> OpenSessions(const SessionOption
   NESTREC_ASSIGN_OR_RETURN(const RedisAddress address, RedisAddress::Parse(options.store));
   NESTREC_RETURN_IF_ERROR(ReadPassword(options.redis_password_file).status());
   auto redis = std::make_unique<RedisSessionLog>(RedisSessionLog::Options{
-      .address = address,
-      .password = [path = options.redis_password_file] { return ReadPassword(path); },
+      .redis = {.address = address,
+                .password = [path = options.redis_password_file] { return ReadPassword(path); },
+                .timeout = options.redis_timeout,
+                .log = log},
       .events_per_session = options.events,
-      .ttl = options.ttl,
-      .timeout = options.redis_timeout,
-      .log = log});
+      .ttl = options.ttl});
   NESTREC_RETURN_IF_ERROR(redis->Ping());
   log.Info("sessions_in_redis", {{"address", address.ToString()}});
   return std::make_unique<SessionManager>(std::move(redis), options.state_bytes);

@@ -83,13 +83,14 @@ class RedisLogTest : public testing::Test {
   std::unique_ptr<RedisSessionLog> Open(int64_t keep = 200,
                                         absl::Duration ttl = absl::ZeroDuration()) {
     return std::make_unique<RedisSessionLog>(RedisSessionLog::Options{
-        .address = *RedisAddress::Parse(redis_.url()),
-        .password = [this] { return password_; },
+        .redis = {
+            .address = *RedisAddress::Parse(redis_.url()),
+            .password = [this] { return password_; },
+            .timeout = timeout_,
+            .clock = [this] { return now_.load(); },
+            .log = Log([this](absl::string_view line) { logged_ += absl::StrCat(line, "\n"); })},
         .events_per_session = keep,
-        .ttl = ttl,
-        .timeout = timeout_,
-        .clock = [this] { return now_.load(); },
-        .log = Log([this](absl::string_view line) { logged_ += absl::StrCat(line, "\n"); })});
+        .ttl = ttl});
   }
 
   void PassPause() { now_ = now_.load() + absl::ToChronoNanoseconds(absl::Seconds(10)); }
@@ -215,7 +216,7 @@ TEST_F(RedisLogTest, ARedisThatIsGoneIsSaidSoAndComesBack) {
   EXPECT_THAT(std::string(status.message()), HasSubstr("a moment ago"));
   ASSERT_TRUE(redis_.Start().ok());
   EXPECT_FALSE(log->Read("u", 10).ok());
-  now_ = now_.load() + absl::ToChronoNanoseconds(RedisSessionLog::kFirstPause);
+  now_ = now_.load() + absl::ToChronoNanoseconds(RedisPool::kFirstPause);
   EXPECT_THAT(Items(log->Read("u", 10)), ElementsAre("a"));
   EXPECT_FALSE(log->Append("u", Events({"b"}), "2")->duplicate);
   EXPECT_TRUE(log->Append("u", Events({"b"}), "2")->duplicate);
