@@ -55,7 +55,7 @@ class Pages(unittest.TestCase):
         config = json.loads(text("examples/clients/service_config.json"))
         retried = {(name["service"], name["method"]) for each in config["methodConfig"] for name in each["name"]}
         self.assertEqual(retried, {("nestrec.v1.RecommendService", name)
-                                   for name in ("Recommend", "BatchRecommend", "SimilarItems", "GetModelInfo")})
+                                   for name in ("Recommend", "BatchRecommend", "SimilarItems", "Encode", "GetModelInfo")})
 
 
 class Pod(grpc.GenericRpcHandler):
