@@ -59,6 +59,7 @@ struct ServeFlags {
   std::string memory_limit = "auto";
   std::string call_memory = "auto";
   std::string item_storage = "float32";
+  bool encode_only = false;
   bool own_cores = false;
   ServerOptions server = {.threads = 0};
   SessionFlags sessions;
@@ -237,6 +238,7 @@ absl::Status RunServe(const ServeFlags& flags, const std::vector<LogField>& conf
       .threads = options.threads,
       .item_storage =
           flags.item_storage == "float16" ? ItemStorage::kFloat16 : ItemStorage::kFloat32,
+      .encode_only = flags.encode_only,
       .sessions = options.sessions != nullptr,
       .memory = std::make_shared<const MemoryBudget>(std::move(memory))};
   bool first = true;
@@ -351,6 +353,10 @@ void AddServeCommand(CLI::App& app, Command* selected) {
   command->add_option("--index-folder", flags->index_folder,
                       "Keep indexes that take long to build here, none: nowhere (default: the "
                       "checkpoint's path with .indexes)");
+  CLI::Option* encode_only = command->add_flag(
+      "--encode-only", flags->encode_only,
+      "Make vectors of histories (Encode) and search nothing: no indexes, and of the "
+      "items in memory only those of histories. For items in another engine");
   command
       ->add_option("--item-storage", flags->item_storage,
                    "What searches read of an item's vector: float32, as the model has it, or "
@@ -415,6 +421,7 @@ void AddServeCommand(CLI::App& app, Command* selected) {
       ->capture_default_str();
   AddSessionFlags(*command, flags->sessions);
   AddLiveItemFlags(*command, flags->live_items);
+  encode_only->excludes("--item-storage")->excludes("--items-folder")->excludes("--index-folder");
   AddOperatorFlags(*command, flags->operators);
   command->callback([flags, command, selected] {
     *selected = [flags, command] { return RunServe(*flags, ConfigurationOf(*command)); };

@@ -93,9 +93,13 @@ ModelMemory EstimateModelMemory(const NestedSizes& sizes, int levels, const Tier
                                 int64_t items, uint64_t mapped_bytes, uint64_t field_bytes,
                                 const ItemsHeld& held) {
   ModelMemory memory{.mapped_bytes = mapped_bytes, .field_bytes = field_bytes};
+  const auto values =
+      static_cast<uint64_t>(items + 1) * static_cast<uint64_t>(sizes.end(levels - 1));
+  if (!held.searched) {
+    memory.mapped_bytes -= std::min(memory.mapped_bytes, 4 * values);
+    return memory;
+  }
   if (held.storage == ItemStorage::kFloat16) {
-    const auto values =
-        static_cast<uint64_t>(items + 1) * static_cast<uint64_t>(sizes.end(levels - 1));
     memory.mapped_bytes -= std::min(memory.mapped_bytes, 4 * values);
     (held.in_files ? memory.mapped_bytes : memory.index_bytes) += 2 * values;
   }
@@ -199,8 +203,9 @@ absl::StatusOr<MemoryBudget::Reservation> MemoryBudget::Reserve(
     const Checkpoint& checkpoint, const TierTable& tiers,
     const std::vector<std::string>& filter_fields, const ItemsHeld& items) const {
   const Catalogue& catalogue = *checkpoint.catalogue();
-  NESTREC_ASSIGN_OR_RETURN(const ModelMemory model, Check(checkpoint.shape(), tiers, items,
-                                                          FieldBytes(catalogue, filter_fields)));
+  const uint64_t fields = items.searched ? FieldBytes(catalogue, filter_fields) : 0;
+  NESTREC_ASSIGN_OR_RETURN(const ModelMemory model,
+                           Check(checkpoint.shape(), tiers, items, fields));
   held_bytes_->fetch_add(model.mapped_bytes);
   const auto give_back = [held = held_bytes_, mapped = model.mapped_bytes](const void*) {
     held->fetch_sub(mapped);

@@ -47,11 +47,14 @@ struct ModelMemory {
   uint64_t total() const { return mapped_bytes + index_bytes + field_bytes + building_bytes; }
 };
 
-// How searches find the items' vectors. Those of float16 take the place of the file's, which are
-// read only for the items of histories; in files of their own they are mapped as those are.
+// How searches find the items' vectors, if there are any: else there are no indexes, and of the
+// vectors only those of histories' items are read. Those of float16 take the place of the file's,
+// which are read only for the items of histories; in files of their own they are mapped as those
+// are.
 struct ItemsHeld {
   ItemStorage storage = ItemStorage::kFloat32;
   bool in_files = true;
+  bool searched = true;
 };
 
 // Of the first `levels` levels. `mapped_bytes` (of the file) and `field_bytes`: see ModelMemory.

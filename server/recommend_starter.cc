@@ -61,6 +61,12 @@ class Call final : public RecommendCall {
   const Clock* const clock_;
 };
 
+absl::Status EncodesOnlyError() {
+  return absl::FailedPreconditionError(
+      "this server makes vectors alone (--encode-only); call Encode, or ask a server that has "
+      "items");
+}
+
 }  // namespace
 
 RecommendStarter::RecommendStarter(const SnapshotSource* snapshots, const RequestLimits& limits,
@@ -107,6 +113,7 @@ absl::Status RecommendStarter::Start(const v1::SimilarItemsRequest& request,
       std::make_unique<Call<v1::SimilarItemsResponse>>(response, std::move(target), &clock_);
   call->snapshot = snapshots_->Stable();
   NESTREC_RETURN_IF_ERROR(CheckIntact(*call->snapshot));
+  if (!call->snapshot->searches()) return EncodesOnlyError();
   call->items = call->snapshot->items();
   NESTREC_ASSIGN_OR_RETURN(
       call->query, ValidateSimilarItems(request, limits_, *call->items,
@@ -121,6 +128,7 @@ absl::Status RecommendStarter::Start(const v1::RecommendRequest& request,
   auto call = std::make_unique<Call<v1::RecommendResponse>>(response, std::move(target), &clock_);
   call->snapshot = snapshots_->For(request.user_id());
   NESTREC_RETURN_IF_ERROR(CheckIntact(*call->snapshot));
+  if (!call->snapshot->searches()) return EncodesOnlyError();
   call->items = call->snapshot->items();
   NESTREC_ASSIGN_OR_RETURN(
       call->query, ValidateRecommend(request, limits_, *call->items,

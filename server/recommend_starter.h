@@ -49,7 +49,8 @@ class RecommendStarter {
                    RecommendEngine* engine, SessionParts sessions, Clock clock);
 
   // Ok: `target.done` is or will be called. Else it never is: kInvalidArgument with field
-  // violations, kFailedPrecondition for a user where no sessions are kept, errors of
+  // violations, kFailedPrecondition for a user where no sessions are kept and for items where
+  // nothing is searched, errors of
   // RecommendEngine::Submit.
   absl::Status Start(const v1::RecommendRequest& request, v1::RecommendResponse* response,
                      RecommendTarget target) const;

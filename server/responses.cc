@@ -195,8 +195,10 @@ void FillModelInfo(const Snapshot& snapshot, int64_t max_k, v1::GetModelInfoResp
     v1::TierInfo& added = *response.add_tiers();
     added.set_name(tier.name);
     added.set_dim(tier.dim);
-    added.set_index(Resolved(tier.index, tier.dim, snapshot.catalogue().size()).factory);
-    added.set_exact(snapshot.index(tier.dim, tier.index).exact());
+    if (snapshot.searches()) {
+      added.set_index(Resolved(tier.index, tier.dim, snapshot.catalogue().size()).factory);
+      added.set_exact(snapshot.index(tier.dim, tier.index).exact());
+    }
     added.set_min_dim(tier.narrowest());
     added.set_max_k(static_cast<int32_t>(tier.max_k == 0 ? max_k : std::min(tier.max_k, max_k)));
     if (tier.latency_budget != absl::InfiniteDuration()) {

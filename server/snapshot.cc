@@ -35,7 +35,8 @@ absl::StatusOr<std::shared_ptr<const Snapshot>> Snapshot::Load(const Options& op
   const Clock clock = SteadyClock();
   const Instant start = clock();
   const ItemsHeld held = {.storage = options.item_storage,
-                          .in_files = !options.index_folder.empty()};
+                          .in_files = !options.index_folder.empty(),
+                          .searched = !options.encode_only};
   if (options.memory != nullptr) {
     NESTREC_ASSIGN_OR_RETURN(const CheckpointShape shape,
                              Checkpoint::ReadShape(options.path, options.max_dim));
@@ -70,15 +71,21 @@ absl::StatusOr<std::shared_ptr<const Snapshot>> Snapshot::Load(const Options& op
     snapshot->memory_ = std::move(reserved.held);
   }
   NESTREC_ASSIGN_OR_RETURN(snapshot->encoder_, Encoder::Create(checkpoint->view(), checkpoint));
-  NESTREC_RETURN_IF_ERROR(snapshot->ReadCatalogue(options, log));
+  if (options.encode_only) {
+    snapshot->SetItems(std::make_shared<const ItemView>(snapshot->catalogue()));
+  } else {
+    NESTREC_RETURN_IF_ERROR(snapshot->ReadCatalogue(options, log));
+  }
   snapshot->ReadQuality();
   snapshot->costs_ = std::make_unique<CostModel>(checkpoint->sizes(), options.clock);
   snapshot->holds_ = std::make_unique<WidthHold>(snapshot->tiers_.tiers().size());
   if (options.item_storage == ItemStorage::kFloat16) {
     NESTREC_RETURN_IF_ERROR(snapshot->RoundItems(options, log));
   }
-  NESTREC_RETURN_IF_ERROR(snapshot->BuildIndexes(options, log));
-  if (options.item_storage == ItemStorage::kFloat16) snapshot->ReleaseUnrounded();
+  if (!options.encode_only) NESTREC_RETURN_IF_ERROR(snapshot->BuildIndexes(options, log));
+  if (options.encode_only || options.item_storage == ItemStorage::kFloat16) {
+    snapshot->ReleaseItems();
+  }
   if (options.sessions) {
     NESTREC_RETURN_IF_ERROR(snapshot->MakeStepper(log));
   }
@@ -190,9 +197,9 @@ absl::Status Snapshot::RoundItems(const Options& options, const Log& log) {
   return absl::OkStatus();
 }
 
-// The checkpoint's vectors were read to verify and round them; from now on only the items of
-// histories are.
-void Snapshot::ReleaseUnrounded() const {
+// The checkpoint's vectors were read to verify and perhaps round them; from now on only the items
+// of histories are.
+void Snapshot::ReleaseItems() const {
   for (const std::span<const float> level : checkpoint_->view().items) {
     ReleasePages(std::as_bytes(level));
   }

@@ -44,6 +44,9 @@ class Snapshot {
     int threads = 1;  // that build indexes
     // What searches read, of the checkpoint's float32 vectors; float16 is kept in index_folder too.
     ItemStorage item_storage = ItemStorage::kFloat32;
+    // Makes vectors alone: builds no index, reads no fields, and keeps of the items' vectors only
+    // what histories touch. REQUIRES: item_storage is float32.
+    bool encode_only = false;
     // Makes the recurrent step ready, where the model has one.
     bool sessions = false;
     Clock clock = SteadyClock();  // of costs()
@@ -53,8 +56,9 @@ class Snapshot {
 
   // Opens and verifies the checkpoint, reads its catalogue's fields, and builds an index for
   // every size and the tiers' own ones beside them, logging each
-  // (server/index_builder.h). Errors of Checkpoint::Open, TierTable::Create, MemoryBudget::Reserve
-  // and MakeIndex, with the path, and of RoundLevels where items are stored as float16.
+  // (server/index_builder.h); with encode_only neither fields nor indexes. Errors of
+  // Checkpoint::Open, TierTable::Create, MemoryBudget::Reserve and MakeIndex, with the path, and of
+  // RoundLevels where items are stored as float16.
   static absl::StatusOr<std::shared_ptr<const Snapshot>> Load(const Options& options,
                                                               const Log& log);
 
@@ -62,6 +66,8 @@ class Snapshot {
   const NestedSizes& sizes() const { return checkpoint_->sizes(); }
   const Catalogue& catalogue() const { return *checkpoint_->catalogue(); }
   const std::string& version() const { return checkpoint_->info().version; }
+  // Whether it can search; else it has no attributes and no indexes.
+  bool searches() const { return !indexes_.empty(); }
   // Of the checkpoint's items alone.
   const AttributeTable& attributes() const { return attributes_; }
   // The fields that filters may name; none: all.
@@ -81,10 +87,10 @@ class Snapshot {
   // [sizes]: Recall@10 as a share of the model's widest size's, of the metrics that the checkpoint
   // holds (test, else validation); empty where it holds none.
   const std::vector<double>& quality() const { return quality_; }
-  // REQUIRES: dim is one of sizes(), and spec is IndexSpec() or that of a tier whose range holds
-  // dim.
+  // REQUIRES: searches(), dim is one of sizes(), and spec is IndexSpec() or that of a tier whose
+  // range holds dim.
   const ItemIndex& index(int dim, const IndexSpec& spec) const;
-  // Items by cosine, at the first `levels` levels. REQUIRES: levels of sizes().
+  // Items by cosine, at the first `levels` levels. REQUIRES: searches(), levels of sizes().
   const ItemIndex& cosine_index(int levels) const {
     return *cosine_indexes_[static_cast<size_t>(levels) - 1];
   }
@@ -114,7 +120,7 @@ class Snapshot {
   IndexKey KeyOf(int dim, const IndexSpec& spec) const;
   absl::Status ReadCatalogue(const Options& options, const Log& log);
   absl::Status RoundItems(const Options& options, const Log& log);
-  void ReleaseUnrounded() const;
+  void ReleaseItems() const;
   absl::Status BuildIndexes(const Options& options, const Log& log);
   void ReadQuality();
   absl::Status MakeStepper(const Log& log);

@@ -78,13 +78,17 @@ class Runs {
     NESTREC_RETURN_IF_ERROR(
         snapshot_.encoder().Encode(std::span(&history, 1), levels, z, view_.get()));
     const Instant encoded = clock_();
+    if (record) {
+      const auto items = std::max<int64_t>(1, static_cast<int64_t>(history.size()));
+      snapshot_.costs().Record(Stage::kEncode, levels, items, Between(begun, encoded));
+    }
+    if (!snapshot_.searches()) return absl::OkStatus();
+    const Instant searching = clock_();
     NESTREC_RETURN_IF_ERROR(FindItems(snapshot_, *view_, query, width, z).status());
     const Instant searched = clock_();
     NESTREC_RETURN_IF_ERROR(FindItems(snapshot_, *view_, similar, width, z).status());
     if (record) {
-      const auto items = std::max<int64_t>(1, static_cast<int64_t>(history.size()));
-      snapshot_.costs().Record(Stage::kEncode, levels, items, Between(begun, encoded));
-      snapshot_.costs().Record(Stage::kSearch, levels, 1, Between(encoded, searched));
+      snapshot_.costs().Record(Stage::kSearch, levels, 1, Between(searching, searched));
       snapshot_.costs().Record(Stage::kSimilar, levels, 1, Between(searched, clock_()));
     }
     return absl::OkStatus();

@@ -95,7 +95,8 @@ def ask(args):
     request = recommend_pb2.EncodeRequest(user_id=args.user, history_item_ids=[each for each in args.history.split(",") if each])
     if args.dim:
         request.dim = args.dim
-    with grpc.insecure_channel(args.server) as channel:
+    policy = (Path(__file__).resolve().parent.parent / "clients/service_config.json").read_text(encoding="utf-8")
+    with grpc.insecure_channel(args.server, [("grpc.service_config", policy)]) as channel:
         try:
             encoded, items = Front(recommend_pb2_grpc.RecommendServiceStub(channel), args.shards).ask(request, args.k)
         except (grpc.RpcError, LookupError) as error:

@@ -2,12 +2,15 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <span>
 #include <vector>
 
+#include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "index/item_filter.h"
+#include "index/score.h"
 
 namespace nestrec {
 namespace {
@@ -34,6 +37,19 @@ double NormOf(const Snapshot& snapshot, int32_t item, int levels) {
   return NormOf(vector);
 }
 
+// By the index, where there is one; NaN where it does not know the item.
+absl::StatusOr<double> ScoreOf(const Snapshot& snapshot, int32_t item, std::span<const float> query,
+                               int levels) {
+  if (!snapshot.searches()) {
+    return double{CanonicalScore(query, snapshot.item_vectors(), levels, item)};
+  }
+  const ItemIndex& index = snapshot.index(static_cast<int>(query.size()), IndexSpec{});
+  const ItemFilter only = ItemFilter::Allowing(snapshot.catalogue().size(), std::span(&item, 1));
+  NESTREC_ASSIGN_OR_RETURN(const SearchResult target,
+                           index.Search(query, {.k = 1, .filter = &only}));
+  return target.items.empty() ? std::nan("") : double{target.items[0].score};
+}
+
 }  // namespace
 
 absl::Status SelfCheck(const Snapshot& snapshot) {
@@ -49,12 +65,8 @@ absl::Status SelfCheck(const Snapshot& snapshot) {
       const auto at = static_cast<size_t>(level);
       const int dim = snapshot.sizes().end(level);
       const auto query = std::span<const float>(z).first(static_cast<size_t>(dim));
-      const ItemIndex& index = snapshot.index(dim, IndexSpec{});
-      const ItemFilter only =
-          ItemFilter::Allowing(snapshot.catalogue().size(), std::span(&user.target, 1));
-      NESTREC_ASSIGN_OR_RETURN(const SearchResult target,
-                               index.Search(query, {.k = 1, .filter = &only}));
-      const double score = target.items.empty() ? std::nan("") : target.items[0].score;
+      NESTREC_ASSIGN_OR_RETURN(const double score,
+                               ScoreOf(snapshot, user.target, query, level + 1));
       const double limit = (rounded ? kRoundedTolerance : kTolerance) *
                            (1e-3 + NormOf(query) * NormOf(snapshot, user.target, level + 1));
       if (!(std::abs(score - static_cast<double>(user.scores[at])) <= limit)) {
@@ -63,13 +75,15 @@ absl::Status SelfCheck(const Snapshot& snapshot) {
             " is ", score, ", stored is ", user.scores[at],
             "; the file or this program's build is broken"));
       }
-      NESTREC_ASSIGN_OR_RETURN(const SearchResult top, index.Search(query, {.k = kRecallAt}));
+      if (!snapshot.searches()) continue;
+      NESTREC_ASSIGN_OR_RETURN(const SearchResult top,
+                               snapshot.index(dim, IndexSpec{}).Search(query, {.k = kRecallAt}));
       found[at] += std::any_of(top.items.begin(), top.items.end(),
                                [&](const ScoredItem& item) { return item.item == user.target; });
       stored[at] += user.ranks[at] <= kRecallAt ? 1 : 0;
     }
   }
-  for (size_t level = 0; level < found.size(); ++level) {
+  for (size_t level = 0; snapshot.searches() && level < found.size(); ++level) {
     if (std::abs(found[level] - stored[level]) > (rounded ? kOnTheEdgeRounded : kOnTheEdge)) {
       return absl::DataLossError(absl::StrCat(
           "the model does not find here what its checkpoint says: at size ",

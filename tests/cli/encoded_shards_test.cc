@@ -206,6 +206,28 @@ TEST_F(EncodeProgramTest, TheCommandPrintsWhatTheCallReturns) {
   EXPECT_THAT(text.output, HasSubstr("encode "));
 }
 
+TEST_F(EncodeProgramTest, AServerForVectorsAloneMakesTheSameOnes) {
+  const TempFolder folder;
+  const RunningServer encoder =
+      StartServer(Model(), folder.path(), {"--encode-only", "--max-dim", "32"});
+  v1::EncodeRequest encode;
+  encode.add_history_item_ids("item-14");
+  encode.add_history_item_ids("item-15");
+  encode.set_dim(32);
+  const RecommendClient other({.server = encoder.address, .timeout = absl::Seconds(60)});
+  const auto expected = client().Encode(encode);
+  const auto encoded = other.Encode(encode);
+  ASSERT_TRUE(expected.ok() && encoded.ok()) << encoded.status();
+  EXPECT_THAT(encoded->vector(), ::testing::ElementsAreArray(expected->vector()));
+  EXPECT_EQ(encoded->served().model_version(), expected->served().model_version());
+  const ProgramResult refused = RunProgram({"recommend", "--server", encoder.address});
+  EXPECT_EQ(refused.exit_code, 1);
+  EXPECT_THAT(refused.output, HasSubstr("this server makes vectors alone (--encode-only)"));
+  EXPECT_EQ(
+      RunProgram({"serve", "--model", Model(), "--encode-only", "--items-folder", "x"}).exit_code,
+      2);
+}
+
 TEST_F(EncodeProgramTest, TheCommandSaysWhatItCannotDo) {
   const std::string server = Address();
   const ProgramResult width = RunProgram({"encode", "--server", server, "--dim", "17"});

@@ -31,11 +31,15 @@ ProgramResult MakeShop(const std::string& folder, int users, int items) {
                      raw + "/catalogue.jsonl", "--out", folder + "/data", "--text-width", "32"});
 }
 
-RunningServer StartServer(const std::string& model, const std::string& folder) {
+RunningServer StartServer(const std::string& model, const std::string& folder,
+                          std::vector<std::string> more) {
   RunningServer server;
   const std::string port_file = folder + "/port";
-  server.process = StartProgram({"serve", "--model", model, "--listen", "127.0.0.1:0", "--threads",
-                                 "1", "--port-file", port_file});
+  std::vector<std::string> arguments = {"serve",    "--model",     model,
+                                        "--listen", "127.0.0.1:0", "--threads",
+                                        "1",        "--port-file", port_file};
+  arguments.insert(arguments.end(), more.begin(), more.end());
+  server.process = StartProgram(std::move(arguments));
   const auto line = server.process->WaitForOutput(" serving ");
   EXPECT_TRUE(line.ok()) << line.status();
   const auto port = ReadFile(port_file);

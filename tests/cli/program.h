@@ -21,11 +21,12 @@ std::unique_ptr<ChildProcess> StartProgram(std::vector<std::string> arguments);
 // A small synthetic shop under `folder`: raw files in folder/raw, data folder in folder/data.
 ProgramResult MakeShop(const std::string& folder, int users = 300, int items = 120);
 
-// A server of `model` on a free port, and where it listens.
+// A server of `model` on a free port, with `more` flags, and where it listens.
 struct RunningServer {
   std::unique_ptr<ChildProcess> process;
   std::string address;
 };
-RunningServer StartServer(const std::string& model, const std::string& folder);
+RunningServer StartServer(const std::string& model, const std::string& folder,
+                          std::vector<std::string> more = {});
 
 }  // namespace nestrec

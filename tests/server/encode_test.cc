@@ -266,5 +266,74 @@ TEST_F(EncodeTest, RunsInBatchesWithRequestsForItems) {
   }
 }
 
+// A server that makes vectors alone.
+class EncodeOnlyTest : public EncodeTest {
+ protected:
+  static void SetUpTestSuite() {
+    LoadModel({.sizes = {8, 24, 64}, .blocks = 2, .items = kItems, .max_len = kMaxLen},
+              {.tiers = {.tiers = {{.name = "gold", .dim = 64, .index = {}, .min_dim = 8}},
+                         .default_tier = "gold"},
+               .threads = 2,
+               .encode_only = true,
+               .sessions = true});
+  }
+};
+
+TEST_F(EncodeOnlyTest, MakesTheSameVectors) {
+  for (const int dim : {8, 24, 64}) {
+    EXPECT_EQ(VectorOf(MustEncode(RequestFor({1, 2, 250}, dim))), Encoded({1, 2, 250}, dim));
+  }
+  Record("ann", {RandomModelItemId(4), RandomModelItemId(9)});
+  v1::EncodeRequest request = RequestFor({5});
+  request.set_user_id("ann");
+  EXPECT_THAT(VectorOf(MustEncode(request)), NearTo(Encoded({4, 9, 5}, 64)));
+}
+
+TEST_F(EncodeOnlyTest, KeepsBudgetsAsOthersDo) {
+  // Warm-up has taught it what widths cost; nothing fits into a nanosecond.
+  v1::EncodeRequest request = RequestFor({5, 6, 7});
+  request.mutable_latency_budget()->set_nanos(1);
+  for (int i = 0; i < 20; ++i) {
+    const auto response = client_->Encode(request);
+    if (response.ok()) {
+      EXPECT_EQ(response->served().dim(), 8);
+    }
+  }
+  request.mutable_latency_budget()->set_seconds(3600);
+  EXPECT_EQ(MustEncode(request).served().dim(), 64);
+}
+
+TEST_F(EncodeOnlyTest, RefusesWhatItWouldHaveToSearchFor) {
+  v1::RecommendRequest recommend;
+  recommend.add_history_item_ids(RandomModelItemId(1));
+  v1::SimilarItemsRequest similar;
+  similar.set_item_id(RandomModelItemId(1));
+  for (const absl::Status& status :
+       {client_->Recommend(recommend).status(), client_->SimilarItems(similar).status()}) {
+    EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition) << status;
+    EXPECT_THAT(status.message(), HasSubstr("--encode-only"));
+  }
+  v1::BatchRecommendRequest batch;
+  *batch.add_requests() = recommend;
+  const auto results = client_->BatchRecommend(batch);
+  ASSERT_TRUE(results.ok()) << results.status();
+  EXPECT_EQ(results->results(0).error().code(),
+            static_cast<int>(absl::StatusCode::kFailedPrecondition));
+}
+
+TEST_F(EncodeOnlyTest, TellsOfNoIndex) {
+  const auto info = client_->GetModelInfo();
+  ASSERT_TRUE(info.ok()) << info.status();
+  EXPECT_EQ(info->item_count(), kItems);
+  for (const v1::TierInfo& tier : info->tiers()) {
+    EXPECT_THAT(tier.index(), IsEmpty());
+    EXPECT_FALSE(tier.exact());
+  }
+  for (const v1::SizeInfo& size : info->sizes()) {
+    EXPECT_EQ(size.index_bytes(), 0);
+    EXPECT_TRUE(size.costs().has_encode_p50());
+  }
+}
+
 }  // namespace
 }  // namespace nestrec

@@ -62,6 +62,14 @@ TEST_F(EstimateTest, BuildingCostsWhereAnIndexIsNested) {
   EXPECT_EQ(memory.total(), 5u + 7 + 100 * 4 * 16);
 }
 
+TEST_F(EstimateTest, WhatSearchesNothingNeedsNeitherIndexesNorTheItemsVectors) {
+  const TierTable tiers = Tiers(sizes_, "auto", 32, 128);
+  const uint64_t vectors = (uint64_t{kItems} + 1) * 128 * 4;
+  const ModelMemory memory =
+      EstimateModelMemory(sizes_, 4, tiers, kItems, vectors + 1000, 0, {.searched = false});
+  EXPECT_EQ(memory.total(), 1000u);
+}
+
 class CheckTest : public ::testing::Test {
  protected:
   // Mapped, indexes and fields of the narrow and of the wide one.

@@ -37,13 +37,14 @@ class SelfCheckTest : public ::testing::Test {
   }
   // Writes the model with these users, loads it up to max_dim and checks it.
   absl::Status Check(std::vector<SelfCheckUser> users, int max_dim = 0,
-                     ItemStorage storage = ItemStorage::kFloat32) const {
+                     ItemStorage storage = ItemStorage::kFloat32, bool encode_only = false) const {
     ModelInfo info = model_.info();
     info.self_check = std::move(users);
     const std::string path = folder_.path() + "/model.safetensors";
     EXPECT_TRUE(WriteCheckpoint(path, model_.view(), info, model_.catalogue(), nullptr).ok());
     const auto snapshot = Snapshot::Load(
-        {.path = path, .max_dim = max_dim, .item_storage = storage}, Log([](absl::string_view) {}));
+        {.path = path, .max_dim = max_dim, .item_storage = storage, .encode_only = encode_only},
+        Log([](absl::string_view) {}));
     return snapshot.ok() ? SelfCheck(**snapshot) : snapshot.status();
   }
 
@@ -67,6 +68,16 @@ TEST_F(SelfCheckTest, RefusesAScoreThatIsOff) {
   const absl::Status status = Check(users);
   EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
   EXPECT_THAT(std::string(status.message()), HasSubstr("a score of size 16 is"));
+}
+
+TEST_F(SelfCheckTest, ChecksScoresWhereNothingIsSearched) {
+  auto users = Users();
+  const auto check = [&] {
+    return Check(users, /*max_dim=*/0, ItemStorage::kFloat32, /*encode_only=*/true);
+  };
+  EXPECT_EQ(check(), absl::OkStatus());
+  users[3].scores[2] += 0.01f;
+  EXPECT_THAT(std::string(check().message()), HasSubstr("a score of size 32 is"));
 }
 
 TEST_F(SelfCheckTest, RefusesAnotherRecall) {
