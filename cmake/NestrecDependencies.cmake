@@ -99,6 +99,13 @@ if(NESTREC_ONEDNN_INCLUDE_DIR AND NESTREC_ONEDNN_LIBRARY)
     IMPORTED_LOCATION "${NESTREC_ONEDNN_LIBRARY}"
     INTERFACE_INCLUDE_DIRECTORIES "${NESTREC_ONEDNN_INCLUDE_DIR}")
   nestrec_alias(onednn nestrec_onednn_files)
+  # A libtorch of one's own has a oneDNN inside and shows the once-only functions that make its kernels. Of two
+  # such the loader takes the first: this one's must be, or it finds none of its own ("could not execute a primitive").
+  # Nothing that nestrec asks of libtorch goes by oneDNN.
+  if(NESTREC_TORCH_CONFIG AND TARGET nestrec_torch_files)
+    target_link_options(nestrec_torch_files INTERFACE
+      "-Wl,--push-state,--no-as-needed,${NESTREC_ONEDNN_LIBRARY},--pop-state")
+  endif()
 else()
   nestrec_note_missing("oneDNN" "libdnnl-dev")
 endif()

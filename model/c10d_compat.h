@@ -1,5 +1,5 @@
 // What differs between the releases of torch's distributed package that nestrec is built with
-// (libtorch 1.13 to 2.6), and between builds of it, in one place. Only model/distributed.cc
+// (libtorch 1.13 to 2.9), and between builds of it, in one place. Only model/distributed.cc
 // includes it. Gloo carries collectives between processors, NCCL between NVIDIA devices; kHasGloo
 // and kHasNccl say what this libtorch, and the headers beside it, can do.
 //
@@ -112,6 +112,20 @@ inline CollectivesPtr MakeNccl([[maybe_unused]] const StorePtr& store, [[maybe_u
 #endif
 }
 
+// From 2.5 on a group wants to be told of its end.
+template <typename Group>
+void Shutdown(Group& group) {
+  if constexpr (requires { group.shutdown(); }) group.shutdown();
+}
+
+// Frees NCCL's communicators while CUDA is still there; otherwise it complains at the end of the
+// process. Of no use afterwards.
+inline void Close([[maybe_unused]] const CollectivesPtr& collectives) {
+#ifdef NESTREC_HAS_NCCL
+  if (auto* nccl = dynamic_cast<::c10d::ProcessGroupNCCL*>(collectives.get())) Shutdown(*nccl);
+#endif
+}
+
 // In place; returns when it is done.
 inline void SumInPlace(const CollectivesPtr& collectives, const torch::Tensor& tensor) {
   std::vector<torch::Tensor> tensors = {tensor};
@@ -142,6 +156,7 @@ inline CollectivesPtr MakeGloo(const StorePtr&, int, int, const std::string&, co
   Fail();
 }
 inline CollectivesPtr MakeNccl(const StorePtr&, int, int, std::chrono::milliseconds) { Fail(); }
+inline void Close(const CollectivesPtr&) {}
 inline void SumInPlace(const CollectivesPtr&, const torch::Tensor&) { Fail(); }
 inline void BroadcastInPlace(const CollectivesPtr&, const torch::Tensor&) { Fail(); }
 

@@ -1,5 +1,6 @@
 #include "model/distributed.h"
 
+#include <c10/core/DeviceGuard.h>
 #include <netdb.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -166,6 +167,9 @@ struct ProcessGroup::Connection {
   template <typename Function>
   void Run(const torch::Tensor& tensor, Function in_place) const {
     const torch::NoGradGuard no_grad;
+    // A thread begins with the first device as its current one, which need not be this rank's.
+    const c10::OptionalDeviceGuard guard(device.is_cuda() ? c10::optional<torch::Device>(device)
+                                                          : c10::nullopt);
     const torch::Tensor plain = tensor.detach();
     const torch::Tensor sent = plain.to(device).contiguous();
     in_place(collectives, sent);
@@ -176,7 +180,14 @@ struct ProcessGroup::Connection {
 ProcessGroup::ProcessGroup(const GroupOptions& options, std::unique_ptr<Connection> connection)
     : options_(options), connection_(std::move(connection)) {}
 
-ProcessGroup::~ProcessGroup() = default;
+ProcessGroup::~ProcessGroup() {
+  // After a failure the others may not answer, and the process is about to end.
+  if (broken_) return;
+  const absl::Status ignored = Guard("leave the group", [this]() -> absl::Status {
+    c10d_compat::Close(connection_->collectives);
+    return absl::OkStatus();
+  });
+}
 
 absl::StatusOr<std::unique_ptr<ProcessGroup>> ProcessGroup::Join(const GroupOptions& options) {
   if constexpr (!c10d_compat::kHasGloo) {

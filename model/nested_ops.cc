@@ -209,7 +209,8 @@ struct TableCrossEntropyFunction : torch::autograd::Function<TableCrossEntropyFu
     Tensor dz = torch::empty_like(z);
     Tensor ditems = torch::zeros_like(items);
     Tensor logits = torch::empty({levels, block, classes}, z.options());
-    double loss = 0;
+    // On the device until the end: each number brought here is a wait for it.
+    Tensor loss = torch::zeros({}, z.options().dtype(torch::kFloat64));
     for (int64_t begin = 0; begin < positions; begin += block) {
       const int64_t rows = std::min(block, positions - begin);
       const Tensor z_block = z.narrow(0, begin, rows);                        // [b, D]
@@ -239,14 +240,12 @@ struct TableCrossEntropyFunction : torch::autograd::Function<TableCrossEntropyFu
         const Tensor log_p = torch::log_softmax(gradient, 1);
         if (level + 1 == levels && options.distillation > 0) teacher = log_p.exp();
         const double weight = options.size_weights[at] / static_cast<double>(positions);
-        double likelihood =
-            (1 - soft) * log_p.gather(1, label_block).sum(torch::kDouble).item<double>();
+        loss.sub_(log_p.gather(1, label_block).sum(torch::kFloat64), weight * (1 - soft));
         torch::exp_out(gradient, log_p);
         if (soft > 0) {
-          likelihood += soft * (teacher * log_p).sum(torch::kDouble).item<double>();
+          loss.sub_((teacher * log_p).sum(torch::kFloat64), weight * soft);
           gradient.sub_(teacher, soft);
         }
-        loss -= weight * likelihood;
         gradient.scatter_add_(1, label_block,
                               torch::full_like(label_block, soft - 1, gradient.options()));
         gradient.mul_(weight * scale);
@@ -259,7 +258,7 @@ struct TableCrossEntropyFunction : torch::autograd::Function<TableCrossEntropyFu
       }
     }
     ctx->save_for_backward({dz, ditems});
-    return torch::full({}, loss, z.options());
+    return loss.to(z.scalar_type());
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
@@ -405,7 +404,9 @@ NestedCrossEntropy::NestedCrossEntropy(const NestedSoftmaxOptions& options, bool
 Tensor NestedCrossEntropy::operator()(const Tensor& z, const ItemTensors& items,
                                       const Tensor& labels) {
   if (portable_ || !z.device().is_cpu()) {
-    flops_ = 0;
+    // The table and its gradient, then the scores and both of theirs.
+    const int64_t width = items.features.size(1);
+    flops_ = (4 * width + 6 * z.size(0)) * items.features.size(0) * z.size(1);
     return FromTable(z, ItemEmbeddings(items), labels.to(z.device()), items.offset);
   }
   const auto optional = [](const Tensor& tensor) {

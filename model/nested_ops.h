@@ -76,8 +76,7 @@ class NestedCrossEntropy {
   // The same from a table of embeddings, items [N + 1, D]; labels beside z. Any device.
   torch::Tensor FromTable(const torch::Tensor& z, const torch::Tensor& items,
                           const torch::Tensor& labels, const torch::Tensor& offset = {}) const;
-  // Multiplications and additions of the last call's matrix products, gradients included; 0 where
-  // they were libtorch's.
+  // Multiplications and additions of the last call's matrix products, gradients included.
   int64_t flops() const { return flops_; }
 
  private:

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <span>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "model/adamw.h"
@@ -34,11 +36,17 @@ void Optimizer::ZeroGradients() {
 
 double Optimizer::Step(double lr) {
   const torch::NoGradGuard no_grad;
-  double squared = 0;
+  // Brought here together: each number from a device is a wait for it.
+  std::vector<torch::Tensor> norms;
   for (const Slot& slot : slots_) {
     if (!slot.parameter.grad().defined()) continue;
-    const double norm = torch::linalg_vector_norm(slot.parameter.grad(), 2).item<double>();
-    squared += norm * norm;
+    norms.push_back(torch::linalg_vector_norm(slot.parameter.grad(), 2));
+  }
+  double squared = 0;
+  if (!norms.empty()) {
+    const torch::Tensor here = torch::stack(norms).to(torch::kCPU, torch::kFloat64);
+    const std::span<const double> values(here.data_ptr<double>(), norms.size());
+    for (const double norm : values) squared += norm * norm;
   }
   const double norm = std::sqrt(squared);
   if (!std::isfinite(norm)) return norm;

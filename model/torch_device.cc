@@ -6,13 +6,26 @@
 
 #include <cstring>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "base/guard.h"
 
 namespace nestrec {
 namespace {
 
 constexpr char kOrTheProcessor[] = ", or use --device cpu";
+
+// Why a libtorch with CUDA has no device: what it says when it is made to look for one.
+std::string WhyNoDevice() {
+  const absl::Status status = Guard("", []() -> absl::Status {
+    torch::empty({1}, torch::kCUDA);
+    return absl::OkStatus();
+  });
+  absl::string_view cause = absl::StripPrefix(status.message(), ": ");
+  absl::ConsumeSuffix(&cause, ".");
+  return std::string(cause);
+}
 
 }  // namespace
 
@@ -21,7 +34,7 @@ absl::Status CheckDevice(DeviceKind kind, int local_rank) {
   if (!c10::impl::hasDeviceGuardImpl(c10::DeviceType::CUDA)) {
     return absl::FailedPreconditionError(absl::StrCat(
         "--device cuda: this nestrec was built with a libtorch that has no CUDA; build it with one "
-        "that has (CMAKE_PREFIX_PATH names its folder)",
+        "that has (-DTorch_ROOT names its folder, see docs/training.md)",
         kOrTheProcessor));
   }
   return Guard("--device cuda", [local_rank]() -> absl::Status {
@@ -29,15 +42,23 @@ absl::Status CheckDevice(DeviceKind kind, int local_rank) {
         torch::cuda::is_available() ? static_cast<int>(torch::cuda::device_count()) : 0;
     if (devices == 0) {
       return absl::FailedPreconditionError(
-          absl::StrCat("--device cuda: libtorch sees no NVIDIA device; see what nvidia-smi says, "
-                       "and CUDA_VISIBLE_DEVICES",
-                       kOrTheProcessor));
+          absl::StrCat("--device cuda: libtorch sees no NVIDIA device (", WhyNoDevice(),
+                       "); see what nvidia-smi says, and CUDA_VISIBLE_DEVICES", kOrTheProcessor));
     }
     if (local_rank < devices) return absl::OkStatus();
     return absl::FailedPreconditionError(absl::StrCat(
         "--device cuda: LOCAL_RANK is ", local_rank, ", but this machine has ", devices,
         " NVIDIA devices, one for each process; start at most so many here", kOrTheProcessor));
   });
+}
+
+absl::Status WithMemoryCure(const absl::Status& status) {
+  if (!absl::StrContains(status.message(), "CUDA out of memory")) return status;
+  return absl::ResourceExhaustedError(absl::StrCat(
+      status.message(),
+      "; lower --batch-size or --dim, score fewer items with --sampled-items, share the work among "
+      "devices, one process each",
+      kOrTheProcessor));
 }
 
 torch::Device TorchDevice(DeviceKind kind, int local_rank) {

@@ -8,9 +8,13 @@
 
 #include <string>
 
+#include "absl/status/status.h"
 #include "model/device.h"
 
 namespace nestrec {
+
+// Of a device that ran out of memory kResourceExhausted with the cure; else `status` itself.
+absl::Status WithMemoryCure(const absl::Status& status);
 
 // REQUIRES: CheckDevice says that it is there.
 torch::Device TorchDevice(DeviceKind kind, int local_rank);

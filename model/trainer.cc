@@ -100,6 +100,9 @@ class Run {
   }
 
   absl::StatusOr<TrainingResult> Execute() {
+    if (device_.is_cuda()) {
+      Note(absl::StrFormat("trains on NVIDIA device %d of this machine", device_.index()));
+    }
     if (group_ != nullptr) NESTREC_RETURN_IF_ERROR(AgreeOnStart());
     NESTREC_RETURN_IF_ERROR(StartProjector());
     NESTREC_RETURN_IF_ERROR(Resume());
@@ -466,7 +469,7 @@ absl::StatusOr<TrainingResult> Train(const Dataset& dataset, const TrainerOption
                                                    Recipe::kFloat32, " with cuda"));
   }
   NESTREC_ASSIGN_OR_RETURN(Matrix features, NetworkFeatures(dataset, options.recipe));
-  return Guard("train", [&]() -> absl::StatusOr<TrainingResult> {
+  absl::StatusOr<TrainingResult> result = Guard("train", [&]() -> absl::StatusOr<TrainingResult> {
     const int cores = static_cast<int>(std::thread::hardware_concurrency()) /
                       (options.group == nullptr ? 1 : options.group->local_size());
     at::set_num_threads(options.threads > 0 ? options.threads : std::max(1, cores));
@@ -477,6 +480,8 @@ absl::StatusOr<TrainingResult> Train(const Dataset& dataset, const TrainerOption
     Run run(dataset, options, observer, std::move(features), device);
     return run.Execute();
   });
+  if (!result.ok()) return WithMemoryCure(result.status());
+  return result;
 }
 
 }  // namespace nestrec

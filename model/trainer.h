@@ -55,7 +55,7 @@ struct StepReport {
   int64_t step, steps;          // within the epoch
   double loss;                  // of this step
   double positions_per_second;  // mean of this epoch
-  double gflops_per_second;     // of matrix products, likewise; 0 where they are not counted
+  double gflops_per_second;     // of matrix products, likewise
 };
 
 struct EpochReport {

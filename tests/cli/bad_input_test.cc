@@ -21,6 +21,7 @@ namespace nestrec {
 namespace {
 
 using ::testing::AllOf;
+using ::testing::AnyOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
@@ -164,6 +165,16 @@ TEST_F(BadInputTest, FlagsOutsideTheirLimitsAreNamed) {
       {"--mask-seen excludes --diagnose"});
   EXPECT_EQ(RunProgram({"--help"}).exit_code, 0);
   EXPECT_THAT(RunProgram({"--version"}).output, HasSubstr("nestrec "));
+}
+
+// Either the libtorch that this was built with knows no such device, or there is none here.
+TEST_F(BadInputTest, ADeviceThatIsNotThereIsRefusedBeforeAnythingIsRead) {
+  const ProgramResult result = TrainOn(folder_.File("no data"), {"--device", "cuda"});
+  if (result.output.find("no data") != std::string::npos) GTEST_SKIP() << "there is a device here";
+  ExpectError(result, {"error: --device cuda: ", ", or use --device cpu"});
+  EXPECT_THAT(result.output, AnyOf(HasSubstr("-DTorch_ROOT names its folder"),
+                                   HasSubstr("see what nvidia-smi says")));
+  EXPECT_EQ(std::count(result.output.begin(), result.output.end(), '\n'), 1) << result.output;
 }
 
 TEST_F(BadInputTest, OutputThatCannotBeWrittenIsNamed) {
