@@ -129,6 +129,15 @@ TEST_F(CheckTest, SessionStatesAndModelsInUseCountToo) {
             HasSubstr("the models in use 400 MiB"), HasSubstr("lower --session-state-bytes")));
 }
 
+TEST_F(CheckTest, WhatCallsMayTakeCountsToo) {
+  MemoryRequest request = Request();
+  request.call_bytes = 64 * kMiB;
+  EXPECT_TRUE(CheckMemory(request, std::vector{Group(690 + 64)}).ok());
+  EXPECT_THAT(Message(request, {Group(690 + 63)}),
+              AllOf(HasSubstr("needs 754 MiB more"), HasSubstr("calls up to 64 MiB"),
+                    HasSubstr("lower --max-call-memory")));
+}
+
 TEST_F(CheckTest, WhatIsMappedAlreadyIsNotAskedForAgain) {
   MemoryLimit space = Group(290);
   space.counts_mappings = true;
