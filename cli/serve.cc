@@ -118,7 +118,7 @@ absl::StatusOr<std::shared_ptr<const Snapshot>> LoadModel(const std::string& pat
   if (options.sessions) {
     NESTREC_RETURN_IF_ERROR(UsageError(CheckSessionsFit(sessions, snapshot->encoder().max_len())));
   }
-  NESTREC_RETURN_IF_ERROR(SelfCheck(*snapshot));
+  NESTREC_RETURN_IF_ERROR(SelfCheck(*snapshot, log));
   if (live_items != nullptr) {
     NESTREC_RETURN_IF_ERROR(live_items->Attach(snapshot));
   }

@@ -78,6 +78,7 @@ void CallLog::Write(LogLevel level, absl::string_view event, LogLimiter& limiter
     fields.push_back(MillisecondsField("queue_ms", details.queued));
     fields.push_back(MillisecondsField("encode_ms", details.encode));
     fields.push_back(MillisecondsField("search_ms", details.search));
+    if (details.session_bytes >= 0) fields.emplace_back("session_bytes", details.session_bytes);
   }
   if (details.work > absl::ZeroDuration()) {
     fields.push_back(MillisecondsField("queue_ms", details.queued));

@@ -22,8 +22,10 @@ absl::Status CheckIntact(const Snapshot& snapshot) {
 template <typename Response>
 class Call final : public RecommendCall {
  public:
-  Call(Response* response, RecommendTarget target, const Clock* clock)
-      : response_(response), target_(std::move(target)), clock_(clock) {
+  // `sessions` may be null.
+  Call(Response* response, RecommendTarget target, const Clock* clock,
+       const SessionManager* sessions)
+      : response_(response), target_(std::move(target)), clock_(clock), sessions_(sessions) {
     arrived = target_.arrived;
     deadline = target_.deadline;
     request_id = target_.request_id;
@@ -41,6 +43,9 @@ class Call final : public RecommendCall {
       details.queued = answered.queued;
       details.encode = answered.recommendation.encode;
       details.search = answered.recommendation.search;
+      if (query.session.has_value()) {
+        details.session_bytes = static_cast<int64_t>(sessions_->BytesOf(query.user_id));
+      }
     }
     target_.done(Guard("answering", [&] {
       FillResponse(*snapshot, query, answered.width, answered.recommendation, answered.queued,
@@ -59,6 +64,7 @@ class Call final : public RecommendCall {
   Response* const response_;
   const RecommendTarget target_;
   const Clock* const clock_;
+  const SessionManager* const sessions_;
 };
 
 absl::Status EncodesOnlyError() {
@@ -109,8 +115,8 @@ absl::Status RecommendStarter::Queue(std::unique_ptr<Call> call) const {
 absl::Status RecommendStarter::Start(const v1::SimilarItemsRequest& request,
                                      v1::SimilarItemsResponse* response,
                                      RecommendTarget target) const {
-  auto call =
-      std::make_unique<Call<v1::SimilarItemsResponse>>(response, std::move(target), &clock_);
+  auto call = std::make_unique<Call<v1::SimilarItemsResponse>>(response, std::move(target), &clock_,
+                                                               sessions_.manager);
   call->snapshot = snapshots_->Stable();
   NESTREC_RETURN_IF_ERROR(CheckIntact(*call->snapshot));
   if (!call->snapshot->searches()) return EncodesOnlyError();
@@ -125,7 +131,8 @@ absl::Status RecommendStarter::Start(const v1::SimilarItemsRequest& request,
 absl::Status RecommendStarter::Start(const v1::RecommendRequest& request,
                                      v1::RecommendResponse* response,
                                      RecommendTarget target) const {
-  auto call = std::make_unique<Call<v1::RecommendResponse>>(response, std::move(target), &clock_);
+  auto call = std::make_unique<Call<v1::RecommendResponse>>(response, std::move(target), &clock_,
+                                                            sessions_.manager);
   call->snapshot = snapshots_->For(request.user_id());
   NESTREC_RETURN_IF_ERROR(CheckIntact(*call->snapshot));
   if (!call->snapshot->searches()) return EncodesOnlyError();
@@ -142,7 +149,8 @@ absl::Status RecommendStarter::Start(const v1::RecommendRequest& request,
 
 absl::Status RecommendStarter::Start(const v1::EncodeRequest& request, v1::EncodeResponse* response,
                                      RecommendTarget target) const {
-  auto call = std::make_unique<Call<v1::EncodeResponse>>(response, std::move(target), &clock_);
+  auto call = std::make_unique<Call<v1::EncodeResponse>>(response, std::move(target), &clock_,
+                                                         sessions_.manager);
   call->snapshot = snapshots_->For(request.user_id());
   NESTREC_RETURN_IF_ERROR(CheckIntact(*call->snapshot));
   call->items = call->snapshot->items();

@@ -119,6 +119,10 @@ void WriteModel(const Snapshot& snapshot, MetricWriter& writer) {
                {{"name", snapshot.checkpoint().info().name},
                 {"version", snapshot.version()},
                 {"program_version", kVersion}});
+  writer.Gauge("nestrec_model_self_check_users",
+               "Users of its checkpoint that the model that serves was checked with; 0: it serves "
+               "unchecked.",
+               Value(snapshot.checkpoint().info().self_check.size()));
   const std::shared_ptr<const ItemView> items = snapshot.items();
   writer.Gauge("nestrec_items", "Items that may come back, upserted ones included.",
                Value(items->listed()));

@@ -33,8 +33,9 @@ struct CallDetails {
   std::string tier;     // empty: none
   absl::string_view why;
   absl::Duration queued, encode, search;
-  absl::Duration work;   // of a call that no model runs for, after it was queued
-  int64_t requests = 0;  // of a batch, of which the rest says what the slowest took; 0: none
+  absl::Duration work;         // of a call that no model runs for, after it was queued
+  int64_t requests = 0;        // of a batch, of which the rest says what the slowest took; 0: none
+  int64_t session_bytes = -1;  // what the user takes in memory; -1: it is about no user
 };
 
 // What is known of a call. Hooks may add to it on arrival.

@@ -52,8 +52,17 @@ absl::StatusOr<double> ScoreOf(const Snapshot& snapshot, int32_t item, std::span
 
 }  // namespace
 
-absl::Status SelfCheck(const Snapshot& snapshot) {
+absl::Status SelfCheck(const Snapshot& snapshot, const Log& log) {
   const std::vector<SelfCheckUser>& users = snapshot.checkpoint().info().self_check;
+  if (users.empty()) {
+    log.Warning("self_check_skipped",
+                {{"name", snapshot.checkpoint().info().name},
+                 {"version", snapshot.version()},
+                 {"why",
+                  "the checkpoint keeps no users to check the model with: its training did not end "
+                  "with an evaluation, or an older release wrote it; it serves unchecked"}});
+    return absl::OkStatus();
+  }
   const int levels = snapshot.sizes().levels();
   const bool rounded = snapshot.item_vectors().half();
   std::vector<int64_t> found(static_cast<size_t>(levels)), stored(static_cast<size_t>(levels));

@@ -75,12 +75,11 @@ class EmbeddedSessionLog : public SessionLog {
   absl::StatusOr<bool> Forget(absl::string_view user_id) override;
   bool remote() const override { return false; }
   SessionLogStats stats() const override;
+  size_t BytesOf(absl::string_view user_id) const override;
   std::string name() const override { return options_.folder; }
 
   // Makes a snapshot and removes the files that it replaces. Recording goes on meanwhile.
   absl::Status Compact();
-  // What one user's session takes in memory.
-  size_t BytesOf(absl::string_view user_id) const;
 
  private:
   // A call that waits for its commit.

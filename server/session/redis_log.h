@@ -51,6 +51,7 @@ class RedisSessionLog : public SessionLog {
   absl::StatusOr<bool> Forget(absl::string_view user_id) override;
   bool remote() const override { return true; }
   SessionLogStats stats() const override;
+  size_t BytesOf(absl::string_view /*user_id*/) const override { return 0; }
   std::string name() const override { return options_.redis.address.ToString(); }
 
   // Whether Redis answers now.

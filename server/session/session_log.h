@@ -100,6 +100,8 @@ class SessionLog {
   // Whether Read may wait for a network.
   virtual bool remote() const = 0;
   virtual SessionLogStats stats() const = 0;
+  // What one user's session takes in this process's memory.
+  virtual size_t BytesOf(absl::string_view user_id) const = 0;
   // For people: where it is.
   virtual std::string name() const = 0;
 };

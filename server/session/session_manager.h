@@ -121,6 +121,10 @@ class SessionManager {
 
   // Of one user's state in memory.
   size_t StateBytesOf(absl::string_view user_id) const { return states_.BytesOf(user_id); }
+  // And of the log in memory with it.
+  size_t BytesOf(absl::string_view user_id) const {
+    return states_.BytesOf(user_id) + log_->BytesOf(user_id);
+  }
   SessionStats stats() const;
 
  private:

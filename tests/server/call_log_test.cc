@@ -174,6 +174,7 @@ TEST_F(CallLogTest, ASlowRequestIsLoggedWithItsStagesAndWithoutIdsOfUsersOrItems
   EXPECT_EQ(line["dim"], 16);
   EXPECT_EQ(line["tier"], "silver");
   EXPECT_EQ(line["why"], "tier");
+  EXPECT_GT(line["session_bytes"].get<int64_t>(), 100);
   EXPECT_GE(line["total_ms"].get<double>(), line["queue_ms"].get<double>() +
                                                 line["encode_ms"].get<double>() +
                                                 line["search_ms"].get<double>() - 0.002);

@@ -45,12 +45,14 @@ class SelfCheckTest : public ::testing::Test {
     const auto snapshot = Snapshot::Load(
         {.path = path, .max_dim = max_dim, .item_storage = storage, .encode_only = encode_only},
         Log([](absl::string_view) {}));
-    return snapshot.ok() ? SelfCheck(**snapshot) : snapshot.status();
+    return snapshot.ok() ? SelfCheck(**snapshot, log_) : snapshot.status();
   }
 
   const TempFolder folder_;
   const std::shared_ptr<Dataset> data_;
   const RandomModel model_;
+  mutable std::vector<std::string> lines_;  // that the check logged
+  const Log log_{[this](absl::string_view line) { lines_.emplace_back(line); }};
 };
 
 TEST_F(SelfCheckTest, PassesWhatWasComputedByTheSameModelAtEverySizeThatIsLoaded) {
@@ -60,6 +62,14 @@ TEST_F(SelfCheckTest, PassesWhatWasComputedByTheSameModelAtEverySizeThatIsLoaded
   EXPECT_EQ(Check(users, /*max_dim=*/16), absl::OkStatus());
   EXPECT_EQ(Check({}), absl::OkStatus());
   EXPECT_EQ(Check(users, /*max_dim=*/0, ItemStorage::kFloat16), absl::OkStatus());
+}
+
+TEST_F(SelfCheckTest, SaysThatAModelServesUnchecked) {
+  EXPECT_EQ(Check(Users()), absl::OkStatus());
+  EXPECT_THAT(lines_, testing::IsEmpty());
+  EXPECT_EQ(Check({}), absl::OkStatus());
+  ASSERT_EQ(lines_.size(), 1u);
+  EXPECT_THAT(lines_[0], HasSubstr("self_check_skipped"));
 }
 
 TEST_F(SelfCheckTest, RefusesAScoreThatIsOff) {
@@ -98,7 +108,7 @@ TEST_F(SelfCheckTest, AnExportedSizeKeepsItsPart) {
   const auto snapshot = Snapshot::Load({.path = part}, Log([](absl::string_view) {}));
   ASSERT_TRUE(snapshot.ok()) << snapshot.status();
   EXPECT_EQ((*snapshot)->checkpoint().info().self_check.at(0).scores.size(), 2u);
-  EXPECT_EQ(SelfCheck(**snapshot), absl::OkStatus());
+  EXPECT_EQ(SelfCheck(**snapshot, log_), absl::OkStatus());
 }
 
 TEST_F(SelfCheckTest, RefusesEntriesThatCannotBe) {

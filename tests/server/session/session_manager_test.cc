@@ -157,6 +157,9 @@ TEST_F(SessionManagerTest, AReturningUserCostsOneItem) {
   EXPECT_EQ(Encode(model, "u", 2).way, StepWay::kRemembered);
   EXPECT_EQ(manager_->stats().computed, 4);
   EXPECT_GT(manager_->StateBytesOf("u"), 24 * 5 * sizeof(float));
+  // The events besides.
+  EXPECT_GT(manager_->BytesOf("u"), manager_->StateBytesOf("u") + 4 * 8);
+  EXPECT_EQ(manager_->BytesOf("nobody"), 0u);
 }
 
 TEST_F(SessionManagerTest, AUserWithoutASessionGetsThePriorAndNoState) {
