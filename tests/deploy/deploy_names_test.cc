@@ -59,6 +59,65 @@ void ExpectAllLive(const std::set<std::string>& names,
   }
 }
 
+using Families = std::map<std::string, ServeProgram::MetricFamily>;
+
+// Of a metric as expressions name it, which is a histogram's family for its _bucket, _sum, _count.
+const ServeProgram::MetricFamily* FamilyOf(const std::string& name, const Families& live) {
+  for (const char* suffix : {"", "_bucket", "_sum", "_count"}) {
+    if (!absl::EndsWith(name, suffix)) continue;
+    const auto found = live.find(std::string(absl::StripSuffix(name, suffix)));
+    if (found != live.end()) return &found->second;
+  }
+  return nullptr;
+}
+
+// All that the pattern's first group matches, and in each of them every label's name.
+std::vector<std::set<std::string>> LabelSets(const std::string& text, const std::string& pattern) {
+  static const std::regex* const name = new std::regex("[a-z_]+(?=\\s*(=|!=|,|$))");
+  std::vector<std::set<std::string>> sets;
+  const std::regex whole(pattern);
+  for (std::sregex_iterator match(text.begin(), text.end(), whole), end; match != end; ++match) {
+    // Without the values, which hold commas and names.
+    const std::string group = std::regex_replace(match->str(1), std::regex("\"[^\"]*\""), "");
+    std::set<std::string>& labels = sets.emplace_back();
+    for (std::sregex_iterator each(group.begin(), group.end(), *name); each != end; ++each) {
+      labels.insert(each->str());
+    }
+  }
+  return sets;
+}
+
+// Labels that an expression selects and groups by, and that its texts show, are those of the
+// metrics in it, or Prometheus' own.
+void ExpectLabelsLive(const std::string& expression, const std::string& texts, const Families& live,
+                      const std::string& where) {
+  std::set<std::string> known = {"job", "instance", "le"};
+  for (const std::string& name : MetricsIn(expression)) {
+    const ServeProgram::MetricFamily* family = FamilyOf(name, live);
+    ASSERT_NE(family, nullptr) << where << ": " << name;
+    known.insert(family->labels.begin(), family->labels.end());
+    std::set<std::string> own = family->labels;
+    own.insert({"job", "instance"});
+    if (family->kind == "histogram") own.insert("le");
+    for (const auto& labels : LabelSets(expression, absl::StrCat(name, "\\{([^}]*)\\}"))) {
+      for (const std::string& label : labels) {
+        EXPECT_TRUE(own.contains(label)) << where << " asks " << name << " for " << label;
+      }
+    }
+  }
+  for (const auto& labels : LabelSets(expression, "\\bby \\(([^)]*)\\)")) {
+    EXPECT_FALSE(labels.empty()) << where;
+    for (const std::string& label : labels) {
+      EXPECT_TRUE(known.contains(label)) << where << " groups by " << label;
+    }
+  }
+  for (const auto& labels : LabelSets(texts, "\\{\\{\\s*(?:\\$labels\\.)?([a-z_]+)\\s*\\}\\}")) {
+    for (const std::string& label : labels) {
+      EXPECT_TRUE(known.contains(label)) << where << " shows " << label;
+    }
+  }
+}
+
 TEST(Deploy, AlertsAndBoardNameOnlyMetricsThatAreThere) {
   const TempFolder folder;
   ServeProgram program(
@@ -76,12 +135,21 @@ TEST(Deploy, AlertsAndBoardNameOnlyMetricsThatAreThere) {
     live = program.MetricFamilies();
   }
   ExpectAllLive(MetricsIn(SourceFile("deploy/prometheus/nestrec.rules.yml")), live, "an alert");
+  for (const absl::string_view rule :
+       absl::StrSplit(SourceFile("deploy/prometheus/nestrec.rules.yml"), "- alert: ")) {
+    const std::pair<std::string, std::string> expression_and_texts =
+        absl::StrSplit(rule, absl::MaxSplits("annotations:", 1));
+    ExpectLabelsLive(expression_and_texts.first, expression_and_texts.second, live,
+                     expression_and_texts.first.substr(0, rule.find('\n')));
+  }
   std::string expressions;
   const auto board = nlohmann::json::parse(SourceFile("deploy/grafana/nestrec.json"));
   for (const auto& panel : board["panels"]) {
     if (!panel.contains("targets")) continue;
     for (const auto& target : panel["targets"]) {
-      absl::StrAppend(&expressions, target["expr"].get<std::string>(), "\n");
+      const std::string expression = target["expr"];
+      absl::StrAppend(&expressions, expression, "\n");
+      ExpectLabelsLive(expression, target.value("legendFormat", ""), live, panel["title"]);
     }
   }
   for (const auto& variable : board["templating"]["list"]) {
