@@ -84,9 +84,9 @@ absl::StatusOr<std::shared_ptr<RedisPool>> RedisSessionLog::SentOn(const RedisVa
   return pool;
 }
 
-void RedisSessionLog::Forsake(const RedisPool& pool) {
+void RedisSessionLog::AskAgain(int slot) {
   const MutexLock lock(mutex_);
-  absl::erase_if(nodes_of_slots_, [&](const auto& entry) { return entry.second.get() == &pool; });
+  nodes_of_slots_.erase(slot);
 }
 
 absl::StatusOr<RedisValue> RedisSessionLog::Call(const std::string& key,
@@ -100,12 +100,13 @@ absl::StatusOr<RedisValue> RedisSessionLog::Call(const std::string& key,
 
 absl::StatusOr<RedisValue> RedisSessionLog::CallWhereItIs(
     const std::string& key, const std::vector<std::string>& arguments) {
-  std::shared_ptr<RedisPool> pool = PoolOf(RedisSlot(key));
+  const int slot = RedisSlot(key);
+  std::shared_ptr<RedisPool> pool = PoolOf(slot);
   bool asking = false;
   for (int hop = 0; hop <= kMaxHops; ++hop) {
     absl::StatusOr<RedisValue> value = pool->Call(arguments, asking);
     // Another node may have taken the place of one that is gone: the first one knows.
-    if (absl::IsUnavailable(value.status())) Forsake(*pool);
+    if (absl::IsUnavailable(value.status())) AskAgain(slot);
     if (!value.ok()) return value;
     asking = value->kind == RedisValue::Kind::kAsk;
     if (!asking && value->kind != RedisValue::Kind::kMoved) return value;

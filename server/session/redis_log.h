@@ -76,8 +76,8 @@ class RedisSessionLog : public SessionLog {
   // Of the node that an answer of kind kMoved or kAsk names; remembers a slot that has moved.
   absl::StatusOr<std::shared_ptr<RedisPool>> SentOn(const RedisValue& answer,
                                                     const RedisPool& from);
-  // Its slots are asked for at the first node again.
-  void Forsake(const RedisPool& pool);
+  // The next call about the slot asks the first node where it is.
+  void AskAgain(int slot);
 
   const Options options_;
   const std::shared_ptr<RedisPool> first_;  // of the address that was given

@@ -34,7 +34,14 @@ absl::StatusOr<std::unique_ptr<RedisConnection>> RedisPool::NewConnection() {
              last != password.value_or("")) {
     // The file has changed before Redis has, or is being written.
     auto as_before = RedisConnection::Connect(options_.address, last, options_.timeout);
-    if (as_before.ok()) return as_before;
+    if (as_before.ok()) {
+      if (const std::optional<int64_t> left_out = failures_.Admit(options_.clock())) {
+        options_.log.Warning("redis_former_password", {{"address", options_.address.ToString()},
+                                                       {"error", made.status().message()},
+                                                       {"left_out", *left_out}});
+      }
+      return as_before;
+    }
   }
   return made;
 }

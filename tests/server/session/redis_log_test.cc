@@ -413,6 +413,10 @@ TEST_F(RedisLogTest, APasswordThatChangesInTheFileFirstCostsNoCall) {
     Ask({"CLIENT", "KILL", "TYPE", "normal"});
     EXPECT_THAT(Items(log->Read("u", 10)), ElementsAre("a"));
   }
+  EXPECT_THAT(logged_, HasSubstr("warning redis_former_password"));
+  EXPECT_THAT(logged_, HasSubstr("WRONGPASS"));
+  logged_.clear();
+  PassPause();
   password_ = "new";
   Ask({"CONFIG", "SET", "requirepass", "new"});
   asks_with_ = "new";
