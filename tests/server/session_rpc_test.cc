@@ -258,6 +258,7 @@ class ForbiddenLog : public SessionLog {
   absl::StatusOr<bool> Forget(absl::string_view) override { return Refused(); }
   bool remote() const override { return false; }
   SessionLogStats stats() const override { return {}; }
+  size_t BytesOf(absl::string_view) const override { return 0; }
   std::string name() const override { return "/volume"; }
 
  private:
