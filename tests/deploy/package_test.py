@@ -143,8 +143,35 @@ class Packages(unittest.TestCase):
                 raise unittest.SkipTest(f"{tool} is not there")
         cls.folder = tempfile.TemporaryDirectory()
         cls.addClassCleanup(cls.folder.cleanup)
+        cls.settings_before = cls.settings_here()
         run("cpack", "-G", "DEB;TGZ", "-B", cls.folder.name, cwd=BUILD)
         cls.files = sorted(each for each in os.listdir(cls.folder.name) if each.endswith((".deb", ".tar.gz")))
+
+    @staticmethod
+    def settings_here():
+        path = "/etc/default/nestrec-server"
+        if not os.path.exists(path):
+            return None
+        found = os.stat(path)
+        return found.st_ino, found.st_size, found.st_mtime
+
+    def test_are_made_without_a_change_of_this_machine(self):
+        self.assertEqual(self.settings_here(), self.settings_before)
+
+    def test_the_tarball_has_all_that_its_unit_needs(self):
+        with tempfile.TemporaryDirectory() as folder:
+            run("tar", "-xf", os.path.join(self.folder.name, next(each for each in self.files if each.endswith(".tar.gz"))), "-C", folder)
+            self.assertEqual(os.listdir(folder), [f"nestrec-{VERSION}-{os.uname().machine}"])
+            root = os.path.join(folder, os.listdir(folder)[0])
+            with open(os.path.join(root, "usr/lib/systemd/system/nestrec-server.service")) as file:
+                for needed in re.findall(r"^(?:EnvironmentFile=|ExecStart=)(/\S+)", file.read(), re.M):
+                    self.assertTrue(os.path.exists(root + needed), needed)
+            for document, program in (("nestrec-server", SERVER), ("nestrec", PROGRAM)):
+                with open(os.path.join(root, "usr/share/doc", document, "packages")) as file:
+                    self.assertEqual(file.read().split(), run("tools/runtime_packages.sh", program, cwd=ROOT).split())
+            # The page's commands name files of it.
+            for each in re.findall(r"^    .*?[ (]((?:usr|etc)/[\w./-]+)", text("docs/packages.md"), re.M):
+                self.assertTrue(os.path.exists(os.path.join(root, each)), each)
 
     def deb(self, name):
         return os.path.join(self.folder.name, next(each for each in self.files if each.startswith(name + "_")))
