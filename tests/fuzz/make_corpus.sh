@@ -24,7 +24,7 @@ request flags '\0' RecommendRequest <<'T'
 dim: 8 only_item_ids: ["item-4", "item-5"] caps { field: "brand" most: 1 } diversity { relevance: 0.5 candidates: 40 }
 filter { any_of { field: "sale" values { flag: true } values { number: 3.5 } } }
 T
-request encode '\4' EncodeRequest <<'T'
+request encode '\7' EncodeRequest <<'T'
 history_item_ids: ["item-1", "none", "item-1"] user_id: "u" tier: "gold" latency_budget { nanos: 5000000 } min_quality: 0.5 return_seen: true
 T
 request record '\1' RecordEventsRequest <<'T'

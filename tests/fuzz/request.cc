@@ -56,7 +56,7 @@ void Search(const absl::StatusOr<RecommendQuery>& query, const Shop& shop) {
 
 void FuzzRequest(absl::string_view bytes) {
   if (bytes.empty()) return;
-  const int kind = static_cast<unsigned char>(bytes[0]) % 7;
+  const int kind = static_cast<unsigned char>(bytes[0]) % 8;
   bytes.remove_prefix(1);
   const Shop& shop = TheShop();
   static const ItemView* const items = new ItemView(shop.catalogue);
@@ -94,6 +94,14 @@ void FuzzRequest(absl::string_view bytes) {
   if (kind == 6) {
     v1::RemoveItemsRequest request;
     if (parses(request)) ValidateRemove(request, {}).IgnoreError();
+    return;
+  }
+  if (kind == 7) {
+    v1::EncodeRequest request;
+    if (!parses(request)) return;
+    const absl::StatusOr<RecommendQuery> query = ValidateEncode(request, {}, *items);
+    // What is valid asks for nothing that has to be searched.
+    if (query.ok() && (!query->vector_only || query->filter.has_value())) std::abort();
     return;
   }
   if (kind == 3) {
