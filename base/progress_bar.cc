@@ -25,8 +25,9 @@ std::string FormatClock(absl::Duration duration) {
 ProgressBar::ProgressBar(std::FILE* stream)
     : stream_(stream), is_terminal_(isatty(fileno(stream)) == 1) {}
 
-void ProgressBar::Start(std::string title, int64_t total) {
+void ProgressBar::Start(std::string title, int64_t total, std::string eta) {
   title_ = std::move(title);
+  eta_ = std::move(eta);
   total_ = std::max<int64_t>(1, total);
   started_ = absl::Now();
   last_drawn_ = absl::InfinitePast();
@@ -45,8 +46,8 @@ void ProgressBar::Update(int64_t done, absl::string_view detail) {
   bar.resize(kBarWidth, ' ');
   const std::string eta =
       share > 0 ? FormatClock((now - started_) * ((1.0 - share) / share)) : "--:--";
-  absl::FPrintF(stream_, "\r\033[K%s  [%s] %3.0f%%  %s  eta %s", title_, bar, share * 100,
-                std::string(detail), eta);
+  absl::FPrintF(stream_, "\r\033[K%s  [%s] %3.0f%%  %s  %s %s", title_, bar, share * 100,
+                std::string(detail), eta_, eta);
   std::fflush(stream_);
   drawn_ = true;
 }

@@ -55,7 +55,9 @@ struct ExperimentFlags {
 struct Outcome {
   ExperimentVariant variant;
   std::vector<SizeMetrics> test;
-  int64_t network_bytes = 0;  // of the blocks' weights at the widest size
+  int64_t network_bytes = 0;     // of the blocks' weights at the widest size
+  int64_t activation_bytes = 0;  // see ActivationBytes
+  double training_seconds = 0;   // without evaluation; 0: not known
 };
 
 // "dim 8 alone" -> "dim-8-alone".
@@ -71,8 +73,25 @@ std::string FileName(const std::string& label) {
   return std::string(absl::StripSuffix(name, "-"));
 }
 
+// What was other of the features when the model was trained; empty: nothing that is known.
+std::string ChangedFeatures(const ModelInfo& info, const Dataset& dataset) {
+  if (info.modalities.size() != dataset.modalities.size()) return "another number of modalities";
+  for (const Modality& modality : dataset.modalities) {
+    const auto trained =
+        std::find_if(info.modalities.begin(), info.modalities.end(),
+                     [&](const ModalityInfo& other) { return other.name == modality.name; });
+    const bool same = trained != info.modalities.end() &&
+                      trained->width == modality.features.columns &&
+                      (trained->fingerprint.empty() ||
+                       trained->fingerprint == FeaturesFingerprint(modality.features));
+    if (!same) return absl::StrCat("other features of ", modality.name);
+  }
+  return "";
+}
+
 // A finished run of the same variant on the same data; null when there is none. Anything else of
-// that name is refused.
+// that name is refused. Models of nestrec 0.1.0 do not say which features they were trained on:
+// those of the same width are taken.
 absl::StatusOr<std::shared_ptr<const Checkpoint>> Finished(const std::string& path,
                                                            const ExperimentVariant& variant,
                                                            const Dataset& dataset) {
@@ -87,6 +106,10 @@ absl::StatusOr<std::shared_ptr<const Checkpoint>> Finished(const std::string& pa
         absl::StrCat(path,
                      " is of another recipe or other data; remove it, or choose another "
                      "--output"));
+  }
+  if (const std::string changed = ChangedFeatures(info, dataset); !changed.empty()) {
+    return absl::AlreadyExistsError(
+        absl::StrCat(path, " was trained on ", changed, "; remove it, or choose another --output"));
   }
   if (info.test.empty()) return nullptr;  // the state file beside it goes on
   return checkpoint;
@@ -129,6 +152,27 @@ absl::Status TrainVariant(const ExperimentVariant& variant, const Dataset& datas
   return absl::OkStatus();
 }
 
+// What the layers put out for one position at the widest size, as float32 and without the scores of
+// the items: the input; per block two norms, what the mixer's layers and state are, two sums and
+// the feed-forward's layers. By count, not measured.
+int64_t ActivationBytes(const ExperimentVariant& variant) {
+  const Architecture architecture = variant.recipe.MakeArchitecture();
+  const auto of_mixer = [&]() -> int64_t {
+    switch (architecture.mixer) {
+      case Mixer::kLru:
+        return 5;  // Re and Im of the input and of the state, the output
+      case Mixer::kGru:
+        return 8;  // three of the input, three of the state, the state, the output
+      case Mixer::kAttention:
+        return 5;  // q, k, v, what is attended to, the output
+    }
+    return 0;
+  };
+  const int64_t of_feed_forward = architecture.feed_forward == FeedForward::kGated ? 4 : 3;
+  const int64_t vectors = 1 + variant.recipe.blocks * (2 + of_mixer() + 2 + of_feed_forward);
+  return vectors * variant.sizes.max_dim() * static_cast<int64_t>(sizeof(float));
+}
+
 std::string PathOf(const ExperimentVariant& variant, const std::string& folder) {
   return absl::StrCat(folder, "/", FileName(variant.label), ".safetensors");
 }
@@ -149,6 +193,8 @@ absl::StatusOr<Outcome> MeanOf(const ExperimentVariant& variant,
     encoders.push_back(std::move(encoder));
     scorers.push_back(std::make_unique<ModelScorer>(encoders.back().get()));
     outcome.network_bytes += earlier[i].network_bytes;
+    outcome.activation_bytes += earlier[i].activation_bytes;
+    outcome.training_seconds += earlier[i].training_seconds;
   }
   NESTREC_ASSIGN_OR_RETURN(const auto mean, MeanScorer::Create(std::move(scorers)));
   NESTREC_ASSIGN_OR_RETURN(const auto dataset, Dataset::Load(flags.data, {.load_features = false}));
@@ -181,7 +227,10 @@ absl::StatusOr<Outcome> RunVariant(const ExperimentVariant& variant, const Exper
   } else {
     std::printf("  done before: %s\n", path.c_str());
   }
-  Outcome outcome{.variant = variant, .test = checkpoint->info().test};
+  Outcome outcome{.variant = variant,
+                  .test = checkpoint->info().test,
+                  .activation_bytes = ActivationBytes(variant),
+                  .training_seconds = checkpoint->info().training_seconds};
   for (const TensorInfo& tensor : checkpoint->file().tensors()) {
     if (absl::StartsWith(tensor.name, "block.")) {
       outcome.network_bytes += static_cast<int64_t>(tensor.size_bytes);
@@ -269,10 +318,15 @@ absl::Status WriteResults(const Experiment& experiment, const std::vector<Outcom
                           const std::string& folder) {
   nlohmann::ordered_json rows = nlohmann::ordered_json::array();
   for (const Outcome& outcome : outcomes) {
-    nlohmann::ordered_json row;
+    using Json = nlohmann::ordered_json;
+    Json row;
     row["experiment"] = experiment.name;
     row["variant"] = outcome.variant.label;
     row["network_bytes"] = outcome.network_bytes;
+    row["activation_bytes"] = outcome.activation_bytes;
+    // null: a model of nestrec 0.1.0, which does not say.
+    row["training_seconds"] =
+        outcome.training_seconds > 0 ? Json(outcome.training_seconds) : Json();
     row["recipe"] = nlohmann::ordered_json::parse(outcome.variant.recipe.ToJson(), nullptr, false);
     row["test"] = MetricsToJson(outcome.test);
     rows.push_back(std::move(row));

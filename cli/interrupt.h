@@ -1,4 +1,7 @@
 // Ctrl-C and SIGTERM as a flag that long work polls.
+//
+// Thread safety: CatchInterrupts from the main thread, whose handlers then have a stack of their
+// own; the others from any.
 #pragma once
 
 namespace nestrec {

@@ -177,9 +177,17 @@ std::string FolderName(const std::string& path) {
 
 absl::Status TrainInGroup(const TrainFlags& flags, const NestedSizes& sizes, const Recipe& recipe,
                           ProcessGroup* group) {
+  // After the ranks have found each other: who waits for them is stopped at once.
+  CatchInterrupts();
   Dataset::Options dataset_options;
   dataset_options.modalities = flags.modalities;
   NESTREC_ASSIGN_OR_RETURN(const auto dataset, Dataset::Load(flags.data, dataset_options));
+  if (Interrupted()) {
+    const absl::Status stopped =
+        absl::CancelledError("stopped while the data was loaded; nothing was written");
+    if (Stopped(stopped).ok()) std::printf("%s\n", std::string(stopped.message()).c_str());
+    return Stopped(stopped);
+  }
   const TrainerOptions options{.sizes = sizes,
                                .recipe = recipe,
                                .name = flags.name.empty() ? FolderName(flags.data) : flags.name,
@@ -192,7 +200,6 @@ absl::Status TrainInGroup(const TrainFlags& flags, const NestedSizes& sizes, con
                                .group = group};
   if (group != nullptr && group->rank() != 0) {
     // Rank 0 speaks, writes and evaluates for all.
-    CatchInterrupts();
     TrainingObserver silent;
     silent.should_stop = Interrupted;
     return Stopped(Train(*dataset, options, silent).status());
@@ -202,7 +209,6 @@ absl::Status TrainInGroup(const TrainFlags& flags, const NestedSizes& sizes, con
   NESTREC_ASSIGN_OR_RETURN(const auto log, JsonLog::Open(flags.json_path, flags.resume));
   std::printf("%s\n", DescribeRun(*dataset, options, flags.recipe.name()).c_str());
 
-  CatchInterrupts();
   ProgressBar bar(stderr);
   int epoch = 0;
   TrainingObserver observer;
@@ -215,7 +221,7 @@ absl::Status TrainInGroup(const TrainFlags& flags, const NestedSizes& sizes, con
   observer.on_step = [&](const StepReport& report) {
     if (report.epoch != epoch) {
       epoch = report.epoch;
-      bar.Start(absl::StrFormat("epoch %d", epoch), report.steps);
+      bar.Start(absl::StrFormat("epoch %d", epoch), report.steps, "epoch's eta");
     }
     bar.Update(report.step,
                absl::StrFormat("loss %.4f  %.1fk positions/s  %.0f GFLOP/s", report.loss,

@@ -86,6 +86,8 @@ struct ModalityInfo {
   int64_t width = 0;
   // "none": as they are; "sqrt_width": each non-zero row scaled to norm sqrt(width).
   std::string scaling = "none";
+  // FeaturesFingerprint of what it was trained on; empty: not known, in files of nestrec 0.1.0.
+  std::string fingerprint = {};
 };
 
 struct ModelInfo {
@@ -103,6 +105,7 @@ struct ModelInfo {
   // Per size, narrow to wide; empty when the model was never evaluated.
   std::vector<SizeMetrics> validation;
   std::vector<SizeMetrics> test;
+  double training_seconds = 0;  // without evaluation; 0: not known
   std::vector<SelfCheckUser> self_check;  // none: nothing to compare with
 };
 

@@ -80,8 +80,10 @@ std::vector<ModalityInfo> ParseModalities(Reader& reader) {
           "metadata 'modalities' has an entry without a name, a scaling or a possible width");
       return modalities;
     }
+    const Json fingerprint = entry.value("xxh3_64", Json(""));
     modalities.push_back({entry["name"].get<std::string>(), entry["width"].get<int64_t>(),
-                          entry["scaling"].get<std::string>()});
+                          entry["scaling"].get<std::string>(),
+                          fingerprint.is_string() ? fingerprint.get<std::string>() : ""});
   }
   return modalities;
 }
@@ -153,8 +155,10 @@ std::map<std::string, std::string> MetadataOf(const ModelInfo& info, const Neste
                                               int blocks, const Architecture& architecture) {
   Json modalities = Json::array();
   for (const ModalityInfo& modality : info.modalities) {
-    modalities.push_back(
-        {{"name", modality.name}, {"width", modality.width}, {"scaling", modality.scaling}});
+    Json entry = {
+        {"name", modality.name}, {"width", modality.width}, {"scaling", modality.scaling}};
+    if (!modality.fingerprint.empty()) entry["xxh3_64"] = modality.fingerprint;
+    modalities.push_back(std::move(entry));
   }
   std::map<std::string, std::string> map = {
       {"format", "nestrec"},
@@ -173,6 +177,9 @@ std::map<std::string, std::string> MetadataOf(const ModelInfo& info, const Neste
       {"test_metrics", MetricsToJson(info.test).dump()},
   };
   if (!info.self_check.empty()) map["self_check"] = SelfCheckToJson(info.self_check).dump();
+  if (info.training_seconds > 0) {
+    map["training_seconds"] = absl::StrFormat("%.3f", info.training_seconds);
+  }
   AddArchitecture(architecture, map);
   return map;
 }
@@ -209,13 +216,17 @@ absl::StatusOr<CheckpointMetadata> ParseMetadata(
   info.validation = ParseMetrics(reader, "validation_metrics", *sizes);
   info.test = ParseMetrics(reader, "test_metrics", *sizes);
   if (reader.Has("self_check")) {
-    auto users = SelfCheckFromJson(reader.Parsed("self_check"), info.items,
-                                   sizes->values().size());
+    auto users = SelfCheckFromJson(reader.Parsed("self_check"), info.items, sizes->values().size());
     if (users.ok()) {
       info.self_check = *std::move(users);
     } else {
       reader.Fail(absl::StrCat("metadata 'self_check': ", users.status().message()));
     }
+  }
+  if (reader.Has("training_seconds") &&
+      !(absl::SimpleAtod(reader.Text("training_seconds"), &info.training_seconds) &&
+        std::isfinite(info.training_seconds) && info.training_seconds >= 0)) {
+    reader.Fail("metadata 'training_seconds' is not a number of seconds");
   }
   const int blocks = static_cast<int>(reader.Number("blocks", 1, kMaxBlocks));
   const Architecture architecture = ParseArchitecture(reader);

@@ -279,6 +279,13 @@ std::string Fingerprint(const Dataset& data) {
 
 }  // namespace
 
+std::string FeaturesFingerprint(const Matrix& features) {
+  const int64_t columns = features.columns;
+  return absl::StrFormat(
+      "%016x", XXH3_64bits_withSeed(features.values.data(), features.values.size() * sizeof(float),
+                                    static_cast<uint64_t>(columns)));
+}
+
 absl::StatusOr<std::shared_ptr<const Dataset>> Dataset::Load(const std::string& folder,
                                                              const Options& options) {
   std::error_code error;

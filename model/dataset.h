@@ -26,6 +26,9 @@ struct Modality {
   Matrix features;   // [items, width]
 };
 
+// XXH3-64 of the matrix's width and values, 16 hex digits.
+std::string FeaturesFingerprint(const Matrix& features);
+
 struct Dataset {
   static constexpr char kNoFeatures[] = "none";
 

@@ -43,12 +43,15 @@ std::string CauseOfDivergence(const Dataset& dataset, const Recipe& recipe) {
   if (std::abs(largest.value) > kLargestUsual) {
     return absl::StrFormat(
         "the features are too large to train on: row %d (item %d), column %d of %s is %g; write "
-        "them anew with values of about 1%s",
+        "them anew with values of about 1%s, and start anew (--overwrite, or another -o)",
         largest.row, largest.row + 1, largest.column, largest.modality, largest.value,
         recipe.feature_scaling == "none" ? ", or try --feature-scaling sqrt_width or whiten" : "");
   }
-  return absl::StrFormat("lower --lr (now %g)%s", recipe.learning_rate,
-                         recipe.clip_norm == 0 ? ", or clip gradients (--clip 5)" : "");
+  return absl::StrFormat(
+      "lower --lr (now %g)%s, and start anew (--overwrite, or another -o): --resume takes the "
+      "recipe "
+      "that the run began with",
+      recipe.learning_rate, recipe.clip_norm == 0 ? ", or clip gradients (--clip 5)" : "");
 }
 
 }  // namespace nestrec

@@ -47,7 +47,8 @@ std::vector<ModalityInfo> DescribeModalities(const Dataset& dataset, absl::strin
   std::vector<ModalityInfo> result;
   for (const Modality& modality : dataset.modalities) {
     result.push_back({modality.name, modality.features.columns,
-                      scaling == "sqrt_width" ? "sqrt_width" : "none"});
+                      scaling == "sqrt_width" ? "sqrt_width" : "none",
+                      FeaturesFingerprint(modality.features)});
   }
   return result;
 }

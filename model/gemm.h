@@ -4,6 +4,9 @@
 // units, AVX-512 included, which OpenBLAS misses on processors that are newer than it is),
 // OpenBLAS elsewhere; see GemmBackend(). double: OpenBLAS.
 //
+// oneDNN's kernels use the stack's register for work space of their own: a signal handler that may
+// run during a product needs a stack of its own (SA_ONSTACK), or it writes into the heap.
+//
 // Runs on OpenMP's threads. Results depend on the number of threads and on the processor, not on
 // the run. Thread safety: as OpenMP: calls from several threads each bring their own team.
 #pragma once

@@ -61,12 +61,14 @@ absl::Status ModelWriter::Write(Network& network, const torch::Tensor& features,
       .status();
 }
 
-absl::StatusOr<std::vector<SizeMetrics>> ModelWriter::Complete(const Evaluate& evaluate) const {
+absl::StatusOr<std::vector<SizeMetrics>> ModelWriter::Complete(const Evaluate& evaluate,
+                                                               absl::Duration training_time) const {
   NESTREC_ASSIGN_OR_RETURN(const auto checkpoint, Checkpoint::Open(options_.output, {}));
   NESTREC_ASSIGN_OR_RETURN(const auto encoder, Encoder::Create(checkpoint->view(), checkpoint));
   NESTREC_ASSIGN_OR_RETURN(Evaluation evaluation, evaluate(*encoder));
   ModelInfo info = checkpoint->info();
   info.test = evaluation.sizes;
+  info.training_seconds = absl::ToDoubleSeconds(training_time);
   NESTREC_ASSIGN_OR_RETURN(info.self_check, MakeSelfCheck(*encoder, dataset_, evaluation.ranks));
   NESTREC_ASSIGN_OR_RETURN(const auto text_encoder, TextEncoderFile());
   NESTREC_RETURN_IF_ERROR(WriteCheckpoint(options_.output, checkpoint->view(), info,

@@ -11,6 +11,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "model/checkpoint.h"
 #include "model/dataset.h"
 #include "model/encoder.h"
@@ -36,9 +37,10 @@ class ModelWriter {
                      const std::vector<SizeMetrics>& validation) const;
 
   // Evaluates what was written by `evaluate`, on the test items, and writes it again with the
-  // figures and what a server checks itself against. Errors of Checkpoint::Open, Encoder::Create,
-  // evaluate and WriteCheckpoint.
-  absl::StatusOr<std::vector<SizeMetrics>> Complete(const Evaluate& evaluate) const;
+  // figures, how long it was trained, and what a server checks itself against. Errors of
+  // Checkpoint::Open, Encoder::Create, evaluate and WriteCheckpoint.
+  absl::StatusOr<std::vector<SizeMetrics>> Complete(const Evaluate& evaluate,
+                                                    absl::Duration training_time) const;
 
  private:
   absl::StatusOr<std::shared_ptr<const SafetensorsFile>> TextEncoderFile() const;

@@ -20,7 +20,8 @@ Optimizer::Optimizer(NetworkParameters& parameters, const OptimizerOptions& opti
     : options_(options) {
   for (const NetworkParameters::Named& parameter : parameters.All()) {
     const torch::Tensor& tensor = *parameter.tensor;
-    Slot slot = {.parameter = tensor,
+    Slot slot = {.name = parameter.name,
+                 .parameter = tensor,
                  .m = torch::zeros_like(tensor.detach()),
                  .v = torch::zeros_like(tensor.detach()),
                  .weight_decay = parameter.is_bias ? 0.0 : options.weight_decay};
@@ -38,15 +39,21 @@ double Optimizer::Step(double lr) {
   const torch::NoGradGuard no_grad;
   // Brought here together: each number from a device is a wait for it.
   std::vector<torch::Tensor> norms;
+  std::vector<const Slot*> slots;  // of the norms
   for (const Slot& slot : slots_) {
     if (!slot.parameter.grad().defined()) continue;
     norms.push_back(torch::linalg_vector_norm(slot.parameter.grad(), 2));
+    slots.push_back(&slot);
   }
+  not_finite_.clear();
   double squared = 0;
   if (!norms.empty()) {
     const torch::Tensor here = torch::stack(norms).to(torch::kCPU, torch::kFloat64);
     const std::span<const double> values(here.data_ptr<double>(), norms.size());
-    for (const double norm : values) squared += norm * norm;
+    for (size_t i = 0; i < values.size(); ++i) {
+      if (!std::isfinite(values[i]) && not_finite_.empty()) not_finite_ = slots[i]->name;
+      squared += values[i] * values[i];
+    }
   }
   const double norm = std::sqrt(squared);
   if (!std::isfinite(norm)) return norm;

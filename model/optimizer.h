@@ -29,8 +29,12 @@ class Optimizer {
 
   void ZeroGradients();
   // Clips the gradients to the global norm, makes one step with learning rate `lr` and returns the
-  // norm before clipping. A norm that is not finite leaves all as it was.
+  // norm before clipping. A norm that is not finite leaves all as it was, and not_finite() says
+  // where it comes from.
   double Step(double lr);
+  // The first parameter whose gradient was not finite in the last step; empty where all were, and
+  // where only their sum was not.
+  const std::string& not_finite() const { return not_finite_; }
 
   // What resuming needs beside the parameters: the moments, under names of their own, and the
   // number of steps made. The tensors are the optimizer's own.
@@ -44,6 +48,7 @@ class Optimizer {
 
  private:
   struct Slot {
+    std::string name;
     torch::Tensor parameter, m, v;
     double weight_decay;
   };
@@ -51,6 +56,7 @@ class Optimizer {
   std::vector<Slot> slots_;
   std::vector<Moment> moments_;
   int64_t steps_ = 0;
+  std::string not_finite_;
 };
 
 }  // namespace nestrec

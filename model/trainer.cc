@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <memory>
 #include <optional>
 #include <thread>
 #include <utility>
@@ -27,6 +28,7 @@
 #include "model/scorer.h"
 #include "model/torch_device.h"
 #include "model/training_inputs.h"
+#include "model/training_memory.h"
 #include "model/training_state.h"
 #include "model/whitening.h"
 
@@ -48,6 +50,13 @@ uint64_t DropoutStream(int epoch, int rank) {
   return kDropoutStream + static_cast<uint64_t>(epoch) + (static_cast<uint64_t>(rank) << 48);
 }
 
+// [rows, columns] on the matrix's own memory.
+torch::Tensor TensorOf(Matrix matrix) {
+  auto held = std::make_shared<Matrix>(std::move(matrix));
+  return torch::from_blob(held->values.data(), {held->rows, held->columns},
+                          [held](void*) mutable { held.reset(); });
+}
+
 class Run {
  public:
   Run(const Dataset& dataset, const TrainerOptions& options, const TrainingObserver& observer,
@@ -62,15 +71,14 @@ class Run {
         windows_(MakeTrainingWindows(dataset, options.recipe.max_len, options.recipe.windows)),
         steps_per_epoch_((static_cast<int64_t>(windows_.size()) + options.recipe.batch_size - 1) /
                          options.recipe.batch_size),
-        features_(
-            torch::from_blob(features.values.data(), {features.rows, features.columns}).clone()),
-        whitening_(options.recipe.feature_scaling == "whiten" && features.columns > 0
+        features_(TensorOf(std::move(features))),
+        whitening_(options.recipe.feature_scaling == "whiten" && features_.size(1) > 0
                        ? std::make_optional<Whitening>(features_, ModalityWidths(dataset))
                        : std::nullopt),
         network_({.sizes = options.sizes,
                   .blocks = options.recipe.blocks,
                   .max_len = options.recipe.max_len,
-                  .feature_width = features.columns,
+                  .feature_width = features_.size(1),
                   .architecture = options.recipe.MakeArchitecture(),
                   .dropout = options.recipe.dropout,
                   .dropout_power = options.recipe.dropout_power,
@@ -92,7 +100,7 @@ class Run {
                                            .epsilon = options.recipe.adam_epsilon,
                                            .clip_norm = options.recipe.clip_norm}),
         writer_(dataset, options) {
-    if (whitening_) features_ = whitening_->Apply(features_);
+    if (whitening_) whitening_->ApplyTo(features_);
     features_ = features_.to(device);
     if (options.recipe.sampled_items > 0) {
       sampler_.emplace(LabelCounts(dataset, windows_), options.recipe.sampled_items);
@@ -155,6 +163,12 @@ class Run {
     if (resumes) {
       NESTREC_ASSIGN_OR_RETURN(progress_,
                                LoadTrainingState(state_path_, identity_, network_, optimizer_));
+      if (progress_.best_epoch > 0 && !FileExists(options_.output)) {
+        return absl::FailedPreconditionError(
+            absl::StrCat(options_.output, " is gone, the checkpoint of epoch ",
+                         progress_.best_epoch, ", the best one of the run that ", state_path_,
+                         " belongs to; put it back, or --overwrite to start anew"));
+      }
       const PartialEpoch& partial = progress_.partial;
       if (partial.steps > 0 && partial.generators.size() != Processes()) {
         return absl::FailedPreconditionError(absl::StrFormat(
@@ -165,6 +179,11 @@ class Run {
       Note(partial.steps > 0 ? absl::StrFormat("resumed in epoch %d after %d of %d steps",
                                                progress_.epoch + 1, partial.steps, steps_per_epoch_)
                              : absl::StrFormat("resumed after epoch %d", progress_.epoch));
+      if (!progress_.knows_features) {
+        Note(absl::StrCat("warning: ", state_path_,
+                          ", of an earlier nestrec, does not say which "
+                          "features it was trained on; that they are these is for you to know"));
+      }
     }
     if (group_ == nullptr) return absl::OkStatus();
     std::string from_rank_0 = resumes ? "resumes" : "";
@@ -293,11 +312,14 @@ class Run {
     return shuffled_;
   }
 
-  // `what` of this step is no number: the likely cause, and what is left of the run.
+  // `what` of this step is no number: where it was met first, the likely cause, and what is left of
+  // the run.
   absl::Status NotANumber(int64_t step, absl::string_view what, double value) const {
+    const std::string& tensor = optimizer_.not_finite();
     return absl::AbortedError(absl::StrFormat(
-        "epoch %d, step %d: %s is %s; %s. %s", progress_.epoch + 1, step + 1, what,
+        "epoch %d, step %d: %s is %s%s; %s. %s", progress_.epoch + 1, step + 1, what,
         std::isnan(value) ? "not a number" : "infinite",
+        tensor.empty() ? "" : absl::StrCat(" (the gradient of ", tensor, " is the first such)"),
         CauseOfDivergence(dataset_, options_.recipe),
         progress_.best_epoch > 0
             ? absl::StrFormat("The checkpoint of epoch %d, the best one before, is intact",
@@ -403,9 +425,11 @@ class Run {
     NESTREC_RETURN_IF_ERROR(OnRankZero(
         "test",
         [&]() -> absl::Status {
-          NESTREC_ASSIGN_OR_RETURN(result.test, writer_.Complete([this](const Encoder& encoder) {
-            return EvaluateSplit(encoder, Split::kTest);
-          }));
+          NESTREC_ASSIGN_OR_RETURN(result.test, writer_.Complete(
+                                                    [this](const Encoder& encoder) {
+                                                      return EvaluateSplit(encoder, Split::kTest);
+                                                    },
+                                                    progress_.training_time));
           return absl::OkStatus();
         },
         nothing));
@@ -467,6 +491,10 @@ absl::StatusOr<TrainingResult> Train(const Dataset& dataset, const TrainerOption
     return absl::InvalidArgumentError(absl::StrCat("--precision ", Recipe::kBfloat16,
                                                    ": only with --device cpu; use --precision ",
                                                    Recipe::kFloat32, " with cuda"));
+  }
+  if (options.device == DeviceKind::kCpu) {
+    NESTREC_RETURN_IF_ERROR(
+        CheckTrainingMemory(dataset, options.recipe, options.sizes, ReadMemoryLimits()));
   }
   NESTREC_ASSIGN_OR_RETURN(Matrix features, NetworkFeatures(dataset, options.recipe));
   absl::StatusOr<TrainingResult> result = Guard("train", [&]() -> absl::StatusOr<TrainingResult> {

@@ -97,7 +97,8 @@ absl::Status CheckOutput(const TrainerOptions& options);
 // resume nor overwrite is set; kFailedPrecondition when the state belongs to other data, sizes or
 // recipe (the differences are named); kAborted, naming step and cure, when the loss stops being a
 // number: features that are too large to train on are named with their place; kCancelled; errors of
-// base/file.h; with a group those of model/distributed.h and model/replicas.h.
+// base/file.h; with a group those of model/distributed.h and model/replicas.h; on the
+// processor those of model/training_memory.h.
 absl::StatusOr<TrainingResult> Train(const Dataset& dataset, const TrainerOptions& options,
                                      const TrainingObserver& observer);
 

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "absl/strings/str_cat.h"
+#include "model/training_state.h"
 
 namespace nestrec {
 
@@ -17,6 +18,7 @@ std::string RunIdentity(const Dataset& dataset, const TrainerOptions& options) {
   if (options.device == DeviceKind::kCuda) json["device"] = "cuda";  // it draws other numbers
   for (const Modality& modality : dataset.modalities) {
     json[absl::StrCat("modality ", modality.name)] = modality.features.columns;
+    json[absl::StrCat(kFeaturesOfIdentity, modality.name)] = FeaturesFingerprint(modality.features);
   }
   return json.dump();
 }

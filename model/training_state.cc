@@ -3,6 +3,7 @@
 #include <cstring>
 #include <nlohmann/json.hpp>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "base/guard.h"
@@ -20,6 +21,23 @@ constexpr char kGenerator[] = "generator";
 // Rank 0's, and that of a single process, goes by the plain name.
 std::string GeneratorName(size_t rank) {
   return rank == 0 ? std::string(kGenerator) : absl::StrCat(kGenerator, ".", rank);
+}
+
+// Where `saved` says nothing of any features, gives it what `now` says; returns whether it said.
+bool TakeOverUnknownFeatures(const Json& now, Json& saved) {
+  const auto of_features = [](const std::string& key) {
+    return absl::StartsWith(key, kFeaturesOfIdentity);
+  };
+  for (const auto& [key, unused] : saved.items()) {
+    if (of_features(key)) return true;
+  }
+  bool knows = true;
+  for (const auto& [key, value] : now.items()) {
+    if (!of_features(key)) continue;
+    saved[key] = value;
+    knows = false;
+  }
+  return knows;
 }
 
 }  // namespace
@@ -96,11 +114,13 @@ absl::StatusOr<TrainingProgress> LoadTrainingState(const std::string& path,
     const auto it = file->metadata().find(key);
     return it == file->metadata().end() ? std::string() : it->second;
   };
-  const Json saved = Json::parse(entry("identity"), nullptr, /*allow_exceptions=*/false);
+  Json saved = Json::parse(entry("identity"), nullptr, /*allow_exceptions=*/false);
   const Json json = Json::parse(entry("progress"), nullptr, /*allow_exceptions=*/false);
   if (!saved.is_object() || !json.is_object()) {
     return absl::DataLossError(absl::StrCat(path, " is not the state of a training run"));
   }
+  const bool knows_features = TakeOverUnknownFeatures(
+      Json::parse(identity_json, nullptr, /*allow_exceptions=*/false), saved);
   const std::vector<std::string> differences =
       IdentityDifferences(saved.dump(), "in the saved run", identity_json, "now");
   if (!differences.empty()) {
@@ -128,6 +148,7 @@ absl::StatusOr<TrainingProgress> LoadTrainingState(const std::string& path,
   }
   optimizer.set_steps(json.value("optimizer_steps", int64_t{0}));
   TrainingProgress progress;
+  progress.knows_features = knows_features;
   progress.epoch = json.value("epoch", 0);
   progress.steps = json.value("steps", int64_t{0});
   progress.best_epoch = json.value("best_epoch", 0);

@@ -38,7 +38,12 @@ struct TrainingProgress {
   std::vector<SizeMetrics> best_validation;
   absl::Duration training_time;  // of the whole epochs
   PartialEpoch partial;
+  bool knows_features = true;  // false: the state it was read from does not say which they were
 };
+
+// What the keys of a run's identity that say which features it reads begin with; states that
+// nestrec 0.1.0 wrote have none.
+inline constexpr absl::string_view kFeaturesOfIdentity = "features ";
 
 // How two runs' identities (JSON objects, see below) differ, key by key: "batch_size: 32 in the
 // saved run, 64 now", where `one` and `other` name the runs. Empty when they do not.
@@ -52,7 +57,8 @@ absl::Status SaveTrainingState(const std::string& path, const std::string& ident
                                const Optimizer& optimizer);
 
 // Fills network and optimizer. kFailedPrecondition, naming each difference, when the state's
-// identity is another one; kDataLoss for a damaged file.
+// identity is another one; kDataLoss for a damaged file. A state that does not say which features
+// its run read is taken: `knows_features` of the progress is then false.
 absl::StatusOr<TrainingProgress> LoadTrainingState(const std::string& path,
                                                    const std::string& identity_json,
                                                    Network& network, Optimizer& optimizer);

@@ -1,31 +1,61 @@
 #include "model/whitening.h"
 
+#include <algorithm>
+
 namespace nestrec {
 
 using torch::Tensor;
 
+namespace {
+
+// Double precision takes twice the features' memory: for so many rows at a time.
+constexpr int64_t kRowsAtOnce = 1 << 14;
+
+// Calls body(rows as double, first row) for all rows of features [items + 1, F] but row 0.
+template <typename Body>
+void ForItems(const Tensor& features, Body&& body) {
+  for (int64_t begin = 1; begin < features.size(0); begin += kRowsAtOnce) {
+    const int64_t end = std::min(features.size(0), begin + kRowsAtOnce);
+    body(features.slice(0, begin, end).to(torch::kFloat64), begin);
+  }
+}
+
+// [F]
+Tensor MeanOf(const Tensor& features) {
+  Tensor sum = torch::zeros({features.size(1)}, torch::kFloat64);
+  ForItems(features, [&](const Tensor& rows, int64_t) { sum += rows.sum(0); });
+  return sum / static_cast<double>(features.size(0) - 1);
+}
+
+// Of the columns [at, at + width): [width, width].
+Tensor CovarianceOf(const Tensor& features, const Tensor& mean, int64_t at, int64_t width) {
+  Tensor sum = torch::zeros({width, width}, torch::kFloat64);
+  const Tensor part = features.narrow(1, at, width);
+  ForItems(part, [&](const Tensor& rows, int64_t) {
+    const Tensor centred = rows - mean.narrow(0, at, width);
+    sum.addmm_(centred.t(), centred);
+  });
+  return sum / static_cast<double>(features.size(0) - 1);
+}
+
+}  // namespace
+
 Projector PrincipalProjector(const Tensor& features, int64_t rows) {
-  const Tensor items = features.slice(0, 1).to(torch::kFloat64);  // [N, F]
-  const Tensor mean = items.mean(0);
-  const Tensor centred = items - mean;
-  const Tensor covariance = torch::mm(centred.t(), centred) / static_cast<double>(centred.size(0));
-  const auto [values, vectors] = torch::linalg_eigh(covariance, "L");  // ascending, columns
-  const Tensor weight = vectors.flip({1}).t().slice(0, 0, rows);       // [min(rows, F), F]
+  const Tensor mean = MeanOf(features);
+  const auto [values, vectors] = torch::linalg_eigh(
+      CovarianceOf(features, mean, 0, features.size(1)), "L");    // ascending, columns
+  const Tensor weight = vectors.flip({1}).t().slice(0, 0, rows);  // [min(rows, F), F]
   return {weight.to(torch::kFloat32).contiguous(),
           (-torch::mv(weight, mean)).to(torch::kFloat32).contiguous()};
 }
 
 Whitening::Whitening(const Tensor& features, const std::vector<int64_t>& widths) {
-  const Tensor rows = features.slice(0, 1).to(torch::kFloat64);  // [N, F]
-  mean_ = rows.mean(0);
+  mean_ = MeanOf(features);
   matrix_ = torch::zeros({features.size(1), features.size(1)}, torch::kFloat64);
   int64_t at = 0;
   for (const int64_t width : widths) {
-    const Tensor centred = rows.narrow(1, at, width) - mean_.narrow(0, at, width);
-    const Tensor covariance =
-        torch::mm(centred.t(), centred) / static_cast<double>(centred.size(0));
-    const auto [values, vectors] =
-        torch::linalg_eigh(covariance, "L");  // ascending; vectors are columns
+    const auto [values, vectors] = torch::linalg_eigh(CovarianceOf(features, mean_, at, width),
+                                                      "L");  // ascending; vectors are columns
     const Tensor variances = values.clamp_min(0).flip({0});
     const Tensor floor = variances.mean() * kRegularisation + 1e-30;
     const Tensor scale = torch::rsqrt(variances + floor);
@@ -35,10 +65,16 @@ Whitening::Whitening(const Tensor& features, const std::vector<int64_t>& widths)
   }
 }
 
+void Whitening::ApplyTo(Tensor& features) const {
+  features[0].zero_();
+  ForItems(features, [&](const Tensor& rows, int64_t begin) {
+    features.slice(0, begin, begin + rows.size(0)).copy_(torch::mm(rows - mean_, matrix_.t()));
+  });
+}
+
 Tensor Whitening::Apply(const Tensor& features) const {
-  Tensor whitened = torch::zeros_like(features);
-  const Tensor rows = features.slice(0, 1).to(torch::kFloat64);
-  whitened.slice(0, 1).copy_(torch::mm(rows - mean_, matrix_.t()));
+  Tensor whitened = features.clone();
+  ApplyTo(whitened);
   return whitened;
 }
 

@@ -38,8 +38,11 @@ class Whitening {
   // not count.
   Whitening(const torch::Tensor& features, const std::vector<int64_t>& widths);
 
-  // [items + 1, F] raw -> whitened. Row 0 stays zero; a zero row of an item without features
-  // becomes the modality's constant M (0 - mean), as it does at serving.
+  // [items + 1, F] raw -> whitened, in place and some rows at a time: a large catalogue's features
+  // need no copy. REQUIRES: float32 on the CPU. Row 0 stays zero; a zero row of an item without
+  // features becomes the modality's constant M (0 - mean), as it does at serving.
+  void ApplyTo(torch::Tensor& features) const;
+  // The same of a copy.
   torch::Tensor Apply(const torch::Tensor& features) const;
 
   // The projector [D, F] and bias [D] of whitened features as those of raw ones.

@@ -13,7 +13,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
-#include "server/memory_limits.h"
+#include "base/memory_limits.h"
 
 namespace nestrec {
 

@@ -27,7 +27,7 @@
 #include "base/nested_sizes.h"
 #include "index/level_vectors.h"
 #include "model/checkpoint.h"
-#include "server/memory_limits.h"
+#include "base/memory_limits.h"
 #include "server/tiers.h"
 
 namespace nestrec {

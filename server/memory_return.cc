@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <chrono>
 
-#include "server/memory_limits.h"
+#include "base/memory_limits.h"
 
 namespace nestrec {
 namespace {

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
@@ -166,12 +167,32 @@ TEST_F(DistributedTest, TwoProcessesTrainWhatOneTrains) {
   ASSERT_LT(batch, windows);
   const Arguments plain = {"--epochs", "3", "--dropout", "0", "--batch-size", absl::StrCat(batch)};
   ExpectAsOneProcess("plain", plain);
+  // Every norm is above this: it matters that what is clipped is the sum.
+  Arguments clipped = plain;
+  for (const char* flag : {"--clip", "0.01"}) clipped.push_back(flag);
+  ExpectAsOneProcess("clipped", clipped);
   Arguments sampled = plain;
   for (const char* flag : {"--sampled-items", "30", "--item-residual"}) sampled.push_back(flag);
   ExpectAsOneProcess("sampled", sampled);
   Arguments principal = plain;
   for (const char* flag : {"--projector-start", "principal"}) principal.push_back(flag);
   ExpectAsOneProcess("principal", principal);
+}
+
+TEST_F(DistributedTest, RanksWithOtherFeaturesAreRefused) {
+  const std::string other = File("other-features");
+  std::filesystem::copy(File("data"), other, std::filesystem::copy_options::recursive);
+  const std::string path = other + "/features/text.npy";
+  std::string bytes = *ReadFile(path);
+  bytes.replace(bytes.size() - 4, 4, std::string("\0\0\x80\x3f", 4));  // the last value: 1
+  ASSERT_TRUE(WriteFileAtomically(path, bytes).ok());
+  const Arguments flags = {"--epochs", "1", "--feature-scaling", "none"};
+  Arguments second = Training("features", flags);
+  *(std::find(second.begin(), second.end(), "--data") + 1) = other;
+  for (const ProgramResult& rank : Finish(StartTwo(Training("features", flags), second))) {
+    EXPECT_EQ(rank.exit_code, 1) << rank.output;
+    EXPECT_THAT(rank.output, HasSubstr("features text: "));
+  }
 }
 
 TEST_F(DistributedTest, AStopOfOneRankStopsAllAndTheRunGoesOnExactly) {

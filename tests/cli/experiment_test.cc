@@ -52,6 +52,10 @@ TEST_F(ExperimentTest, TrainsEveryVariantAndWritesTableJsonAndPlot) {
   EXPECT_EQ(rows[2]["test"].size(), 1u);
   // A nested layer of 8 and 16 has 8 * 8 + 8 * 16 weights where the plain one has 16 * 16.
   EXPECT_LT(rows[0]["network_bytes"], rows[2]["network_bytes"]);
+  // One block of an LRU: 14 vectors of 16 or 8 floats.
+  EXPECT_EQ(rows[0]["activation_bytes"], 14 * 16 * 4);
+  EXPECT_EQ(rows[1]["activation_bytes"], 14 * 8 * 4);
+  for (const Json& row : rows) EXPECT_GT(row["training_seconds"], 0.0);
   EXPECT_THAT(*ReadFile(folder_.File("out/separate/results.md")), HasSubstr("| dim 16 alone | |"));
   EXPECT_THAT(*ReadFile(folder_.File("out/separate/results.svg")), HasSubstr("dim 8 alone"));
 }
@@ -66,6 +70,17 @@ TEST_F(ExperimentTest, DoesNotTrainAgainWhatIsThere) {
   const ProgramResult other = Run("density", {"--lr", "0.5"});
   EXPECT_EQ(other.exit_code, 1);
   EXPECT_THAT(other.output, HasSubstr("is of another recipe or other data"));
+}
+
+TEST_F(ExperimentTest, DoesNotTakeModelsOfOtherFeatures) {
+  ASSERT_EQ(Run("density").exit_code, 0);
+  const std::string path = folder_.File("data/features/text.npy");
+  std::string bytes = *ReadFile(path);
+  bytes.replace(bytes.size() - 4, 4, std::string("\0\0\x80\x3f", 4));  // the last value: 1
+  ASSERT_TRUE(WriteFileAtomically(path, bytes).ok());
+  const ProgramResult other = Run("density");
+  EXPECT_EQ(other.exit_code, 1);
+  EXPECT_THAT(other.output, HasSubstr("was trained on other features of text"));
 }
 
 TEST_F(ExperimentTest, AveragesTheScoresOfSeeds) {

@@ -71,6 +71,7 @@ TEST(OptimizerBadInputTest, LeavesEverythingAloneWhenTheNormIsNotFinite) {
   network.parameters().projector.mutable_grad()[2][3] = std::numeric_limits<float>::quiet_NaN();
   const Tensor before = network.parameters().projector.detach().clone();
   EXPECT_TRUE(std::isnan(optimizer.Step(1e-2)));
+  EXPECT_EQ(optimizer.not_finite(), network.parameters().All()[0].name);
   EXPECT_TRUE(torch::equal(network.parameters().projector, before));
   EXPECT_EQ(optimizer.steps(), 0);
   for (const Optimizer::Moment& moment : optimizer.moments()) {

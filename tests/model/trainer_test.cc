@@ -6,8 +6,11 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <nlohmann/json.hpp>
 
+#include "absl/strings/str_cat.h"
 #include "base/file.h"
+#include "base/safetensors.h"
 #include "model/checkpoint.h"
 #include "model/gemm.h"
 #include "tests/testing/checkpoint_weights.h"
@@ -114,6 +117,32 @@ TEST_F(TrainerTest, ARunStoppedWhileItValidatesTrainsNoStepTwice) {
   EXPECT_EQ(CheckpointWeights(folder_.File("whole")), CheckpointWeights(folder_.File("parts")));
 }
 
+// Also the epoch's last batch, which is smaller, and batches of other sizes.
+TEST_F(TrainerTest, AFirstEpochStoppedAfterAnyStepLeavesAStateThatGoesOn) {
+  for (const int batch_size : {16, 64, 150}) {
+    const int steps_of_epoch = (static_cast<int>(dataset_->users()) + batch_size - 1) / batch_size;
+    const std::string whole = absl::StrCat("whole", batch_size);
+    TrainerOptions options = Options(whole, 1);
+    options.recipe.batch_size = batch_size;
+    options.recipe.item_residual = true;
+    ASSERT_TRUE(Train(*dataset_, options, {}).ok());
+    for (int stop_after = 1; stop_after <= steps_of_epoch; ++stop_after) {
+      const std::string name = absl::StrCat("parts", batch_size, "-", stop_after);
+      TrainerOptions parts = options;
+      parts.output = folder_.File(name);
+      int steps = 0;
+      TrainingObserver observer;
+      observer.on_step = [&](const StepReport&) { ++steps; };
+      observer.should_stop = [&] { return steps == stop_after; };
+      ASSERT_EQ(Train(*dataset_, parts, observer).status().code(), absl::StatusCode::kCancelled);
+      ASSERT_TRUE(FileExists(parts.output + ".state")) << name;
+      parts.resume = true;
+      ASSERT_TRUE(Train(*dataset_, parts, {}).ok()) << name;
+      EXPECT_EQ(CheckpointWeights(folder_.File(whole)), CheckpointWeights(parts.output)) << name;
+    }
+  }
+}
+
 TEST_F(TrainerTest, ResumeRefusesAnotherRecipeAndNamesTheDifference) {
   ASSERT_TRUE(Train(*dataset_, Options("m", 1), {}).ok());
   TrainerOptions other = Options("m", 1);
@@ -123,6 +152,57 @@ TEST_F(TrainerTest, ResumeRefusesAnotherRecipeAndNamesTheDifference) {
   const auto result = Train(*dataset_, other, {});
   EXPECT_EQ(result.status().code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(result.status().message(), HasSubstr("batch_size: 16 in the saved run, 8 now"));
+}
+
+TEST_F(TrainerTest, ResumeRefusesOtherSizesOtherDataAndOtherFeatures) {
+  ASSERT_TRUE(Train(*dataset_, Options("m", 1), {}).ok());
+  TrainerOptions options = Options("m", 2);
+  options.resume = true;
+  const auto refusal = [](const absl::StatusOr<TrainingResult>& result) {
+    EXPECT_EQ(result.status().code(), absl::StatusCode::kFailedPrecondition) << result.status();
+    return std::string(result.status().message());
+  };
+  TrainerOptions sizes = options;
+  sizes.recipe.epochs = 1;
+  sizes.sizes = *NestedSizes::Parse("8,12");
+  EXPECT_THAT(refusal(Train(*dataset_, sizes, {})), HasSubstr("sizes: "));
+  TrainerOptions same = options;
+  same.recipe.epochs = 1;
+  auto data = MakeCycleDataset();
+  data->fingerprint = "another";
+  EXPECT_THAT(refusal(Train(*data, same, {})), HasSubstr("data: "));
+  auto features = MakeCycleDataset();
+  features->modalities[0].features.row(7)[3] += 0.5f;
+  EXPECT_THAT(refusal(Train(*features, same, {})), HasSubstr("features text: "));
+  EXPECT_TRUE(Train(*dataset_, same, {}).ok());
+}
+
+// States of nestrec 0.1.0 say how wide the features were, not which.
+TEST_F(TrainerTest, AStateThatKnowsNothingOfTheFeaturesGoesOnAndSaysSo) {
+  ASSERT_TRUE(Train(*dataset_, Options("m", 1), {}).ok());
+  const auto file = SafetensorsFile::Open(folder_.File("m.state"), /*require_checksums=*/true);
+  ASSERT_TRUE(file.ok()) << file.status();
+  SafetensorsWriter writer;
+  for (const TensorInfo& tensor : (*file)->tensors()) {
+    if (tensor.dtype == DType::kU8) continue;
+    writer.Add(tensor.name, tensor.shape, *(*file)->Floats(tensor.name, tensor.shape));
+  }
+  for (const auto& [key, value] : (*file)->metadata()) {
+    if (key != "identity") writer.SetMetadata(key, value);
+  }
+  auto identity = nlohmann::ordered_json::parse((*file)->metadata().at("identity"));
+  ASSERT_EQ(identity.erase("features text"), 1u);
+  writer.SetMetadata("identity", identity.dump());
+  ASSERT_TRUE(writer.Write(folder_.File("old.state")).ok());
+  TrainerOptions options = Options("old", 1);
+  options.resume = true;
+  std::vector<std::string> notes;
+  TrainingObserver observer;
+  observer.on_note = [&](const std::string& note) { notes.push_back(note); };
+  std::filesystem::copy_file(folder_.File("m"), folder_.File("old"));
+  const auto result = Train(*dataset_, options, observer);
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_THAT(notes, testing::Contains(HasSubstr("does not say which features it was trained on")));
 }
 
 TEST_F(TrainerTest, ResumeWithoutAStateDoesNotReplaceTheCheckpoint) {
@@ -212,6 +292,10 @@ TEST_F(TrainerTest, ALossThatDivergesLeavesTheBestCheckpointAndSaysSo) {
   const auto result = Train(*dataset_, options, {});
   EXPECT_EQ(result.status().code(), absl::StatusCode::kAborted) << result.status();
   EXPECT_THAT(result.status().message(), HasSubstr("lower --lr (now 10), or clip gradients"));
+  EXPECT_THAT(result.status().message(), HasSubstr("--overwrite"));
+  EXPECT_THAT(std::string(result.status().message()),
+              testing::ContainsRegex("epoch [0-9]+, step [0-9]+: .* \\(the gradient of "
+                                     "(projector|block\\.[0-3])[a-zA-Z0-9_.]* is the first such"));
   EXPECT_THAT(result.status().message(), HasSubstr("the best one before, is intact"));
   EXPECT_TRUE(Checkpoint::Open(options.output, {}).ok());
 }

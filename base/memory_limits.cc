@@ -1,4 +1,4 @@
-#include "server/memory_limits.h"
+#include "base/memory_limits.h"
 
 #include <algorithm>
 #include <optional>
