@@ -32,6 +32,7 @@ CHANNEL = {
     "grpc.http2.max_pings_without_data": 0,
     "grpc.max_reconnect_backoff_ms": 500,
 }
+SHOWN = 40  # failures that are printed one by one
 LONGEST = 30  # seconds; never reached, since the service config has a deadline
 
 
@@ -102,21 +103,24 @@ class Endpoints:
 class Counts:
     def __init__(self):
         self.lock = threading.Lock()
-        self.failed, self.versions, self.seconds = collections.Counter(), collections.Counter(), []
+        self.began = time.monotonic()
+        self.failed, self.versions, self.seconds, self.failures = collections.Counter(), collections.Counter(), [], []
 
     def answered(self, version, seconds):
         with self.lock:
             self.versions[version] += 1
             self.seconds.append(seconds)
 
-    def fail(self, why):
+    def fail(self, why, began, details=""):
         with self.lock:
             self.failed[why] += 1
+            if len(self.failures) < SHOWN:
+                self.failures.append(f"{why} {began - self.began:.2f} s after the start, after {time.monotonic() - began:.2f} s: {details}")
 
     def summary(self):
         seconds = sorted(self.seconds)
-        return {"calls": len(seconds) + sum(self.failed.values()), "failed": dict(self.failed), "versions": dict(self.versions),
-                "p99_seconds": round(seconds[len(seconds) * 99 // 100], 3) if seconds else None,
+        return {"calls": len(seconds) + sum(self.failed.values()), "failed": dict(self.failed), "failures": self.failures,
+                "versions": dict(self.versions), "p99_seconds": round(seconds[len(seconds) * 99 // 100], 3) if seconds else None,
                 "slowest_seconds": round(seconds[-1], 3) if seconds else None}
 
 
@@ -125,7 +129,7 @@ def call(endpoints, request, token_file, counts):
     try:
         recommend = endpoints.current()
         if recommend is None:
-            counts.fail("NO_ENDPOINT")
+            counts.fail("NO_ENDPOINT", began)
             return
         metadata = None
         if token_file:
@@ -135,9 +139,9 @@ def call(endpoints, request, token_file, counts):
         version = re.search(rb"[0-9a-f]{16}", answer)
         counts.answered(version.group().decode() if version else "?", time.monotonic() - began)
     except grpc.RpcError as error:
-        counts.fail(error.code().name)
+        counts.fail(error.code().name, began, error.details())
     except Exception as error:  # whatever it is, the call did not get its answer
-        counts.fail(type(error).__name__)
+        counts.fail(type(error).__name__, began, str(error))
 
 
 def main():
