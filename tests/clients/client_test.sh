@@ -5,6 +5,8 @@
 #
 # Exit code 77, after a line that says why: the language's tools or packages cannot be had here.
 set -euo pipefail
+# Ids and titles are UTF-8; Java writes what the locale has letters for.
+export LC_ALL=C.UTF-8
 
 language="$1"
 nestrec="$(realpath "$2")"
@@ -51,7 +53,7 @@ case "$language" in
       skip "npm packages cannot be had: $(grep -m 1 -i error "$work/log" || tail -n 1 "$work/log")" ;;
   Java)
     need java javac grpc_java_plugin
-    for jar in grpc-stub grpc-protobuf grpc-netty netty-all perfmark-api protobuf gson; do
+    for jar in grpc-stub grpc-protobuf grpc-netty guava geronimo-annotation-1.3-spec netty-all perfmark-api protobuf gson; do
       [[ -e /usr/share/java/$jar.jar ]] || skip "/usr/share/java/$jar.jar is not there (docs/clients.md names its package)"
     done ;;
   C++) need grpc_cpp_plugin c++ pkg-config ;;
