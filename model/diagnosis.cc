@@ -99,6 +99,15 @@ class ChosenSizes : public Scorer {
       return visit(chosen++, scores);
     });
   }
+  absl::Status Rank(std::span<const RankQuery> queries, int64_t items,
+                    RankVisitor visit) const override {
+    int chosen = 0;
+    return scorer_->Rank(queries, items,
+                         [&](int size, std::span<const TargetRank> ranks) -> absl::Status {
+                           if (size != sizes_[static_cast<size_t>(chosen)]) return absl::OkStatus();
+                           return visit(chosen++, ranks);
+                         });
+  }
 
  private:
   const Scorer* scorer_;
@@ -286,24 +295,36 @@ std::string ChangedHistoryScorer::name() const {
   return "";
 }
 
+std::vector<int32_t> ChangedHistoryScorer::Changed(History history) const {
+  const size_t most =
+      change_ == HistoryChange::kLastOnly ? size_t{1} : static_cast<size_t>(max_len_);
+  const History last = history.last(std::min(history.size(), most));
+  std::vector<int32_t> items(last.begin(), last.end());
+  if (change_ == HistoryChange::kReversed) std::reverse(items.begin(), items.end());
+  if (change_ == HistoryChange::kShuffled) {
+    // Whoever scores comes by the history alone, so the order follows from its items (FNV-1a).
+    uint64_t stream = 0xcbf29ce484222325u;
+    for (const int32_t item : items)
+      stream = (stream ^ static_cast<uint32_t>(item)) * 0x100000001b3u;
+    Random(seed_, stream).Shuffle(std::span<int32_t>(items));
+  }
+  return items;
+}
+
 absl::Status ChangedHistoryScorer::Score(std::span<const History> histories, Visitor visit) const {
   std::vector<std::vector<int32_t>> changed;
-  for (const History history : histories) {
-    const size_t most =
-        change_ == HistoryChange::kLastOnly ? size_t{1} : static_cast<size_t>(max_len_);
-    const History last = history.last(std::min(history.size(), most));
-    std::vector<int32_t>& items = changed.emplace_back(last.begin(), last.end());
-    if (change_ == HistoryChange::kReversed) std::reverse(items.begin(), items.end());
-    if (change_ == HistoryChange::kShuffled) {
-      // Whoever scores comes by the history alone, so the order follows from its items (FNV-1a).
-      uint64_t stream = 0xcbf29ce484222325u;
-      for (const int32_t item : items)
-        stream = (stream ^ static_cast<uint32_t>(item)) * 0x100000001b3u;
-      Random(seed_, stream).Shuffle(std::span<int32_t>(items));
-    }
-  }
+  for (const History history : histories) changed.push_back(Changed(history));
   const std::vector<History> views(changed.begin(), changed.end());
   return scorer_->Score(views, visit);
+}
+
+absl::Status ChangedHistoryScorer::Rank(std::span<const RankQuery> queries, int64_t items,
+                                        RankVisitor visit) const {
+  std::vector<std::vector<int32_t>> changed;
+  changed.reserve(queries.size());  // the views point to them
+  std::vector<RankQuery> views(queries.begin(), queries.end());
+  for (RankQuery& view : views) view.history = changed.emplace_back(Changed(view.history));
+  return scorer_->Rank(views, items, visit);
 }
 
 std::vector<DiagnosisRow> SliceByHistoryLength(const Dataset& dataset, Split split,

@@ -111,8 +111,13 @@ class ChangedHistoryScorer : public Scorer {
   std::string name() const override;
   std::vector<int> dims() const override { return scorer_->dims(); }
   absl::Status Score(std::span<const History> histories, Visitor visit) const override;
+  // Seen items stay those of the query.
+  absl::Status Rank(std::span<const RankQuery> queries, int64_t items,
+                    RankVisitor visit) const override;
 
  private:
+  std::vector<int32_t> Changed(History history) const;
+
   const Scorer* scorer_;
   HistoryChange change_;
   int max_len_;

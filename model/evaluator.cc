@@ -18,19 +18,6 @@ namespace {
 
 constexpr int64_t kNotFound = std::numeric_limits<int64_t>::max();
 
-// Items of `history` that rank before `target`, each once.
-int64_t SeenBefore(std::span<const float> scores, History history, int32_t target,
-                   std::vector<int32_t>& scratch) {
-  scratch.assign(history.begin(), history.end());
-  std::sort(scratch.begin(), scratch.end());
-  scratch.erase(std::unique(scratch.begin(), scratch.end()), scratch.end());
-  const float score = scores[static_cast<size_t>(target)];
-  return std::count_if(scratch.begin(), scratch.end(), [&](int32_t item) {
-    const float other = scores[static_cast<size_t>(item)];
-    return other > score || (other == score && item < target);
-  });
-}
-
 struct Ranks {
   std::vector<std::vector<int64_t>> all;     // [size][user]
   std::vector<std::vector<int64_t>> masked;  // [size][user]
@@ -39,48 +26,38 @@ struct Ranks {
 // Ranks the users [begin, end) of `users`.
 absl::Status RankChunk(const Scorer& scorer, const Dataset& dataset, Split split,
                        std::span<const int64_t> users, size_t begin, size_t end, Ranks& ranks) {
-  std::vector<History> histories;
-  for (size_t u = begin; u < end; ++u)
-    histories.push_back(HistoryOf(dataset.sequence(users[u]), split));
-  const size_t rows = static_cast<size_t>(dataset.items()) + 1;
-  std::vector<int32_t> scratch;
-  return scorer.Score(histories, [&](int size, std::span<const float> scores) -> absl::Status {
-    if (scores.size() != histories.size() * rows) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("the ", scorer.name(), " scores ", scores.size() / histories.size() - 1,
-                       " items, but the data has ", rows - 1,
-                       "; evaluate a model on the data that it was trained on"));
-    }
+  std::vector<std::vector<int32_t>> seen;
+  std::vector<RankQuery> queries;
+  seen.reserve(end - begin);  // queries point to them
+  for (size_t u = begin; u < end; ++u) {
+    const auto sequence = dataset.sequence(users[u]);
+    const History history = HistoryOf(sequence, split);
+    std::vector<int32_t>& items = seen.emplace_back(history.begin(), history.end());
+    std::sort(items.begin(), items.end());
+    items.erase(std::unique(items.begin(), items.end()), items.end());
+    queries.push_back({.history = history, .target = TargetOf(sequence, split), .seen = items});
+  }
+  const auto keep = [&](int size, std::span<const TargetRank> found) -> absl::Status {
     for (size_t u = begin; u < end; ++u) {
-      const std::span<const float> row = scores.subspan((u - begin) * rows, rows);
-      const History history = histories[u - begin];
-      const int32_t target = TargetOf(dataset.sequence(users[u]), split);
-      if (std::isnan(row[static_cast<size_t>(target)])) {
-        return absl::InternalError(absl::StrCat("the score of item ", target, " for user ",
+      const RankQuery& query = queries[u - begin];
+      const TargetRank& rank = found[u - begin];
+      if (std::isnan(rank.score)) {
+        return absl::InternalError(absl::StrCat("the score of item ", query.target, " for user ",
                                                 dataset.user_ids[static_cast<size_t>(users[u])],
                                                 " is not a number"));
       }
-      const int64_t rank = RankOf(row, target);
-      ranks.all[static_cast<size_t>(size)][u] = rank;
-      const bool target_seen = std::find(history.begin(), history.end(), target) != history.end();
+      const bool target_seen =
+          std::binary_search(query.seen.begin(), query.seen.end(), query.target);
+      ranks.all[static_cast<size_t>(size)][u] = 1 + rank.before;
       ranks.masked[static_cast<size_t>(size)][u] =
-          target_seen ? kNotFound : rank - SeenBefore(row, history, target, scratch);
+          target_seen ? kNotFound : 1 + rank.before - rank.seen_before;
     }
     return absl::OkStatus();
-  });
+  };
+  return scorer.Rank(queries, dataset.items(), keep);
 }
 
 }  // namespace
-
-int64_t RankOf(std::span<const float> scores, int32_t target) {
-  const float score = scores[static_cast<size_t>(target)];
-  int64_t rank = 1;
-  for (const float other : scores.subspan(1, static_cast<size_t>(target) - 1))
-    rank += other >= score ? 1 : 0;
-  for (const float other : scores.subspan(static_cast<size_t>(target) + 1))
-    rank += other > score ? 1 : 0;
-  return rank;
-}
 
 absl::StatusOr<Evaluation> Evaluate(const Scorer& scorer, const Dataset& dataset,
                                     const EvaluationOptions& options) {

@@ -23,8 +23,10 @@ namespace nestrec {
 
 struct EvaluationOptions {
   Split split = Split::kValidation;
-  int threads = 0;               // 0: all cores
-  int64_t users_per_chunk = 64;  // working memory: chunk * (items + 1) floats per thread
+  int threads = 0;  // 0: all cores
+  // Ranked together by a thread. Working memory: the encoder's for so many histories; and, but for
+  // a model's scorer, users * (items + 1) floats.
+  int64_t users_per_chunk = 96;
   // Called from one thread at a time with the users done and to do; returning false stops with
   // kCancelled.
   std::function<bool(int64_t done, int64_t total)> progress;
@@ -43,9 +45,5 @@ struct Evaluation {
 // number; kInvalidArgument when the scorer knows another number of items than the data has.
 absl::StatusOr<Evaluation> Evaluate(const Scorer& scorer, const Dataset& dataset,
                                     const EvaluationOptions& options);
-
-// 1-based rank of `target` in scores [items + 1] (column 0 ignored): 1 + items with a higher score
-// + items with the same score and a lower number.
-int64_t RankOf(std::span<const float> scores, int32_t target);
 
 }  // namespace nestrec

@@ -7,10 +7,59 @@
 #include <limits>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
+#include "model/item_ranks.h"
+#include "model/packed_rows.h"
 #include "model/split.h"
 
 namespace nestrec {
+namespace {
+
+// How many of `seen` rank before `target`; scores [seen.size()] are theirs.
+template <typename ScoreOf>
+int64_t SeenBefore(std::span<const int32_t> seen, int32_t target, float target_score,
+                   ScoreOf score_of) {
+  int64_t count = 0;
+  for (size_t i = 0; i < seen.size(); ++i) {
+    const float score = score_of(i);
+    count += score > target_score || (score == target_score && seen[i] < target) ? 1 : 0;
+  }
+  return count;
+}
+
+}  // namespace
+
+absl::Status Scorer::CheckItems(int64_t known, int64_t items) const {
+  if (known == items) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("the ", name(), " scores ", known, " items, but the data has ", items,
+                   "; evaluate a model on the data that it was trained on"));
+}
+
+absl::Status Scorer::Rank(std::span<const RankQuery> queries, int64_t items,
+                          RankVisitor visit) const {
+  std::vector<History> histories;
+  for (const RankQuery& query : queries) histories.push_back(query.history);
+  const size_t rows = static_cast<size_t>(items) + 1;
+  std::vector<TargetRank> ranks(queries.size());
+  return Score(histories, [&](int size, std::span<const float> scores) -> absl::Status {
+    if (scores.size() != queries.size() * rows) {
+      return CheckItems(static_cast<int64_t>(scores.size() / queries.size()) - 1, items);
+    }
+    for (size_t q = 0; q < queries.size(); ++q) {
+      const RankQuery& query = queries[q];
+      const std::span<const float> row = scores.subspan(q * rows, rows);
+      const float score = row[static_cast<size_t>(query.target)];
+      ranks[q] = {.score = score,
+                  .before = RankOf(row, query.target) - 1,
+                  .seen_before = SeenBefore(query.seen, query.target, score, [&](size_t i) {
+                    return row[static_cast<size_t>(query.seen[i])];
+                  })};
+    }
+    return visit(size, ranks);
+  });
+}
 
 ModelScorer::ModelScorer(const Encoder* encoder, int levels)
     : encoder_(encoder), levels_(levels == 0 ? encoder->sizes().levels() : levels) {}
@@ -30,6 +79,60 @@ absl::Status ModelScorer::Score(std::span<const History> histories, Visitor visi
                 dim, view.items[static_cast<size_t>(level)].data(), width, level == 0 ? 0.0f : 1.0f,
                 scores.data(), static_cast<int>(view.item_rows));
     NESTREC_RETURN_IF_ERROR(visit(level, scores));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ModelScorer::Rank(std::span<const RankQuery> queries, int64_t items,
+                               RankVisitor visit) const {
+  const ModelView& view = encoder_->view();
+  NESTREC_RETURN_IF_ERROR(CheckItems(view.item_rows - 1, items));
+  const size_t users = queries.size();
+  const size_t levels = static_cast<size_t>(levels_);
+  const size_t dim = static_cast<size_t>(view.sizes.end(levels_ - 1));
+  std::vector<History> histories;
+  std::vector<int32_t> targets;
+  for (const RankQuery& query : queries) {
+    histories.push_back(query.history);
+    targets.push_back(query.target);
+  }
+  std::vector<float> z(users * dim);
+  NESTREC_RETURN_IF_ERROR(encoder_->Encode(histories, levels_, z));
+
+  const LevelItems table = {
+      .sizes = &view.sizes, .levels = levels_, .items = view.items, .item_rows = view.item_rows};
+  std::vector<float> target_scores(levels * users);  // [levels, users]
+  std::vector<int64_t> seen_before(levels * users);  // [levels, users]
+  std::vector<int32_t> which;
+  std::vector<float> scores;
+  for (size_t q = 0; q < users; ++q) {
+    const RankQuery& query = queries[q];
+    which.assign(1, query.target);
+    which.insert(which.end(), query.seen.begin(), query.seen.end());
+    scores.resize(levels * which.size());
+    ScoreItems(table, z.data() + q * dim, which, scores.data());
+    for (size_t level = 0; level < levels; ++level) {
+      const float* of_level = scores.data() + level * which.size();
+      target_scores[level * users + q] = of_level[0];
+      seen_before[level * users + q] = SeenBefore(query.seen, query.target, of_level[0],
+                                                  [&](size_t i) { return of_level[i + 1]; });
+    }
+  }
+  std::vector<float> memory(static_cast<size_t>(
+      PackedRows::Floats(static_cast<int64_t>(users), static_cast<int64_t>(dim))));
+  PackedRows packed(static_cast<int64_t>(users), static_cast<int64_t>(dim), memory.data());
+  packed.Extend(z.data(), static_cast<int64_t>(dim), static_cast<int64_t>(users),
+                static_cast<int64_t>(dim));
+  std::vector<int64_t> before(levels * users);  // [levels, users]
+  CountBefore(table, packed, targets, target_scores.data(), before.data());
+
+  std::vector<TargetRank> ranks(users);
+  for (size_t level = 0; level < levels; ++level) {
+    for (size_t q = 0; q < users; ++q) {
+      const size_t at = level * users + q;
+      ranks[q] = {target_scores[at], before[at], seen_before[at]};
+    }
+    NESTREC_RETURN_IF_ERROR(visit(static_cast<int>(level), ranks));
   }
   return absl::OkStatus();
 }

@@ -18,6 +18,20 @@
 
 namespace nestrec {
 
+// One user of an evaluation.
+struct RankQuery {
+  History history;                // the user is scored by it
+  int32_t target;                 // 1 .. items: whose rank is asked for
+  std::span<const int32_t> seen;  // items, each once
+};
+
+// The target's rank is 1 + before; among unseen items alone, 1 + before - seen_before.
+struct TargetRank {
+  float score;          // of the target
+  int64_t before;       // items with a higher score, or the same score and a lower number
+  int64_t seen_before;  // those of them that are `seen`
+};
+
 class Scorer {
  public:
   // scores [histories, items + 1] row-major; column 0 is the padding item and has no meaning.
@@ -29,9 +43,22 @@ class Scorer {
   virtual std::vector<int> dims() const = 0;
   // Calls `visit` once per size, narrow to wide, and stops at its first error.
   virtual absl::Status Score(std::span<const History> histories, Visitor visit) const = 0;
+
+  // ranks [queries]
+  using RankVisitor =
+      absl::FunctionRef<absl::Status(int size_index, std::span<const TargetRank> ranks)>;
+  // Calls `visit` once per size, narrow to wide, and stops at its first error. Here: by Score.
+  // kInvalidArgument when the scorer knows another number of items than `items`.
+  virtual absl::Status Rank(std::span<const RankQuery> queries, int64_t items,
+                            RankVisitor visit) const;
+
+ protected:
+  // The error of Rank's where `known` and `items` differ.
+  absl::Status CheckItems(int64_t known, int64_t items) const;
 };
 
-// <z[:s], e[:s]> at every size of a model; the sizes share one pass over the columns.
+// <z[:s], e[:s]> at every size of a model; the sizes share one pass over the columns. Rank keeps no
+// scores (model/item_ranks.h); its sums may differ from Score's in their last bits.
 class ModelScorer : public Scorer {
  public:
   // `encoder` must outlive the scorer. Uses the first `levels` levels (0: all).
@@ -39,6 +66,8 @@ class ModelScorer : public Scorer {
   std::string name() const override { return "model"; }
   std::vector<int> dims() const override;
   absl::Status Score(std::span<const History> histories, Visitor visit) const override;
+  absl::Status Rank(std::span<const RankQuery> queries, int64_t items,
+                    RankVisitor visit) const override;
 
  private:
   const Encoder* encoder_;

@@ -407,8 +407,9 @@ class Run {
   }
 
   absl::StatusOr<Evaluation> EvaluateSplit(const Encoder& encoder, Split split) {
-    EvaluationOptions evaluation{
-        .split = split, .threads = options_.threads, .users_per_chunk = 64, .progress = nullptr};
+    EvaluationOptions evaluation;
+    evaluation.split = split;
+    evaluation.threads = options_.threads;
     evaluation.progress = [this](int64_t, int64_t) {
       return !ToldToStop() && !stop_agreed_ && !(group_ != nullptr && group_->broken());
     };

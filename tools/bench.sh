@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # make bench: every bench program, one after the other. NESTREC_BENCH_MODEL=<checkpoint> measures that model; without it the
-# demo's is used (make demo makes it).
+# demo's is used (make demo makes it). NESTREC_BENCH_DATA=<data folder>, the model's, for evaluation_bench.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -14,6 +14,12 @@ model="${NESTREC_BENCH_MODEL:-demo/shop-128.safetensors}"
 if [[ ! -f $model ]]; then
   echo "bench: $model is not there; run make demo first, or set NESTREC_BENCH_MODEL to a checkpoint" >&2
   exit 1
+fi
+data="${NESTREC_BENCH_DATA:-}"
+if [[ -z $data && -z ${NESTREC_BENCH_MODEL:-} && -d demo/shop ]]; then data=demo/shop; fi
+if [[ -n $data ]]; then
+  echo "== evaluation_bench --model $model --data $data"
+  build/release/bench/evaluation_bench --model "$model" --data "$data" "$@"
 fi
 echo "== width_bench --model $model"
 build/release/bench/width_bench --model "$model" "$@"

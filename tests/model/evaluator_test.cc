@@ -8,9 +8,13 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
+#include <set>
 
 #include "absl/strings/str_cat.h"
 #include "base/random.h"
+#include "model/encoder.h"
+#include "model/item_ranks.h"
+#include "tests/testing/random_model.h"
 
 namespace nestrec {
 namespace {
@@ -117,6 +121,67 @@ TEST(Evaluator, MatchesBruteForceForEveryUserAndSize) {
                 MetricsOfRanks(masked).ndcg);
     }
   }
+}
+
+// A model's ranks are counted without its scores; these are counted from them.
+TEST(Evaluator, AModelsRanksAreThoseOfItsScores) {
+  constexpr int kItems = 203;
+  const RandomModel model({.sizes = {8, 16, 32}, .items = kItems, .max_len = 6});
+  const auto encoder = *Encoder::Create(model.view(), nullptr);
+  Random random(5);
+  std::vector<std::vector<int32_t>> sequences(131);
+  for (std::vector<int32_t>& sequence : sequences) {
+    const int64_t events = 3 + random.Index(8);
+    for (int64_t e = 0; e < events; ++e)
+      sequence.push_back(static_cast<int32_t>(1 + random.Index(kItems)));
+  }
+  const auto dataset = MakeDataset(sequences, kItems);
+  for (const int levels : {3, 2}) {
+    const ModelScorer scorer(encoder.get(), levels);
+    EvaluationOptions options;
+    options.split = Split::kTest;
+    options.users_per_chunk = 50;
+    const auto evaluation = Evaluate(scorer, *dataset, options);
+    ASSERT_TRUE(evaluation.ok()) << evaluation.status();
+    std::vector<History> histories;
+    for (const auto& sequence : sequences) histories.push_back(HistoryOf(sequence, options.split));
+    std::vector<std::vector<int64_t>> masked(static_cast<size_t>(levels));
+    const auto compare = [&](int size, std::span<const float> scores) {
+      for (size_t u = 0; u < sequences.size(); ++u) {
+        const auto row = scores.subspan(u * (kItems + 1), kItems + 1);
+        const int32_t target = TargetOf(sequences[u], options.split);
+        const float score = row[static_cast<size_t>(target)];
+        // The two may add up in another order: a rank may lie anywhere among scores this near.
+        const float near = 1e-5f * (1 + std::abs(score));
+        const auto above = [&](float limit) {
+          return std::count_if(row.begin() + 1, row.end(), [&](float s) { return s > limit; });
+        };
+        const int64_t rank = evaluation->ranks[static_cast<size_t>(size)][u];
+        EXPECT_GT(rank, above(score + near));
+        EXPECT_LE(rank, above(score - near));
+        const std::set<int32_t> seen(histories[u].begin(), histories[u].end());
+        const int64_t before = std::count_if(seen.begin(), seen.end(), [&](int32_t item) {
+          return row[static_cast<size_t>(item)] > score;
+        });
+        masked[static_cast<size_t>(size)].push_back(
+            seen.contains(target) ? std::numeric_limits<int64_t>::max() : rank - before);
+      }
+      return absl::OkStatus();
+    };
+    ASSERT_TRUE(scorer.Score(histories, compare).ok());
+    ASSERT_EQ(evaluation->seen_masked.size(), static_cast<size_t>(levels));
+    for (size_t size = 0; size < masked.size(); ++size) {
+      EXPECT_EQ(evaluation->seen_masked[size].metrics.mrr, MetricsOfRanks(masked[size]).mrr);
+    }
+  }
+}
+
+TEST(Evaluator, AModelOfOtherItemsIsRefused) {
+  const RandomModel model({.sizes = {8, 16}, .items = 30});
+  const auto encoder = *Encoder::Create(model.view(), nullptr);
+  EXPECT_THAT(
+      Evaluate(ModelScorer(encoder.get()), *MakeDataset({{1, 2, 3}}, 31), {}).status().message(),
+      HasSubstr("scores 30 items, but the data has 31"));
 }
 
 TEST(Evaluator, RankBreaksTiesByItemNumberAndIgnoresPadding) {
