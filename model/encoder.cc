@@ -12,27 +12,10 @@
 #include "model/encoder_mixer.h"
 #include "model/float_arena.h"
 #include "model/level_matrix.h"
+#include "model/level_norm.h"
 
 namespace nestrec {
 namespace {
-
-constexpr float kNormEpsilon = 1e-5f;
-
-// out = (x - mean) / sqrt(variance + eps) * scale + shift over one level's columns.
-void NormalizeLevel(const float* x, std::span<const float> scale, std::span<const float> shift,
-                    float* out) {
-  const int width = static_cast<int>(scale.size());
-  double sum = 0;
-  for (int c = 0; c < width; ++c) sum += x[c];
-  const float mean = static_cast<float>(sum / width);
-  double squares = 0;
-  for (int c = 0; c < width; ++c) {
-    const float centred = x[c] - mean;
-    squares += static_cast<double>(centred) * centred;
-  }
-  const float inverse = 1.0f / std::sqrt(static_cast<float>(squares / width) + kNormEpsilon);
-  for (int c = 0; c < width; ++c) out[c] = (x[c] - mean) * inverse * scale[c] + shift[c];
-}
 
 float Silu(float x) { return x / (1.0f + std::exp(-x)); }
 
@@ -43,7 +26,8 @@ float Silu(float x) { return x / (1.0f + std::exp(-x)); }
 class Encoder::Run {
  public:
   // REQUIRES: rows that are checked, at least one.
-  Run(const Encoder& encoder, std::span<EncodeRow> rows, FloatArena& arena)
+  Run(const Encoder& encoder, std::span<EncodeRow> rows, const InputTable* inputs,
+      FloatArena& arena)
       : encoder_(encoder),
         rows_(rows),
         order_(rows.size()),
@@ -70,12 +54,14 @@ class Encoder::Run {
     packed_.active = static_cast<int64_t>(rows.size());
     const NestedSizes& sizes = encoder.view_.sizes;
     const int64_t level_floats = MostLevelFloats(levels);
+    if (inputs != nullptr && own_rows_.empty() && inputs->levels() >= levels) inputs_ = inputs;
     const size_t blocks = encoder.view_.blocks.size();
     for (size_t b = 0; b < blocks; ++b) {
       const LevelMixer::Context context = {.view = &encoder.view_,
                                            .block = b,
                                            .lru = &encoder.lru_[b],
                                            .histories = &packed_,
+                                           .inputs = b == 0 ? inputs_ : nullptr,
                                            .levels = levels,
                                            .level_floats = level_floats,
                                            .arena = &arena,
@@ -200,11 +186,14 @@ class Encoder::Run {
     const BlockLevel& weights = encoder_.view_.blocks[block][static_cast<size_t>(level)];
     BlockBuffers& buffers = blocks_[block];
     const int64_t rows = RowsOf(buffers);
-    buffers.norm1.Start(level);
-    for (int64_t p = 0; p < packed_.positions(); ++p) {
-      NormalizeLevel(x + p * width, weights.norm1_scale, weights.norm1_shift, buffers.norm1.at(p));
+    if (block > 0 || inputs_ == nullptr) {
+      buffers.norm1.Start(level);
+      for (int64_t p = 0; p < packed_.positions(); ++p) {
+        NormalizeLevel(x + p * width, weights.norm1_scale, weights.norm1_shift,
+                       buffers.norm1.at(p));
+      }
+      buffers.norm1.Complete(packed_.positions());
     }
-    buffers.norm1.Complete(packed_.positions());
     // x + mixer(norm1), at the rows that go on.
     float* output = outputs_[block % 2].Room(rows * width);
     for (int64_t r = 0; r < rows; ++r) {
@@ -250,6 +239,7 @@ class Encoder::Run {
   PackedHistories packed_;
   // By position: the embedding [D] of an item that is not the table's, else null; empty: all null.
   std::vector<const float*> own_rows_;
+  const InputTable* inputs_ = nullptr;  // of the first block, which then normalises nothing
   std::vector<BlockBuffers> blocks_;
   // Of the level at hand: what enters the first block, what leaves a block (blocks take turns), the
   // feed-forward's gate, what the last norm makes.
@@ -303,17 +293,22 @@ absl::Status Encoder::Check(const EncodeRow& row) const {
 }
 
 absl::Status Encoder::Encode(std::span<EncodeRow> rows, GoOn go_on) const {
+  return Encode(rows, nullptr, go_on);
+}
+
+absl::Status Encoder::Encode(std::span<EncodeRow> rows, const InputTable* inputs,
+                             GoOn go_on) const {
   for (const EncodeRow& row : rows) NESTREC_RETURN_IF_ERROR(Check(row));
   if (rows.empty()) return absl::OkStatus();
   return Guard("encode", [&]() -> absl::Status {
     const ArenaPool::Lease arena = arenas_->Take();
-    Run(*this, rows, *arena).ComputeAll(go_on);
+    Run(*this, rows, inputs, *arena).ComputeAll(go_on);
     return absl::OkStatus();
   });
 }
 
 absl::Status Encoder::Encode(std::span<const History> histories, int levels, std::span<float> z,
-                             const ItemRows* item_rows) const {
+                             const ItemRows* item_rows, const InputTable* inputs) const {
   if (levels < 1 || levels > view_.sizes.levels()) {
     return absl::InvalidArgumentError(absl::StrCat(
         "levels: ", levels, " is outside 1..", view_.sizes.levels(), ", the levels of this model"));
@@ -330,7 +325,7 @@ absl::Status Encoder::Encode(std::span<const History> histories, int levels, std
                     .z = z.subspan(i * dim, dim),
                     .item_rows = item_rows});
   }
-  return Encode(rows, [](size_t, int) { return false; });
+  return Encode(rows, inputs, [](size_t, int) { return false; });
 }
 
 }  // namespace nestrec

@@ -27,6 +27,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "model/checkpoint.h"
+#include "model/input_table.h"
 #include "model/item_rows.h"
 
 namespace nestrec {
@@ -72,9 +73,11 @@ class Encoder {
 
   // Fills z, histories.size() rows of sizes().end(levels - 1) floats. `item_rows` as in EncodeRow.
   // kInvalidArgument for levels outside 1..sizes().levels(), an item number outside 1..item_rows-1
-  // that has no row of its own, or a z of another length.
+  // that has no row of its own, or a z of another length. `inputs`, of this encoder's view, saves
+  // time and changes no bit; may be null.
   absl::Status Encode(std::span<const History> histories, int levels, std::span<float> z,
-                      const ItemRows* item_rows = nullptr) const;
+                      const ItemRows* item_rows = nullptr,
+                      const InputTable* inputs = nullptr) const;
 
   // Every row at its own width: no level is computed twice, whatever was decided on the way. Errors
   // as above, and for most_levels below levels.
@@ -84,6 +87,7 @@ class Encoder {
   class Run;
 
   absl::Status Check(const EncodeRow& row) const;
+  absl::Status Encode(std::span<EncodeRow> rows, const InputTable* inputs, GoOn go_on) const;
 
   Encoder(ModelView view, std::vector<LruConstants> lru, std::shared_ptr<const void> owner);
 

@@ -41,6 +41,19 @@ class MixerBase : public LevelMixer {
     n.Multiply(layer, End(level), Into::kSet, values, Width(level), Width(level));
     return values;
   }
+  // The same of an input gate, which may be in a table.
+  float* InputGate(size_t gate, int level, const LevelMatrix& n, Scratch& y) const {
+    if (context_.inputs == nullptr) {
+      return Gate(*InputLayers(*context_.view, Weights(level))[gate], level, n, y);
+    }
+    const int width = Width(level);
+    float* values = y.Room(histories().positions() * width);
+    for (int64_t p = 0; p < histories().positions(); ++p) {
+      const int32_t item = histories().tokens[static_cast<size_t>(p)];
+      std::copy_n(context_.inputs->Row(level, gate, item, width), width, values + p * width);
+    }
+    return values;
+  }
   // out [rows, w_j] (+=, -=) layer of `state`.
   void AddOutput(const LinearLevel& layer, int level, const LevelMatrix& state, float* out,
                  Into into = Into::kAdd) const {
@@ -59,8 +72,8 @@ class LruMixer : public MixerBase {
 
   void AddLevel(int level, const LevelMatrix& n, float* out) override {
     const LruLevel& weights = Weights(level).lru;
-    const float* u_re = Gate(weights.b_re, level, n, u_re_);
-    const float* u_im = Gate(weights.b_im, level, n, u_im_);
+    const float* u_re = InputGate(0, level, n, u_re_);
+    const float* u_im = InputGate(1, level, n, u_im_);
     h_re_.Start(level);
     h_im_.Start(level);
     Scan(Begin(level), Width(level), u_re, u_im);
@@ -123,9 +136,9 @@ class GruMixer : public MixerBase {
 
   void AddLevel(int level, const LevelMatrix& n, float* out) override {
     const GruLevel& weights = Weights(level).gru;
-    reset_ = Gate(weights.wr, level, n, reset_room_);
-    update_ = Gate(weights.wu, level, n, update_room_);
-    candidate_ = Gate(weights.wc, level, n, candidate_room_);
+    reset_ = InputGate(0, level, n, reset_room_);
+    update_ = InputGate(1, level, n, update_room_);
+    candidate_ = InputGate(2, level, n, candidate_room_);
     // What the narrower levels' states say is known for all positions at once.
     recalled_.assign(static_cast<size_t>(histories().positions() * Width(level)), 0.0f);
     if (level > 0) {

@@ -17,6 +17,7 @@
 
 #include "model/checkpoint.h"
 #include "model/float_arena.h"
+#include "model/input_table.h"
 #include "model/level_matrix.h"
 
 namespace nestrec {
@@ -47,9 +48,10 @@ class LevelMixer {
     size_t block;
     const LruConstants* lru;  // of this block
     const PackedHistories* histories;
-    int levels;            // of the widest history
-    int64_t level_floats;  // the most of any level's positions
-    FloatArena* arena;     // of the call
+    const InputTable* inputs;  // of this block, or null: then `n` is read
+    int levels;                // of the widest history
+    int64_t level_floats;      // the most of any level's positions
+    FloatArena* arena;         // of the call
     // Whether `out` has a row for each history, at its last position, instead of one for each
     // position.
     bool last_only;
@@ -62,7 +64,8 @@ class LevelMixer {
   static std::unique_ptr<LevelMixer> Create(const Context& context);
   virtual ~LevelMixer() = default;
 
-  // Adds to out [rows, w_j]. n: the normalised input, complete up to this level. REQUIRES: all
+  // Adds to out [rows, w_j]. n: the normalised input, complete up to this level; not read where
+  // there are `inputs`. REQUIRES: all
   // levels below are added.
   virtual void AddLevel(int level, const LevelMatrix& n, float* out) = 0;
 };

@@ -62,14 +62,24 @@ absl::Status RankChunk(const Scorer& scorer, const Dataset& dataset, Split split
 absl::StatusOr<Evaluation> Evaluate(const Scorer& scorer, const Dataset& dataset,
                                     const EvaluationOptions& options) {
   std::vector<int64_t> users;
+  int64_t positions = 0;
   for (int64_t user = 0; user < dataset.users(); ++user) {
-    if (IsEvaluated(dataset.sequence(user))) users.push_back(user);
+    const auto sequence = dataset.sequence(user);
+    if (!IsEvaluated(sequence)) continue;
+    users.push_back(user);
+    positions += static_cast<int64_t>(HistoryOf(sequence, options.split).size());
   }
   if (users.empty()) {
     return absl::FailedPreconditionError(
         absl::StrCat("none of the ", dataset.users(), " users has ", kMinEvaluatedEvents,
                      " events, which evaluation needs (history, validation and test item)"));
   }
+  NESTREC_ASSIGN_OR_RETURN(
+      const std::unique_ptr<const Scorer> prepared,
+      Guard("evaluate", [&]() -> absl::StatusOr<std::unique_ptr<const Scorer>> {
+        return scorer.PreparedFor(positions);
+      }));
+  const Scorer& ready = prepared != nullptr ? *prepared : scorer;
   const std::vector<int> dims = scorer.dims();
   Ranks ranks;
   ranks.all.assign(dims.size(), std::vector<int64_t>(users.size()));
@@ -92,7 +102,7 @@ absl::StatusOr<Evaluation> Evaluate(const Scorer& scorer, const Dataset& dataset
       if (begin >= users.size()) return;
       const size_t end = std::min(begin + chunk, users.size());
       absl::Status ranked = Guard("evaluate", [&]() -> absl::Status {
-        return RankChunk(scorer, dataset, options.split, users, begin, end, ranks);
+        return RankChunk(ready, dataset, options.split, users, begin, end, ranks);
       });
       const std::lock_guard lock(mutex);
       done += end - begin;

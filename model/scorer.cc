@@ -66,11 +66,19 @@ ModelScorer::ModelScorer(const Encoder* encoder, int levels)
 
 std::vector<int> ModelScorer::dims() const { return encoder_->sizes().Prefix(levels_).values(); }
 
+std::unique_ptr<const Scorer> ModelScorer::PreparedFor(int64_t positions) const {
+  constexpr int64_t kMostBytes = int64_t{256} << 20;
+  if (positions < 2 * encoder_->view().item_rows) return nullptr;
+  auto prepared = std::make_unique<ModelScorer>(encoder_, levels_);
+  prepared->inputs_ = InputTable::Make(encoder_->view(), levels_, kMostBytes);
+  return prepared;
+}
+
 absl::Status ModelScorer::Score(std::span<const History> histories, Visitor visit) const {
   const ModelView& view = encoder_->view();
   const int dim = view.sizes.end(levels_ - 1);
   std::vector<float> z(histories.size() * static_cast<size_t>(dim));
-  NESTREC_RETURN_IF_ERROR(encoder_->Encode(histories, levels_, z));
+  NESTREC_RETURN_IF_ERROR(encoder_->Encode(histories, levels_, z, nullptr, inputs_.get()));
   std::vector<float> scores(histories.size() * static_cast<size_t>(view.item_rows));
   for (int level = 0; level < levels_; ++level) {
     const int width = view.sizes.width(level);
@@ -97,7 +105,7 @@ absl::Status ModelScorer::Rank(std::span<const RankQuery> queries, int64_t items
     targets.push_back(query.target);
   }
   std::vector<float> z(users * dim);
-  NESTREC_RETURN_IF_ERROR(encoder_->Encode(histories, levels_, z));
+  NESTREC_RETURN_IF_ERROR(encoder_->Encode(histories, levels_, z, nullptr, inputs_.get()));
 
   const LevelItems table = {
       .sizes = &view.sizes, .levels = levels_, .items = view.items, .item_rows = view.item_rows};

@@ -51,6 +51,12 @@ class Scorer {
   // kInvalidArgument when the scorer knows another number of items than `items`.
   virtual absl::Status Rank(std::span<const RankQuery> queries, int64_t items,
                             RankVisitor visit) const;
+  // The same scorer, made ready for histories of so many items in all; null: it is ready as it is.
+  // This one must outlive it.
+  virtual std::unique_ptr<const Scorer> PreparedFor(int64_t positions) const {
+    (void)positions;
+    return nullptr;
+  }
 
  protected:
   // The error of Rank's where `known` and `items` differ.
@@ -68,10 +74,13 @@ class ModelScorer : public Scorer {
   absl::Status Score(std::span<const History> histories, Visitor visit) const override;
   absl::Status Rank(std::span<const RankQuery> queries, int64_t items,
                     RankVisitor visit) const override;
+  // With an InputTable, where that is worth it and takes at most 256 MiB.
+  std::unique_ptr<const Scorer> PreparedFor(int64_t positions) const override;
 
  private:
   const Encoder* encoder_;
   int levels_;
+  std::unique_ptr<const InputTable> inputs_;  // or null
 };
 
 // The same scores for everybody: how often an item occurs in the training part of the data.

@@ -295,6 +295,44 @@ TEST_P(EncoderTest, HistoriesTogetherGiveWhatEachGivesAloneBitForBit) {
   }
 }
 
+TEST_P(EncoderTest, ATableOfInputsChangesNoBit) {
+  constexpr int kItems = 1100;  // more than are computed at a time
+  const RandomModel model({.sizes = {4, 8, 24, 40},
+                           .blocks = GetParam().blocks,
+                           .items = kItems,
+                           .architecture = GetParam().architecture});
+  const auto encoder = *Encoder::Create(model.view(), nullptr);
+  Random random(23);
+  std::vector<std::vector<int32_t>> histories = {{}, {1}, {kItems}};
+  for (int h = 0; h < 150; ++h) {
+    std::vector<int32_t>& history = histories.emplace_back();
+    for (int64_t i = random.Index(14); i >= 0; --i) {
+      history.push_back(static_cast<int32_t>(1 + random.Index(kItems)));
+    }
+  }
+  const std::vector<History> spans(histories.begin(), histories.end());
+  for (const int made : {4, 2}) {
+    const auto table = InputTable::Make(model.view(), made, int64_t{1} << 30);
+    ASSERT_EQ(table == nullptr, GetParam().architecture.mixer == Mixer::kAttention);
+    if (table == nullptr) return;
+    for (const int levels : {1, 2, 4}) {  // of a table that is too narrow, nothing is used
+      std::vector<float> plain(histories.size() *
+                               static_cast<size_t>(model.view().sizes.end(levels - 1)));
+      std::vector<float> with_table = plain;
+      ASSERT_TRUE(encoder->Encode(spans, levels, plain).ok());
+      ASSERT_TRUE(encoder->Encode(spans, levels, with_table, nullptr, table.get()).ok());
+      EXPECT_EQ(with_table, plain);
+    }
+  }
+}
+
+TEST_P(EncoderTest, ATableOfInputsIsNotMadeWhereItWouldBeTooLarge) {
+  const size_t gates = InputLayers(model_.view(), model_.view().blocks[0][0]).size();
+  const int64_t bytes = static_cast<int64_t>(31 * 40 * gates * sizeof(float));
+  EXPECT_EQ(InputTable::Make(model_.view(), 4, bytes) == nullptr, gates == 0);
+  EXPECT_EQ(InputTable::Make(model_.view(), 4, bytes - 1), nullptr);
+}
+
 TEST_P(EncoderTest, RowsOfOneCallMayHaveTheirOwnWidthsAndDoNotNoticeEachOther) {
   Random random(17);
   for (int round = 0; round < 10; ++round) {

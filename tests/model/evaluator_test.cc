@@ -176,6 +176,31 @@ TEST(Evaluator, AModelsRanksAreThoseOfItsScores) {
   }
 }
 
+// With so many positions that a table of the items' inputs is made, and with a scorer that has
+// none.
+TEST(Evaluator, ATableOfInputsChangesNoRank) {
+  class Unprepared : public ModelScorer {
+   public:
+    using ModelScorer::ModelScorer;
+    std::unique_ptr<const Scorer> PreparedFor(int64_t) const override { return nullptr; }
+  };
+  const RandomModel model({.sizes = {8, 16}, .blocks = 2, .items = 50});
+  const auto encoder = *Encoder::Create(model.view(), nullptr);
+  Random random(6);
+  std::vector<std::vector<int32_t>> sequences(60);
+  for (std::vector<int32_t>& sequence : sequences) {
+    for (int e = 0; e < 9; ++e) sequence.push_back(static_cast<int32_t>(1 + random.Index(50)));
+  }
+  const auto dataset = MakeDataset(sequences, 50);
+  const ModelScorer scorer(encoder.get());
+  ASSERT_NE(scorer.PreparedFor(60 * 7), nullptr);
+  EXPECT_EQ(scorer.PreparedFor(60), nullptr);
+  const auto with_table = Evaluate(scorer, *dataset, {});
+  const auto without = Evaluate(Unprepared(encoder.get()), *dataset, {});
+  ASSERT_TRUE(with_table.ok() && without.ok());
+  EXPECT_EQ(with_table->ranks, without->ranks);
+}
+
 TEST(Evaluator, AModelOfOtherItemsIsRefused) {
   const RandomModel model({.sizes = {8, 16}, .items = 30});
   const auto encoder = *Encoder::Create(model.view(), nullptr);
