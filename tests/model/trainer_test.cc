@@ -215,6 +215,26 @@ TEST_F(TrainerTest, ResumeWithoutAStateDoesNotReplaceTheCheckpoint) {
   EXPECT_EQ(*ReadFile(folder_.File("m")), "precious");
 }
 
+TEST_F(TrainerTest, ResumeWithoutTheCheckpointNamesTheCure) {
+  ASSERT_TRUE(Train(*dataset_, Options("m", 1), {}).ok());
+  const std::string state = *ReadFile(folder_.File("m.state"));
+  const std::string checkpoint = *ReadFile(folder_.File("m"));
+  std::filesystem::remove(folder_.File("m"));
+  TrainerOptions options = Options("m", 1);
+  options.resume = true;
+  const auto result = Train(*dataset_, options, {});
+  EXPECT_EQ(result.status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(
+      result.status().message(),
+      testing::AllOf(HasSubstr(absl::StrCat(folder_.File("m"), " is gone")), HasSubstr("epoch 1"),
+                     HasSubstr("put it back, or --overwrite to start anew")));
+  EXPECT_EQ(*ReadFile(folder_.File("m.state")), state);
+  EXPECT_FALSE(FileExists(folder_.File("m")));
+  // Put back, the run goes on.
+  ASSERT_TRUE(WriteFileAtomically(folder_.File("m"), checkpoint).ok());
+  EXPECT_TRUE(Train(*dataset_, options, {}).ok());
+}
+
 TEST_F(TrainerTest, ResumeNamesAModalityThatIsGone) {
   auto two = MakeCycleDataset();
   two->modalities.push_back({"image", two->modalities[0].features});

@@ -40,6 +40,27 @@ TEST(WhiteningTest, ColumnsOfAModalityAreUncorrelatedWithVarianceOfAboutOne) {
   }
 }
 
+// Some thousand rows are one block, four times as many are three, the last one short: their mean
+// and covariance are the same. A direction may come out with the other sign.
+TEST(WhiteningTest, BlocksOfRowsGiveWhatOneBlockGives) {
+  constexpr int64_t kRows = 10'000;
+  const Tensor once = Features(kRows, 9);
+  const Tensor items = once.slice(0, 1);
+  const Tensor repeated = torch::cat({once, items, items, items});
+  const Tensor expected = Whitening(once, {4, 5}).Apply(once).abs();
+  const Tensor whitened = Whitening(repeated, {4, 5}).Apply(repeated).abs();
+  EXPECT_EQ(whitened[0].max().item<float>(), 0.0f);
+  for (int64_t copy = 0; copy < 4; ++copy) {
+    EXPECT_LE(MaxDifference(whitened.slice(0, 1 + copy * kRows, 1 + (copy + 1) * kRows),
+                            expected.slice(0, 1)),
+              1e-4)
+        << "copy " << copy;
+  }
+  EXPECT_LE(MaxDifference(PrincipalProjector(repeated, 5).weight.abs(),
+                          PrincipalProjector(once, 5).weight.abs()),
+            1e-5);
+}
+
 TEST(WhiteningTest, AFoldedProjectorReadsRawFeatures) {
   const Tensor features = Features(100, 6);
   const Whitening whitening(features, {6});
