@@ -292,11 +292,17 @@ Chart Plot(const Experiment& experiment, const std::vector<Outcome>& outcomes) {
   if (experiment.x_label.empty()) {
     chart.x_label = "width (dim)";
     for (const Outcome& outcome : outcomes) {
-      ChartSeries series{.label = outcome.variant.label, .points = {}};
-      for (const SizeMetrics& size : outcome.test) {
-        series.points.emplace_back(size.dim, size.metrics.ndcg[kCutoff]);
+      const ExperimentVariant& variant = outcome.variant;
+      const std::string& line = variant.line.empty() ? variant.label : variant.line;
+      auto series =
+          std::find_if(chart.series.begin(), chart.series.end(),
+                       [&](const ChartSeries& candidate) { return candidate.label == line; });
+      if (series == chart.series.end()) {
+        series = chart.series.insert(series, {.label = line, .points = {}});
       }
-      chart.series.push_back(std::move(series));
+      for (const SizeMetrics& size : outcome.test) {
+        series->points.emplace_back(size.dim, size.metrics.ndcg[kCutoff]);
+      }
     }
     return chart;
   }

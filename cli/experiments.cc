@@ -54,6 +54,7 @@ Variants Separate(const ExperimentBase& base) {
     const int size = base.sizes.end(level);
     dropped += base.sizes.width(level) * std::pow(size / dim, base.recipe.dropout_power);
     ExperimentVariant variant = Base(base, absl::StrCat("dim ", size, " alone"));
+    variant.line = "one model per size";
     variant.sizes = *NestedSizes::Create({size});
     variant.recipe.size_weights.clear();
     variant.recipe.dropout *= dropped / size;

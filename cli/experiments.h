@@ -23,6 +23,8 @@ struct ExperimentVariant {
   Recipe recipe;
   std::vector<std::string> modalities;  // empty: all of the data folder
   double density = 1.0;                 // the share of training events: model/thinned_dataset.h
+  // Which line of a plot against width it belongs to; empty: one of its own, named by its label.
+  std::string line = {};
   // Not empty: nothing is trained; the scores of these earlier variants are averaged.
   std::vector<size_t> mean_of = {};
 };
