@@ -16,11 +16,11 @@
 #include "base/file.h"
 #include "base/guard.h"
 #include "base/status_macros.h"
+#include "model/batch_gradients.h"
 #include "model/divergence.h"
 #include "model/encoder.h"
 #include "model/evaluator.h"
 #include "model/features.h"
-#include "model/item_sample.h"
 #include "model/model_writer.h"
 #include "model/network.h"
 #include "model/optimizer.h"
@@ -39,7 +39,6 @@ namespace {
 constexpr uint64_t kWeightStream = 0;
 constexpr uint64_t kShuffleStream = 1 << 20;
 constexpr uint64_t kDropoutStream = 2 << 20;
-constexpr uint64_t kSampleStream = uint64_t{1} << 32;
 
 constexpr char kStateSuffix[] = ".state";
 
@@ -99,12 +98,10 @@ class Run {
         optimizer_(network_.parameters(), {.weight_decay = options.recipe.weight_decay,
                                            .epsilon = options.recipe.adam_epsilon,
                                            .clip_norm = options.recipe.clip_norm}),
+        gradients_(dataset, options, windows_, network_),
         writer_(dataset, options) {
     if (whitening_) whitening_->ApplyTo(features_);
     features_ = features_.to(device);
-    if (options.recipe.sampled_items > 0) {
-      sampler_.emplace(LabelCounts(dataset, windows_), options.recipe.sampled_items);
-    }
   }
 
   absl::StatusOr<TrainingResult> Execute() {
@@ -333,24 +330,10 @@ class Run {
     const size_t count =
         std::min(static_cast<size_t>(options_.recipe.batch_size), shuffled_.size() - begin);
     const auto windows = std::span(shuffled_).subspan(begin, count);
-    const auto own = OwnShare(windows);
-    const PackedBatch batch = PackWindows(dataset_, own);
     optimizer_.ZeroGradients();  // frees them before the loss takes its scratch
-    std::optional<ItemSample> sample;
-    if (sampler_) sample = Sample(windows, own);
-    StepTotals totals = {
-        .labelled = batch.labelled(), .positions = batch.positions(), .stop = ToldToStop()};
-    if (totals.labelled > 0) {
-      const torch::Tensor loss = network_.Loss(
-          batch, network_.Forward(batch, features_, /*training=*/true), features_, sample);
-      totals.loss = loss.item<double>();
-      loss.backward();
-      totals.flops = network_.StepFlops(batch.positions());
-    }
-    if (group_ != nullptr) {
-      NESTREC_RETURN_IF_ERROR(group_->ReduceStep(Parameters(), totals));
-      stop_agreed_ = totals.stop;
-    }
+    NESTREC_ASSIGN_OR_RETURN(const StepTotals totals,
+                             gradients_.Compute(windows, features_, progress_.steps, ToldToStop()));
+    stop_agreed_ = group_ != nullptr && totals.stop;
     const double value = totals.loss;
     const double norm =
         optimizer_.Step(options_.recipe.LearningRateAt(progress_.steps, TotalSteps()));
@@ -365,35 +348,6 @@ class Run {
     done.positions += totals.positions;
     done.flops += totals.flops;
     return value;
-  }
-
-  // This rank's part of a batch's windows; empty for some ranks where they are few.
-  std::span<const TrainingWindow> OwnShare(std::span<const TrainingWindow> windows) const {
-    if (group_ == nullptr) return windows;
-    const auto [begin, end] = group_->Share(static_cast<int64_t>(windows.size()));
-    return windows.subspan(static_cast<size_t>(begin), static_cast<size_t>(end - begin));
-  }
-
-  // Its items depend on the step and the whole batch alone: they are the same in a resumed run, and
-  // on every rank. Its labels are those of the rank's `own` part of `windows`.
-  ItemSample Sample(std::span<const TrainingWindow> windows,
-                    std::span<const TrainingWindow> own) const {
-    Random random(options_.recipe.seed, kSampleStream + static_cast<uint64_t>(progress_.steps));
-    const auto before = windows.first(static_cast<size_t>(own.data() - windows.data()));
-    const int64_t begin = PackWindows(dataset_, before).labelled();
-    const int64_t count = PackWindows(dataset_, own).labelled();
-    ItemSample sample = sampler_->Draw(LabelledOf(PackWindows(dataset_, windows)), random);
-    sample.labels =
-        std::vector<int64_t>(sample.labels.begin() + begin, sample.labels.begin() + begin + count);
-    return sample;
-  }
-
-  std::vector<torch::Tensor> Parameters() {
-    std::vector<torch::Tensor> parameters;
-    for (const NetworkParameters::Named& parameter : network_.parameters().All()) {
-      parameters.push_back(*parameter.tensor);
-    }
-    return parameters;
   }
 
   absl::StatusOr<std::vector<SizeMetrics>> Validate() {
@@ -449,9 +403,9 @@ class Run {
   const int64_t steps_per_epoch_;
   torch::Tensor features_;  // [items + 1, F], as the network reads them
   const std::optional<Whitening> whitening_;
-  std::optional<ItemSampler> sampler_;
   Network network_;
   Optimizer optimizer_;
+  BatchGradients gradients_;
   TrainingProgress progress_;
   const ModelWriter writer_;
   bool stop_agreed_ = false;  // by all ranks, in the last step
