@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/random.h"
+#include "tests/index/every_target.h"
 
 namespace nestrec {
 namespace {
@@ -109,11 +110,13 @@ void ExpectSortedRanks(const Problem& problem, int levels) {
   }
 }
 
+class ItemRanksTest : public EveryTarget {};
+
 // Whole panels of users and blocks of items, parts of them, and what is left over.
 const std::vector<int64_t> kUsers = {1, 8, 16, 17, 33, 48, 49, 97};
 const std::vector<int64_t> kItemCounts = {1, 7, 8, 9, 16, 61};
 
-TEST(ItemRanksTest, AreThoseOfASortWhereTiesAreCommon) {
+TEST_P(ItemRanksTest, AreThoseOfASortWhereTiesAreCommon) {
   Random random(1);
   // Sums of small whole numbers are exact, and many are equal.
   const auto draw = [&] { return static_cast<float>(random.Index(3)) - 1.0f; };
@@ -126,7 +129,7 @@ TEST(ItemRanksTest, AreThoseOfASortWhereTiesAreCommon) {
   }
 }
 
-TEST(ItemRanksTest, EqualItemsTieInEveryBit) {
+TEST_P(ItemRanksTest, EqualItemsTieInEveryBit) {
   Random random(2);
   const auto draw = [&] { return static_cast<float>(random.Normal()); };
   Problem problem({8, 16, 700}, 45, 60, random, draw);  // a level of more columns than one sum has
@@ -140,7 +143,7 @@ TEST(ItemRanksTest, EqualItemsTieInEveryBit) {
   for (size_t at = 0; at < low.size(); ++at) EXPECT_GT(high[at], low[at]);
 }
 
-TEST(ItemRanksTest, ScoresAreTheProducts) {
+TEST_P(ItemRanksTest, ScoresAreTheProducts) {
   Random random(3);
   const auto draw = [&] { return static_cast<float>(random.Normal()); };
   const Problem problem({4, 300, 900}, 11, 3, random, draw);
@@ -161,7 +164,7 @@ TEST(ItemRanksTest, ScoresAreTheProducts) {
   }
 }
 
-TEST(ItemRanksTest, AScoreThatIsNoNumberIsBeforeNothing) {
+TEST_P(ItemRanksTest, AScoreThatIsNoNumberIsBeforeNothing) {
   Random random(4);
   const auto draw = [&] { return static_cast<float>(random.Normal()); };
   Problem problem({4, 8}, 20, 5, random, draw);
@@ -175,6 +178,8 @@ TEST(ItemRanksTest, AScoreThatIsNoNumberIsBeforeNothing) {
     EXPECT_GE(without_9[at], all[at] - 1);
   }
 }
+
+INSTANTIATE_TEST_SUITE_P(Targets, ItemRanksTest, testing::ValuesIn(AllTargets()), TargetName);
 
 }  // namespace
 }  // namespace nestrec
