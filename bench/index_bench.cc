@@ -48,6 +48,8 @@
 #include "bench/timing.h"
 #include "index/aligned_array.h"
 #include "index/nested_index.h"
+#include "index/nested_search.h"
+#include "index/reduced_view.h"
 #include "model/gemm.h"
 
 namespace nestrec {
@@ -211,6 +213,11 @@ absl::Status Run(const Flags& flags) {
   NESTREC_ASSIGN_OR_RETURN(const NestedSearchOptions approximate,
                            nested->FindOptions(levels, k, {.recall = flags.recall}));
   const double tune_seconds = Seconds(start);
+  // Whether or not the index chose it.
+  start = Clock::now();
+  NESTREC_ASSIGN_OR_RETURN(const std::unique_ptr<const ReducedView> view,
+                           ReducedView::Create(problem.view()));
+  const double view_seconds = Seconds(start);
 
   std::vector<Method> methods;
   const auto query = [&](int64_t i) {
@@ -247,6 +254,7 @@ absl::Status Run(const Flags& flags) {
                        }});
   }
   NestedSearchStats last_stats;
+  NestedScratch view_scratch;
   const auto nested_method = [&](const std::string& name, NestedSearchOptions how) {
     return Method{.name = name,
                   .value_bytes = problem.view().value_bytes(),
@@ -280,6 +288,31 @@ absl::Status Run(const Flags& flags) {
            }
            return absl::OkStatus();
          }});
+  }
+
+  if (view != nullptr) {
+    for (const int64_t batch : {int64_t{1}, flags.batch}) {
+      methods.push_back(
+          {.name = absl::StrCat("nested, ", view->columns(), " columns"),
+           .batch = batch,
+           .bytes = static_cast<double>(nested->codes(levels).bytes() + view->bytes()),
+           .search = [&, batch](int64_t begin, std::vector<int32_t>& found) -> absl::Status {
+             std::vector<NestedCodesRequest> requests;
+             for (int64_t i = 0; i < batch; ++i) {
+               requests.push_back({.codes = &nested->codes(levels),
+                                   .query = query(begin + i),
+                                   .options = {.k = k},
+                                   .funnel = false,
+                                   .reduced = view.get()});
+             }
+             std::vector<NestedSearchStats> stats(requests.size());
+             for (const SearchResult& result : SearchCodes(requests, {}, view_scratch, stats)) {
+               for (const ScoredItem& item : result.items) found.push_back(item.item);
+             }
+             last_stats = stats[0];
+             return absl::OkStatus();
+           }});
+    }
   }
 
   // Queries of all widths from 64 columns on, in turn: in one call, and a call for each width.
@@ -384,6 +417,19 @@ absl::Status Run(const Flags& flags) {
         static_cast<double>(nested->bytes()) / static_cast<double>(n * dim * 4),
         static_cast<double>(approximate.share));
     const double searches = std::max<double>(1, static_cast<double>(funnels));
+    if (view != nullptr) {
+      std::printf("%lld columns: made in %.2f s, %.3f x the vectors, largest rest %.2g; chosen for",
+                  static_cast<long long>(view->columns()), view_seconds,
+                  static_cast<double>(view->bytes()) / static_cast<double>(n * dim * 4),
+                  view->largest_rest());
+      for (const int64_t batch : {int64_t{1}, flags.batch}) {
+        std::printf(" batch %lld: %s", static_cast<long long>(batch),
+                    nested->reduced(levels, batch, k) ? "yes" : "no");
+      }
+      std::printf("\n");
+    } else {
+      std::printf("no view in fewer columns (looked for in %.2f s)\n", view_seconds);
+    }
     std::printf(
         "nested exact, means: %.1f of %d steps of codes read for all items, then %.0f items left, "
         "%.0f "
