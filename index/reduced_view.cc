@@ -77,6 +77,10 @@ std::vector<double> MomentsOf(const LevelVectors& vectors, int64_t step,
   return moments;
 }
 
+int64_t ColumnsFor(int64_t rank) {
+  return std::max<int64_t>(1, (rank + kColumns - 1) / kColumns) * kColumns;
+}
+
 double TraceOf(const std::vector<double>& matrix, int64_t dim) {
   double trace = 0;
   for (int64_t c = 0; c < dim; ++c) trace += matrix[static_cast<size_t>(c * dim + c)];
@@ -88,6 +92,13 @@ double TraceOf(const std::vector<double>& matrix, int64_t dim) {
 int64_t ReducedView::MostColumns(int64_t dim, int64_t items) {
   if (items > kMostItems || dim > NestedTransform::kLargestDim) return 0;
   return static_cast<int64_t>(kMostShare * static_cast<double>(dim)) / kColumns * kColumns;
+}
+
+int64_t ReducedView::BytesFor(int64_t dim, int64_t items, int64_t rank) {
+  const int64_t columns = ColumnsFor(rank);
+  if (columns > MostColumns(dim, items)) return 0;
+  return static_cast<int64_t>(sizeof(float)) * columns * (items + dim) +
+         static_cast<int64_t>(sizeof(double)) * dim;
 }
 
 absl::StatusOr<std::unique_ptr<const ReducedView>> ReducedView::Create(
@@ -136,7 +147,7 @@ absl::StatusOr<bool> ReducedView::Fit(const LevelVectors& vectors) {
     if (!(left <= kTolerance * kTolerance * all)) break;
     --rank;
   }
-  columns_ = (rank + kColumns - 1) / kColumns * kColumns;
+  columns_ = ColumnsFor(rank);
   if (columns_ > most) return false;
   decode_.resize(static_cast<size_t>(dim_ * columns_));
   double square = 0;
@@ -214,10 +225,7 @@ absl::StatusOr<bool> ReducedView::Fill(const LevelVectors& vectors) {
   return true;
 }
 
-int64_t ReducedView::bytes() const {
-  return static_cast<int64_t>(rows_.bytes() + sizeof(float) * decode_.size() +
-                              sizeof(double) * mean_.size());
-}
+int64_t ReducedView::bytes() const { return BytesFor(dim_, items_, columns_); }
 
 bool ReducedView::Holds(std::span<const float> query) const {
   double square = 0;

@@ -53,8 +53,10 @@ class ReducedView {
   // Float16's rounding leaves 1.2e-4 of vectors that were of lower rank before it, float32's 3e-7.
   static constexpr double kTolerance = 2.5e-4;
 
-  // How many columns a view of vectors of so many features may have at most; 0: there is none.
+  // How many columns a view may have at most; 0: there is none.
   static int64_t MostColumns(int64_t dim, int64_t items);
+  // What a view of vectors of such a rank takes in memory; 0: there is none.
+  static int64_t BytesFor(int64_t dim, int64_t items, int64_t rank);
 
   // Of all levels of `vectors`, or null where their rank is too high, where there are too many
   // items, or where norms leave float's range. kInvalidArgument: inconsistent vectors.
