@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstddef>
 #include <limits>
+#include <utility>
 
 #include "base/guard.h"
 #include "base/status_macros.h"
@@ -20,10 +21,12 @@ namespace {
 
 constexpr int64_t kRowsAtOnce = 512;  // that are multiplied together
 constexpr int64_t kColumns = 16;      // a whole number of them, as vector instructions take them
-// Rows that a first look takes, for each column: enough to tell a full rank.
+// Items that are looked at first, for each column: enough to tell a full rank.
 constexpr int64_t kLookedAt = 4;
-// Squared: what a first look lets pass, generously, since it bounds the rank from above.
+// Squared: what that look lets pass, generously, since it bounds the rank from above.
 constexpr double kLookTolerance = 1e-4;
+// What is left of one item may be so many times what is left of all on average.
+constexpr double kManyTimes = 8;
 // Norms with which nothing here leaves float's range.
 constexpr double kLargestNorm = 1e37;
 constexpr double kUnit = 0x1p-24;        // of float
@@ -108,18 +111,15 @@ absl::StatusOr<std::unique_ptr<const ReducedView>> ReducedView::Create(
   NESTREC_RETURN_IF_ERROR(CheckRoomForBlas(omp_get_max_threads()));
   return Guard("reduced view", [&]() -> absl::StatusOr<std::unique_ptr<const ReducedView>> {
     std::unique_ptr<ReducedView> view(new ReducedView(vectors.items(), vectors.sizes.max_dim()));
-    NESTREC_ASSIGN_OR_RETURN(const bool fits, view->Fit(vectors));
-    if (!fits) return nullptr;
-    NESTREC_ASSIGN_OR_RETURN(const bool measured, view->Fill(vectors));
-    if (!measured) return nullptr;
+    NESTREC_ASSIGN_OR_RETURN(const bool made, view->Make(vectors));
+    if (!made) return nullptr;
     return std::unique_ptr<const ReducedView>(std::move(view));
   });
 }
 
-// A first look at some of the items, which is cheap, says of most catalogues that their rank is
-// full. All items together say what it is: one of them may have a direction of its own.
-absl::StatusOr<bool> ReducedView::Fit(const LevelVectors& vectors) {
-  const int64_t most = MostColumns(dim_, items_);
+// Some of the items say of most catalogues, cheaply, that their rank is full. Of others they say
+// what it is, unless an item that was not among them has a direction of its own: then all say it.
+absl::StatusOr<bool> ReducedView::Make(const LevelVectors& vectors) {
   const int64_t step = std::max<int64_t>(1, items_ / (kLookedAt * dim_));
   mean_.assign(static_cast<size_t>(dim_), 0.0);
   const double taken = static_cast<double>((items_ + step - 1) / step);
@@ -128,18 +128,28 @@ absl::StatusOr<bool> ReducedView::Fit(const LevelVectors& vectors) {
   });
   mean_norm_ = NormOf(mean_);
   std::vector<double> moments = MomentsOf(vectors, step, mean_);
-  const int dim = static_cast<int>(dim_);
+  const double square = TraceOf(moments, dim_) + mean_norm_ * mean_norm_;  // of items, the mean
+  if (!(square > 0 && std::isfinite(square))) return false;
   {
     std::vector<double> looked = moments;
-    const double all = TraceOf(moments, dim_) + mean_norm_ * mean_norm_;
-    if (!(all > 0 && std::isfinite(all))) return false;
-    if (PivotedRank(looked, dim, kLookTolerance * all / static_cast<double>(dim_)) > most) {
-      return false;
-    }
+    const double left = kLookTolerance * square / static_cast<double>(dim_);
+    if (PivotedRank(looked, static_cast<int>(dim_), left) > MostColumns(dim_, items_)) return false;
   }
-  if (step > 1) moments = MomentsOf(vectors, 1, mean_);
+  NESTREC_ASSIGN_OR_RETURN(bool fits, Fit(std::move(moments)));
+  if (!fits) return false;
+  NESTREC_ASSIGN_OR_RETURN(bool measured, Fill(vectors));
+  if (step == 1 || !measured || largest_rest_ <= kManyTimes * kTolerance * std::sqrt(square)) {
+    return measured;
+  }
+  NESTREC_ASSIGN_OR_RETURN(fits, Fit(MomentsOf(vectors, 1, mean_)));
+  if (!fits) return false;
+  return Fill(vectors);
+}
+
+absl::StatusOr<bool> ReducedView::Fit(std::vector<double> moments) {
   const double all = TraceOf(moments, dim_) + mean_norm_ * mean_norm_;
-  NESTREC_ASSIGN_OR_RETURN(const std::vector<double> values, Eigen(moments, dim));
+  NESTREC_ASSIGN_OR_RETURN(const std::vector<double> values,
+                           Eigen(moments, static_cast<int>(dim_)));
   int64_t rank = dim_;
   double left = 0;
   while (rank > 1) {
@@ -148,7 +158,7 @@ absl::StatusOr<bool> ReducedView::Fit(const LevelVectors& vectors) {
     --rank;
   }
   columns_ = ColumnsFor(rank);
-  if (columns_ > most) return false;
+  if (columns_ > MostColumns(dim_, items_)) return false;
   decode_.resize(static_cast<size_t>(dim_ * columns_));
   double square = 0;
   for (int64_t j = 0; j < columns_; ++j) {
@@ -207,6 +217,7 @@ absl::StatusOr<bool> ReducedView::Fill(const LevelVectors& vectors) {
     });
   }
   for (const absl::Status& status : statuses) NESTREC_RETURN_IF_ERROR(status);
+  largest_item_ = largest_row_ = largest_rest_ = 0;
   for (const Norms& most : norms) {
     if (!(most.item < kLargestNorm && most.row < kLargestNorm && most.rest < kLargestNorm)) {
       return false;

@@ -162,8 +162,8 @@ TEST(ReducedView, HasAsManyColumnsAsTheItemsHaveFeatures) {
 
 TEST(ReducedView, ThereIsNoneWhereTheRankIsNotMuchLowerThanTheWidth) {
   Random random(2);
-  EXPECT_NE(ViewOf(OfFeatures(1500, {128}, 96, random)), nullptr);
-  EXPECT_EQ(ViewOf(OfFeatures(1500, {128}, 97, random)), nullptr);
+  EXPECT_NE(ViewOf(OfFeatures(1500, {128}, 80, random)), nullptr);
+  EXPECT_EQ(ViewOf(OfFeatures(1500, {128}, 81, random)), nullptr);
   EXPECT_EQ(ViewOf(TestVectors::Gaussian(1500, {64, 256}, random)), nullptr);
 }
 
@@ -176,7 +176,7 @@ TEST(ReducedView, ThereIsNoneOfZerosOrOfNormsBeyondFloat) {
 }
 
 TEST(ReducedView, ThereIsNoneOfMoreItemsThanItIsMadeFor) {
-  EXPECT_EQ(ReducedView::MostColumns(1024, ReducedView::kMostItems), 768);
+  EXPECT_EQ(ReducedView::MostColumns(1024, ReducedView::kMostItems), 640);
   EXPECT_EQ(ReducedView::MostColumns(1024, ReducedView::kMostItems + 1), 0);
   EXPECT_EQ(ReducedView::MostColumns(21, 1000), 0);
 }
