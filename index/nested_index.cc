@@ -217,8 +217,8 @@ void NestedIndex::GiveBack(std::unique_ptr<NestedScratch> scratch) const {
 NestedCodesRequest NestedIndex::RequestOf(const NestedSearchRequest& request, const Group& group,
                                           const NestedSearchOptions& how) const {
   const Choices& choices = ChoicesOf(request.levels);
-  const size_t batch = group.queries >= kBatch ? 1 : 0;
-  const size_t many = group.k >= kMany ? 1 : 0;
+  const size_t batch = BatchOf(group.queries);
+  const size_t many = ManyOf(group.k);
   const bool exact = how.share >= 1 && how.most_scored == 0;
   const bool may_reduce = how.funnel ? group.alone && exact : how.reduced;
   return {.codes = &codes(request.levels),

@@ -114,10 +114,10 @@ class NestedIndex {
   // What was fastest at this width when the index was made, for a query of so many that are asked
   // together: the funnel or scoring all vectors; the view in fewer columns rather than either.
   bool funnel(int levels, int64_t queries, int64_t k) const {
-    return ChoicesOf(levels).funnel[queries >= kBatch ? 1 : 0][k >= kMany ? 1 : 0];
+    return ChoicesOf(levels).funnel[BatchOf(queries)][ManyOf(k)];
   }
   bool reduced(int levels, int64_t queries, int64_t k) const {
-    return ChoicesOf(levels).reduced[queries >= kBatch ? 1 : 0][k >= kMany ? 1 : 0];
+    return ChoicesOf(levels).reduced[BatchOf(queries)][ManyOf(k)];
   }
   // Null where there is none.
   const ReducedView* reduced_view(int levels) const { return ChoicesOf(levels).view.get(); }
@@ -133,14 +133,19 @@ class NestedIndex {
   absl::Status CheckLevels(int levels) const;
   std::span<const float> Example(int64_t i, int levels) const;
   void KeepExamples(std::span<const float> queries);
-  // From so many queries of a width on they are a batch, and from so many items on k is large: what
-  // wins is measured for either.
-  static constexpr int64_t kBatch = 16;
+  // From so many queries of a width on they are a small and a large batch, and from so many items
+  // on k is large: what wins is measured for each.
+  static constexpr int64_t kSmallBatch = 5;
+  static constexpr int64_t kLargeBatch = 16;
   static constexpr int64_t kMany = 33;
-  // How a width is searched; by batch or not, then by k.
+  static size_t BatchOf(int64_t queries) {
+    return (queries >= kSmallBatch ? 1 : 0) + (queries >= kLargeBatch ? 1 : 0);
+  }
+  static size_t ManyOf(int64_t k) { return k >= kMany ? 1 : 0; }
+  // How a width is searched; by BatchOf, then by ManyOf.
   struct Choices {
-    using Flags = std::array<std::array<bool, 2>, 2>;
-    Flags funnel = {{{true, true}, {true, true}}};
+    using Flags = std::array<std::array<bool, 2>, 3>;
+    Flags funnel = {{{true, true}, {true, true}, {true, true}}};
     Flags reduced = {};
     std::array<NestedPlan, 2> plans;  // by k
     std::unique_ptr<const ReducedView> view;

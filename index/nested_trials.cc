@@ -15,8 +15,8 @@ namespace {
 
 // What is asked for in trials: k below and from kMany on.
 constexpr int64_t kTriedCounts[] = {10, 100};
-// Queries of a batch in trials: as many as share what is read.
-constexpr int64_t kTriedBatch = 32;
+// Queries in trials: one, a small batch, and as many as share what is read.
+constexpr int64_t kTriedBatches[] = {1, 8, 32};
 // Up to so many the sample of a query (index/nested_funnel.cc) is a larger share of them than it is
 // of more.
 constexpr int64_t kFewItems = 1 << 17;
@@ -57,7 +57,7 @@ absl::Status NestedIndex::Try(int levels, size_t batch, size_t many, double& spe
   constexpr double kEnough = 0.2;  // seconds
   Choices& choices = choices_[static_cast<size_t>(levels) - 1];
   const int64_t examples = static_cast<int64_t>(examples_.size()) / sizes().max_dim();
-  const int64_t queries = batch == 1 ? std::min(kTriedBatch, MostTogether()) : 1;
+  const int64_t queries = std::min(kTriedBatches[batch], MostTogether());
   std::vector<Way> ways = {Way::kVectors, Way::kFunnel};
   if (choices.view != nullptr) ways.push_back(Way::kView);
   std::array<double, 3> seconds;
@@ -115,10 +115,10 @@ absl::Status NestedIndex::Measure(int levels) {
   NESTREC_RETURN_IF_ERROR(TimeOf(levels, 0, 1, /*many=*/0, Way::kFunnel).status());
   double spent = 0;
   for (const size_t many : {1, 0}) {
-    for (const size_t batch : {0, 1}) {
-      if (batch == 1 && MostTogether() < kBatch) {
-        choices.funnel[1][many] = choices.funnel[0][many];
-        choices.reduced[1][many] = choices.reduced[0][many];
+    for (const size_t batch : {0, 1, 2}) {
+      if (batch > 0 && MostTogether() < kLargeBatch) {
+        choices.funnel[batch][many] = choices.funnel[0][many];
+        choices.reduced[batch][many] = choices.reduced[0][many];
       } else if (many == 0 && spent > kMostSeconds) {
         choices.funnel[batch][0] = choices.funnel[batch][1];
         choices.reduced[batch][0] = choices.reduced[batch][1];

@@ -416,7 +416,7 @@ TEST(ReducedView, AnIndexKeepsItsBytesWhereItIsChosenAlone) {
   int64_t bytes = 0;
   for (const int levels : {1, 2}) {
     bool chosen = false;
-    for (const int64_t queries : {1, 32}) {
+    for (const int64_t queries : {1, 8, 32}) {
       for (const int64_t k : {10, 100}) {
         chosen = chosen || (*measured)->reduced(levels, queries, k);
         EXPECT_FALSE((*without)->reduced(levels, queries, k));
