@@ -133,6 +133,7 @@ class NestedIndex {
   absl::Status CheckLevels(int levels) const;
   std::span<const float> Example(int64_t i, int levels) const;
   void KeepExamples(std::span<const float> queries);
+
   // From so many queries of a width on they are a small and a large batch, and from so many items
   // on k is large: what wins is measured for each.
   static constexpr int64_t kSmallBatch = 5;
@@ -171,6 +172,7 @@ class NestedIndex {
   // Seconds for `batch` examples from the given one on.
   absl::StatusOr<double> TimeOf(int levels, int64_t example, int64_t batch, size_t many,
                                 Way way) const;
+
   std::unique_ptr<NestedScratch> TakeScratch() const;
   void GiveBack(std::unique_ptr<NestedScratch> scratch) const;
 
