@@ -48,6 +48,8 @@
 #include "bench/timing.h"
 #include "index/aligned_array.h"
 #include "index/nested_index.h"
+#include "index/nested_search.h"
+#include "index/reduced_view.h"
 #include "model/gemm.h"
 
 namespace nestrec {
@@ -201,6 +203,11 @@ absl::Status Run(const Flags& flags) {
       std::span<const float>(problem.queries.values).first(static_cast<size_t>(examples * dim));
   CodesTimes times;
   NESTREC_ASSIGN_OR_RETURN(auto codes, MakeCodes(problem, example_queries, flags.codes, times));
+  // The same codes again, for an index without views in fewer columns.
+  std::vector<std::unique_ptr<const NestedCodes>> same_codes;
+  for (const auto& of_width : codes) {
+    same_codes.push_back(NestedCodes::FromParts(of_width->vectors(), of_width->parts()));
+  }
   omp_set_num_threads(flags.threads);
   auto start = Clock::now();
   NESTREC_ASSIGN_OR_RETURN(
@@ -211,6 +218,15 @@ absl::Status Run(const Flags& flags) {
   NESTREC_ASSIGN_OR_RETURN(const NestedSearchOptions approximate,
                            nested->FindOptions(levels, k, {.recall = flags.recall}));
   const double tune_seconds = Seconds(start);
+  // Whether or not the index chose it.
+  start = Clock::now();
+  NESTREC_ASSIGN_OR_RETURN(const std::unique_ptr<const ReducedView> view,
+                           ReducedView::Create(problem.view()));
+  const double view_seconds = Seconds(start);
+  NESTREC_ASSIGN_OR_RETURN(
+      const auto without_view,
+      NestedIndex::CreateOf(std::move(same_codes), {.queries = example_queries, .reduce = false},
+                            nullptr));
 
   std::vector<Method> methods;
   const auto query = [&](int64_t i) {
@@ -247,6 +263,7 @@ absl::Status Run(const Flags& flags) {
                        }});
   }
   NestedSearchStats last_stats;
+  NestedScratch view_scratch;
   const auto nested_method = [&](const std::string& name, NestedSearchOptions how) {
     return Method{.name = name,
                   .value_bytes = problem.view().value_bytes(),
@@ -262,24 +279,57 @@ absl::Status Run(const Flags& flags) {
   methods.push_back(nested_method("nested, plain", {.funnel = false}));
   methods.push_back(nested_method("nested, exact", {}));
   methods.push_back(nested_method(absl::StrCat("nested, recall ", flags.recall), approximate));
-  for (const bool funnel : {false, true}) {
-    methods.push_back(
-        {.name = funnel ? "nested, exact" : "nested, plain",
-         .batch = flags.batch,
-         .value_bytes = problem.view().value_bytes(),
-         .bytes = static_cast<double>(nested->codes(levels).bytes()),
-         .search = [&, funnel](int64_t begin, std::vector<int32_t>& found) -> absl::Status {
-           std::vector<NestedSearchRequest> requests;
-           for (int64_t i = 0; i < flags.batch; ++i) {
-             requests.push_back({query(begin + i), levels, {.k = k}});
-           }
-           NESTREC_ASSIGN_OR_RETURN(const auto results,
-                                    nested->SearchBatch(requests, {.funnel = funnel}));
-           for (const SearchResult& result : results) {
-             for (const ScoredItem& item : result.items) found.push_back(item.item);
-           }
-           return absl::OkStatus();
-         }});
+  struct Batched {
+    std::string name;
+    const NestedIndex* index;
+    bool funnel;
+  };
+  std::vector<Batched> batched = {{"nested, plain", nested.get(), false},
+                                  {"nested, exact", nested.get(), true}};
+  if (view != nullptr) batched.push_back({"nested, without view", without_view.get(), true});
+  for (const auto& [name, index, funnel] : batched) {
+    methods.push_back({.name = name,
+                       .batch = flags.batch,
+                       .value_bytes = problem.view().value_bytes(),
+                       .bytes = static_cast<double>(nested->codes(levels).bytes()),
+                       .search = [&, index = index, funnel = funnel](
+                                     int64_t begin, std::vector<int32_t>& found) -> absl::Status {
+                         std::vector<NestedSearchRequest> requests;
+                         for (int64_t i = 0; i < flags.batch; ++i) {
+                           requests.push_back({query(begin + i), levels, {.k = k}});
+                         }
+                         NESTREC_ASSIGN_OR_RETURN(const auto results,
+                                                  index->SearchBatch(requests, {.funnel = funnel}));
+                         for (const SearchResult& result : results) {
+                           for (const ScoredItem& item : result.items) found.push_back(item.item);
+                         }
+                         return absl::OkStatus();
+                       }});
+  }
+
+  if (view != nullptr) {
+    for (const int64_t batch : {int64_t{1}, flags.batch}) {
+      methods.push_back(
+          {.name = absl::StrCat("nested, ", view->columns(), " columns"),
+           .batch = batch,
+           .bytes = static_cast<double>(nested->codes(levels).bytes() + view->bytes()),
+           .search = [&, batch](int64_t begin, std::vector<int32_t>& found) -> absl::Status {
+             std::vector<NestedCodesRequest> requests;
+             for (int64_t i = 0; i < batch; ++i) {
+               requests.push_back({.codes = &nested->codes(levels),
+                                   .query = query(begin + i),
+                                   .options = {.k = k},
+                                   .funnel = false,
+                                   .reduced = view.get()});
+             }
+             std::vector<NestedSearchStats> stats(requests.size());
+             for (const SearchResult& result : SearchCodes(requests, {}, view_scratch, stats)) {
+               for (const ScoredItem& item : result.items) found.push_back(item.item);
+             }
+             last_stats.bytes_read = stats[0].bytes_read / batch;  // rows are read once for all
+             return absl::OkStatus();
+           }});
+    }
   }
 
   // Queries of all widths from 64 columns on, in turn: in one call, and a call for each width.
@@ -384,6 +434,19 @@ absl::Status Run(const Flags& flags) {
         static_cast<double>(nested->bytes()) / static_cast<double>(n * dim * 4),
         static_cast<double>(approximate.share));
     const double searches = std::max<double>(1, static_cast<double>(funnels));
+    if (view != nullptr) {
+      std::printf("%lld columns: made in %.2f s, %.3f x the vectors, largest rest %.2g; chosen for",
+                  static_cast<long long>(view->columns()), view_seconds,
+                  static_cast<double>(view->bytes()) / static_cast<double>(n * dim * 4),
+                  view->largest_rest());
+      for (const int64_t batch : {int64_t{1}, flags.batch}) {
+        std::printf(" batch %lld: %s", static_cast<long long>(batch),
+                    nested->reduced(levels, batch, k) ? "yes" : "no");
+      }
+      std::printf("\n");
+    } else {
+      std::printf("no view in fewer columns (looked for in %.2f s)\n", view_seconds);
+    }
     std::printf(
         "nested exact, means: %.1f of %d steps of codes read for all items, then %.0f items left, "
         "%.0f "

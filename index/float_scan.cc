@@ -29,27 +29,39 @@ double NormOf(std::span<const float> vector) {
   return std::sqrt(squares);
 }
 
+float FloatAbove(double error) {
+  return std::nextafter(static_cast<float>(error * (1 + 1e-6)),
+                        std::numeric_limits<float>::infinity());
+}
+
 // How far a float sum may be from the canonical score.
 float ErrorOf(const NestedCodes& codes, std::span<const float> query) {
   constexpr double kUnit = 0x1p-24;
   const double n = static_cast<double>(codes.dim()) + codes.vectors().sizes.levels() + 8;
   const double gamma = n * kUnit / (1 - n * kUnit);
   const double underflow = 2 * n * static_cast<double>(std::numeric_limits<float>::min());
-  const double error = gamma * NormOf(query) * codes.largest_norm() + underflow;
-  return std::nextafter(static_cast<float>(error * (1 + 1e-6)),
-                        std::numeric_limits<float>::infinity());
+  return FloatAbove(gamma * NormOf(query) * codes.largest_norm() + underflow);
 }
 
-// What may still be among one query's best.
+float FloatBelow(double value) {
+  constexpr double kLargest = std::numeric_limits<float>::max();
+  return std::nextafter(static_cast<float>(std::clamp(value, -kLargest, kLargest)),
+                        -std::numeric_limits<float>::infinity());
+}
+
+// What may still be among one query's best. Canonical scores are within `error` of `offset` and the
+// sums that are added.
 class Candidates {
  public:
-  Candidates(const NestedCodesRequest& request, float error)
+  Candidates(const NestedCodesRequest& request, float error, double offset)
       : k_(static_cast<size_t>(request.options.k)),
         filter_(request.options.filter),
         twice_error_(2 * error),
         // The canonical score must reach it.
-        floor_(request.options.min_score.has_value() ? *request.options.min_score - twice_error_
-                                                     : -std::numeric_limits<float>::infinity()) {}
+        floor_(request.options.min_score.has_value()
+                   ? FloatBelow(static_cast<double>(*request.options.min_score) - offset -
+                                static_cast<double>(twice_error_))
+                   : -std::numeric_limits<float>::infinity()) {}
 
   // A sum that does not reach it is not worth adding.
   float floor() const { return floor_; }
@@ -115,17 +127,17 @@ class Candidates {
   std::vector<int32_t> rows_;  // of the sums
 };
 
-// The levels' rows, as kernels take them, from item row + 1 on.
+// The levels' rows, as kernels take them, from the first item on.
 template <class T>
-std::vector<LevelBlock<T>> BlockAt(const LevelVectors& vectors,
-                                   const std::vector<std::span<const T>>& values, int64_t row) {
-  std::vector<LevelBlock<T>> blocks;
+std::vector<LevelBlock<T>> LevelsOf(const LevelVectors& vectors,
+                                    const std::vector<std::span<const T>>& values) {
+  std::vector<LevelBlock<T>> levels;
   for (size_t level = 0; level < values.size(); ++level) {
     const int64_t width = vectors.sizes.width(static_cast<int>(level));
-    blocks.push_back({values[level].data() + (row + 1) * width,
-                      vectors.sizes.begin(static_cast<int>(level)), width});
+    levels.push_back(
+        {values[level].data() + width, vectors.sizes.begin(static_cast<int>(level)), width});
   }
-  return blocks;
+  return levels;
 }
 
 // One query's sums for `count` items from row `begin`.
@@ -163,16 +175,19 @@ void ScanMany(std::span<const LevelBlock<T>> blocks, const QueryPanel& panel, in
   }
 }
 
-// Items from row `begin` to `end`, of `values`, the levels' in either kind.
+// Items from row `begin` to `end`; `levels` are of all items.
 template <class T>
-void ScanRows(const LevelVectors& vectors, const std::vector<std::span<const T>>& values,
-              const QueryPanel& panel, std::span<const float> first_query, int64_t begin,
-              int64_t end, std::span<Candidates> candidates) {
+void ScanRows(std::span<const LevelBlock<T>> levels, const QueryPanel& panel,
+              std::span<const float> first_query, int64_t begin, int64_t end,
+              std::span<Candidates> candidates) {
   Workspace work(candidates.size());
+  std::vector<LevelBlock<T>> blocks(levels.begin(), levels.end());
   int64_t next = kFirstBlock;
   while (begin < end) {
     const int64_t count = std::min(next, end - begin);
-    const std::vector<LevelBlock<T>> blocks = BlockAt(vectors, values, begin);
+    for (size_t level = 0; level < levels.size(); ++level) {
+      blocks[level].rows = levels[level].rows + begin * levels[level].width;
+    }
     if (candidates.size() == 1) {
       ScanOne<T>(blocks, first_query, begin, count, candidates[0]);
     } else {
@@ -180,6 +195,46 @@ void ScanRows(const LevelVectors& vectors, const std::vector<std::span<const T>>
     }
     begin += count;
     next = std::min(kBlock, 2 * next);
+  }
+}
+
+// All items, by OpenMP's threads where there are many. Adds to the candidates of each query.
+template <class T>
+void ScanAll(std::span<const LevelBlock<T>> levels, int64_t items,
+             std::span<const std::span<const float>> queries, std::vector<Candidates>& candidates) {
+  const QueryPanel panel(queries);
+  const int threads =
+      items >= kItemsWorthThreads && omp_in_parallel() == 0 ? omp_get_max_threads() : 1;
+  std::vector<std::vector<Candidates>> by_thread(static_cast<size_t>(threads), candidates);
+  FirstException first;
+#pragma omp parallel num_threads(threads) if (threads > 1)
+  first.Guard([&] {
+    const int64_t all = omp_get_num_threads();
+    const int64_t me = omp_get_thread_num();
+    ScanRows<T>(levels, panel, queries[0], me * items / all, (me + 1) * items / all,
+                by_thread[static_cast<size_t>(me)]);
+  });
+  first.Rethrow();
+  for (size_t q = 0; q < queries.size(); ++q) {
+    for (const std::vector<Candidates>& own : by_thread) candidates[q].AddAll(own[q]);
+  }
+}
+
+// Canonical scores of what can be among the best.
+void ScoreAll(std::span<const NestedCodesRequest* const> requests,
+              std::vector<Candidates>& candidates, std::span<TopItems* const> best,
+              std::span<int64_t> scored) {
+  constexpr size_t kAtOnce = 256;
+  double sums[kAtOnce];
+  float scores[kAtOnce];
+  for (size_t q = 0; q < requests.size(); ++q) {
+    const std::vector<int32_t> rows = candidates[q].Take();
+    for (size_t from = 0; from < rows.size(); from += kAtOnce) {
+      const auto some = std::span(rows).subspan(from, std::min(kAtOnce, rows.size() - from));
+      requests[q]->codes->ScoresAt(requests[q]->query, some, sums, scores);
+      for (size_t i = 0; i < some.size(); ++i) best[q]->Offer(some[i] + 1, scores[i]);
+    }
+    scored[q] = static_cast<int64_t>(rows.size());
   }
 }
 
@@ -192,45 +247,34 @@ bool FloatScanHolds(const NestedCodes& codes, std::span<const float> query) {
 void FloatScan(std::span<const NestedCodesRequest* const> requests, std::span<TopItems* const> best,
                std::span<int64_t> scored) {
   const LevelVectors& vectors = requests[0]->codes->vectors();
-  const int64_t items = vectors.items();
   std::vector<std::span<const float>> queries;
   std::vector<Candidates> candidates;
   for (const NestedCodesRequest* request : requests) {
     queries.push_back(request->query);
-    candidates.emplace_back(*request, ErrorOf(*request->codes, request->query));
+    candidates.emplace_back(*request, ErrorOf(*request->codes, request->query), 0.0);
   }
-  const QueryPanel panel(queries);
-  const int threads =
-      items >= kItemsWorthThreads && omp_in_parallel() == 0 ? omp_get_max_threads() : 1;
-  std::vector<std::vector<Candidates>> by_thread(static_cast<size_t>(threads), candidates);
-  FirstException first;
-#pragma omp parallel num_threads(threads) if (threads > 1)
-  first.Guard([&] {
-    const int64_t all = omp_get_num_threads();
-    const int64_t me = omp_get_thread_num();
-    const int64_t begin = me * items / all;
-    const int64_t end = (me + 1) * items / all;
-    std::vector<Candidates>& own = by_thread[static_cast<size_t>(me)];
-    if (vectors.half()) {
-      ScanRows(vectors, vectors.halves, panel, queries[0], begin, end, own);
-    } else {
-      ScanRows(vectors, vectors.levels, panel, queries[0], begin, end, own);
-    }
-  });
-  first.Rethrow();
-  constexpr size_t kAtOnce = 256;
+  if (vectors.half()) {
+    ScanAll<Half>(LevelsOf(vectors, vectors.halves), vectors.items(), queries, candidates);
+  } else {
+    ScanAll<float>(LevelsOf(vectors, vectors.levels), vectors.items(), queries, candidates);
+  }
+  ScoreAll(requests, candidates, best, scored);
+}
+
+void FloatScan(const ReducedView& view, std::span<const NestedCodesRequest* const> requests,
+               std::span<TopItems* const> best, std::span<int64_t> scored) {
+  std::vector<std::span<const float>> queries;
+  for (const NestedCodesRequest* request : requests) queries.push_back(request->query);
+  const std::vector<ReducedView::Query> projected = view.Project(queries);
+  std::vector<std::span<const float>> weights;
+  std::vector<Candidates> candidates;
   for (size_t q = 0; q < requests.size(); ++q) {
-    for (const std::vector<Candidates>& own : by_thread) candidates[q].AddAll(own[q]);
-    const std::vector<int32_t> rows = candidates[q].Take();
-    double sums[kAtOnce];
-    float scores[kAtOnce];
-    for (size_t from = 0; from < rows.size(); from += kAtOnce) {
-      const auto some = std::span(rows).subspan(from, std::min(kAtOnce, rows.size() - from));
-      requests[q]->codes->ScoresAt(requests[q]->query, some, sums, scores);
-      for (size_t i = 0; i < some.size(); ++i) best[q]->Offer(some[i] + 1, scores[i]);
-    }
-    scored[q] = static_cast<int64_t>(rows.size());
+    weights.emplace_back(projected[q].weights);
+    candidates.emplace_back(*requests[q], FloatAbove(projected[q].error), projected[q].offset);
   }
+  const LevelBlock<float> rows = {view.rows(), 0, view.columns()};
+  ScanAll<float>(std::span(&rows, 1), view.items(), weights, candidates);
+  ScoreAll(requests, candidates, best, scored);
 }
 
 }  // namespace nestrec

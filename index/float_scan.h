@@ -8,7 +8,8 @@
 // the sums across levels and underflow. So where the k-th best of the float sums is t, an item
 // below t - 2 error cannot be one of the k best.
 //
-// Queries of one call share what they read: rows are read once for all of them.
+// Queries of one call share what they read: rows are read once for all of them. What is read are
+// the vectors, or a view of them in fewer columns, whose bound is in index/reduced_view.h.
 //
 // Thread safety: pure functions. One query uses OpenMP's threads where there are many items.
 #pragma once
@@ -18,6 +19,7 @@
 
 #include "index/nested_codes.h"
 #include "index/nested_search.h"
+#include "index/reduced_view.h"
 #include "index/top_items.h"
 
 namespace nestrec {
@@ -31,5 +33,9 @@ bool FloatScanHolds(const NestedCodes& codes, std::span<const float> query);
 // the widest request first, and FloatScanHolds for each.
 void FloatScan(std::span<const NestedCodesRequest* const> requests, std::span<TopItems* const> best,
                std::span<int64_t> scored);
+// The same by a view of the codes' vectors, at their width alone. REQUIRES: view.Holds for each as
+// well.
+void FloatScan(const ReducedView& view, std::span<const NestedCodesRequest* const> requests,
+               std::span<TopItems* const> best, std::span<int64_t> scored);
 
 }  // namespace nestrec

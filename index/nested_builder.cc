@@ -55,8 +55,10 @@ absl::StatusOr<std::unique_ptr<const ItemIndex>> BuildNestedIndex(
   NESTREC_ASSIGN_OR_RETURN(const NestedIndex::Approximation approximation,
                            ReadApproximation(options.parameters));
   NESTREC_ASSIGN_OR_RETURN(
-      auto index, NestedIndex::Create(prefix, {.queries = options.queries, .first_levels = levels},
-                                      std::move(owner)));
+      auto index,
+      NestedIndex::Create(
+          prefix, {.queries = options.queries, .first_levels = levels, .reduce = options.reduce},
+          std::move(owner)));
   return NestedIndex::AtLevels(std::move(index), levels, approximation);
 }
 
@@ -79,8 +81,9 @@ absl::StatusOr<KeptIndex> LoadOrBuildNestedIndex(const LevelVectors& vectors, in
   std::vector<std::unique_ptr<const NestedCodes>> widths;
   widths.push_back(*std::move(codes));
   NESTREC_ASSIGN_OR_RETURN(
-      auto index,
-      NestedIndex::CreateOf(std::move(widths), {.queries = options.queries}, std::move(owner)));
+      auto index, NestedIndex::CreateOf(std::move(widths),
+                                        {.queries = options.queries, .reduce = options.reduce},
+                                        std::move(owner)));
   NESTREC_ASSIGN_OR_RETURN(kept.index,
                            NestedIndex::AtLevels(std::move(index), levels, approximation));
   return kept;

@@ -25,6 +25,8 @@ struct NestedIndexOptions {
   // [n, the first `levels` levels' columns] examples of queries; none: the items stand in. See
   // NestedIndex::Options.
   std::span<const float> queries;
+  // As NestedIndex::Options::reduce.
+  bool reduce = true;
 };
 
 // Views the first `levels` levels and holds codes beside them. `owner` keeps the vectors' memory

@@ -111,11 +111,12 @@ bool Funnel::scores_all_items() const {
          FloatScanHolds(codes_, request_.query);
 }
 
-void Funnel::SetScanned(int64_t scored) {
+void Funnel::SetScanned(int64_t scored, const ReducedView* view) {
   scanned_ = true;
   stats_.plain = true;
+  stats_.reduced = view != nullptr;
   stats_.scored += scored;
-  stats_.bytes_read += codes_.vector_bytes();
+  stats_.bytes_read += view != nullptr ? view->scanned_bytes() : codes_.vector_bytes();
 }
 
 void Funnel::Plan(std::span<const double> weights) {

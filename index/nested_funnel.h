@@ -43,8 +43,8 @@ class Funnel {
   bool scores_all_items() const;
   const NestedCodesRequest& request() const { return request_; }
   TopItems* best() { return &best_; }
-  // `scored` items were offered to best() by a scan of everything.
-  void SetScanned(int64_t scored);
+  // `scored` items were offered to best() by a scan of everything, of the vectors or of a view.
+  void SetScanned(int64_t scored, const ReducedView* view);
   void ScanBlock(int64_t begin, int64_t count);
   // Steps 3 to 5, or scoring everything.
   SearchResult Finish();

@@ -1,7 +1,6 @@
 #include "index/nested_index.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cstddef>
 #include <iterator>
 #include <utility>
@@ -15,19 +14,8 @@ namespace nestrec {
 namespace {
 
 constexpr int64_t kMostExamples = 64;
-// What is asked for in trials: k below and from kMany on.
-constexpr int64_t kTriedCounts[] = {10, 100};
-// Queries of a batch in trials: as many as share what is read.
-constexpr int64_t kTriedBatch = 32;
-// Up to so many the sample of a query (index/nested_funnel.cc) is a larger share of them than it is
-// of more.
-constexpr int64_t kFewItems = 1 << 17;
 // Of working memory, where searches of an ItemIndex are done together.
 constexpr int64_t kMostScratchBytes = int64_t{64} << 20;
-
-int64_t MostTogether(int64_t items) {
-  return std::max<int64_t>(1, kMostScratchBytes / (8 * items));
-}
 
 class NestedIndexAtLevels : public ItemIndex {
  public:
@@ -42,10 +30,16 @@ class NestedIndexAtLevels : public ItemIndex {
       std::span<const IndexQuery> queries) const override;
   int dim() const override { return index_->sizes().end(levels_ - 1); }
   int64_t items() const override { return index_->items(); }
-  int64_t bytes() const override { return index_->codes(levels_).bytes(); }
+  int64_t bytes() const override {
+    const ReducedView* const view = index_->reduced_view(levels_);
+    return index_->codes(levels_).bytes() + (view != nullptr ? view->bytes() : 0);
+  }
   bool exact() const override { return how_.share >= 1 && how_.most_scored == 0; }
   std::string description() const override {
     std::string text = "nested";
+    if (const ReducedView* const view = index_->reduced_view(levels_)) {
+      absl::StrAppend(&text, ", scans ", view->columns(), " columns");
+    }
     if (how_.share < 1) absl::StrAppend(&text, ", bounds at ", how_.share);
     if (how_.most_scored > 0) absl::StrAppend(&text, ", scores at most ", how_.most_scored);
     return text;
@@ -61,7 +55,7 @@ absl::StatusOr<std::vector<SearchResult>> NestedIndexAtLevels::SearchBatch(
     std::span<const IndexQuery> queries) const {
   // What is left out for speed differs from batch to batch.
   if (!exact()) return ItemIndex::SearchBatch(queries);
-  const size_t most = static_cast<size_t>(MostTogether(index_->items()));
+  const size_t most = static_cast<size_t>(index_->MostTogether());
   std::vector<SearchResult> results;
   std::vector<NestedSearchRequest> requests;
   for (size_t from = 0; from < queries.size(); from += most) {
@@ -139,15 +133,29 @@ absl::Status NestedIndex::Build(const Options& options) {
 }
 
 absl::Status NestedIndex::Prepare(const Options& options) {
-  funnel_.assign(codes_.size(), {{{true, true}, {true, true}}});
-  plans_.assign(codes_.size(), {});
+  choices_.resize(codes_.size());
   KeepExamples(options.queries);
-  return options.measure ? Measure() : absl::OkStatus();
+  for (int levels = first_levels_; levels <= sizes().levels(); ++levels) {
+    NESTREC_RETURN_IF_ERROR(Choose(levels, options));
+  }
+  return absl::OkStatus();
+}
+
+int64_t NestedIndex::MostTogether() const {
+  return std::max<int64_t>(1, kMostScratchBytes / (8 * items()));
 }
 
 int64_t NestedIndex::bytes() const {
   int64_t bytes = 0;
   for (const auto& codes : codes_) bytes += codes != nullptr ? codes->bytes() : 0;
+  return bytes;
+}
+
+int64_t NestedIndex::reduced_bytes() const {
+  int64_t bytes = 0;
+  for (const Choices& choices : choices_) {
+    bytes += choices.view != nullptr ? choices.view->bytes() : 0;
+  }
   return bytes;
 }
 
@@ -183,103 +191,6 @@ std::span<const float> NestedIndex::Example(int64_t i, int levels) const {
                                       static_cast<size_t>(sizes().end(levels - 1)));
 }
 
-absl::StatusOr<double> NestedIndex::TimeOf(int levels, int64_t example, int64_t batch, int64_t k,
-                                           bool funnel) const {
-  const int64_t examples = static_cast<int64_t>(examples_.size()) / sizes().max_dim();
-  std::vector<NestedCodesRequest> requests;
-  for (int64_t i = 0; i < batch; ++i) {
-    requests.push_back({&codes(levels),
-                        Example((example + i) % examples, levels),
-                        {.k = k},
-                        /*funnel=*/true,
-                        PlanOf(levels, k)});
-  }
-  std::vector<NestedSearchStats> stats(requests.size());
-  return Guard("nested search", [&]() -> absl::StatusOr<double> {
-    std::unique_ptr<NestedScratch> scratch = TakeScratch();
-    const auto start = std::chrono::steady_clock::now();
-    SearchCodes(requests, {.funnel = funnel}, *scratch, std::span(stats));
-    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
-    GiveBack(std::move(scratch));
-    return took.count();
-  });
-}
-
-// Each width answers a few examples both ways, in turns, alone and in batches. The shortest time of
-// each counts: others may have been in its way. Trials that take long say enough after fewer turns.
-absl::StatusOr<bool> NestedIndex::FunnelWins(int levels, int64_t batch, int64_t k,
-                                             double& spent) const {
-  constexpr int64_t kRounds = 4;
-  constexpr double kEnough = 0.2;  // seconds
-  const int64_t examples = static_cast<int64_t>(examples_.size()) / sizes().max_dim();
-  double seconds[2] = {1e9, 1e9};
-  double all = 0;
-  for (int64_t round = 0; round < kRounds && all < kEnough; ++round) {
-    for (const bool funnel : {false, true}) {
-      NESTREC_ASSIGN_OR_RETURN(const double took, TimeOf(levels, round * examples / kRounds,
-                                                         std::min(batch, examples), k, funnel));
-      seconds[funnel ? 1 : 0] = std::min(seconds[funnel ? 1 : 0], took);
-      all += took;
-    }
-  }
-  spent += all;
-  return seconds[1] < seconds[0];
-}
-
-absl::StatusOr<NestedPlan> NestedIndex::UsualPlan(int levels, int64_t k) const {
-  constexpr int64_t kMostAsked = 15;
-  const int64_t given = static_cast<int64_t>(examples_.size()) / sizes().max_dim();
-  const int64_t asked = std::min(kMostAsked, given);
-  std::vector<int> for_all;
-  std::vector<int> for_left;
-  for (int64_t i = 0; i < asked; ++i) {
-    NestedSearchStats stats;
-    NESTREC_RETURN_IF_ERROR(
-        Search(Example(i * given / asked, levels), levels, {.k = k}, {}, &stats).status());
-    for_all.push_back(stats.steps_read);
-    for_left.push_back(stats.steps_left);
-  }
-  if (asked == 0) return NestedPlan();
-  const auto middle = [](std::vector<int>& of) {
-    std::nth_element(of.begin(), of.begin() + static_cast<std::ptrdiff_t>(of.size() / 2), of.end());
-    return of[of.size() / 2];
-  };
-  return NestedPlan{.for_all = middle(for_all), .for_left = middle(for_left)};
-}
-
-// Where trials of a width take long, k that was not tried goes the way of the one that was; so do
-// batches where there are so many items that working memory for as many queries is not held.
-absl::Status NestedIndex::Measure() {
-  constexpr double kMostSeconds = 1;
-  const int64_t batch = std::min(kTriedBatch, MostTogether(items()));
-  for (int levels = first_levels_; levels <= sizes().levels(); ++levels) {
-    if (codes(levels).groups().empty()) continue;  // there is one way
-    for (const bool many : {false, true}) {
-      if (items() > kFewItems) break;
-      NESTREC_ASSIGN_OR_RETURN(plans_[static_cast<size_t>(levels) - 1][many ? 1 : 0],
-                               UsualPlan(levels, kTriedCounts[many ? 1 : 0]));
-    }
-    // The first search gets its working memory from the system, which later ones do not.
-    NESTREC_RETURN_IF_ERROR(TimeOf(levels, 0, 1, kTriedCounts[0], /*funnel=*/true).status());
-    auto& ways = funnel_[static_cast<size_t>(levels) - 1];
-    double spent = 0;
-    for (const size_t many : {1, 0}) {
-      for (const size_t in_batch : {0, 1}) {
-        if (in_batch == 1 && batch < kBatch) {
-          ways[1][many] = ways[0][many];
-        } else if (many == 0 && spent > kMostSeconds) {
-          ways[in_batch][0] = ways[in_batch][1];
-        } else {
-          NESTREC_ASSIGN_OR_RETURN(
-              ways[in_batch][many],
-              FunnelWins(levels, in_batch == 1 ? batch : 1, kTriedCounts[many], spent));
-        }
-      }
-    }
-  }
-  return absl::OkStatus();
-}
-
 std::unique_ptr<NestedScratch> NestedIndex::TakeScratch() const {
   for (auto& slot : scratch_) {
     // Acquire pairs with the release of GiveBack: the arrays' pointers are seen whole.
@@ -301,6 +212,23 @@ void NestedIndex::GiveBack(std::unique_ptr<NestedScratch> scratch) const {
   }
 }
 
+// A view answers where all of a call have its width: those of mixed widths share the vectors. Where
+// the answer may be approximate, the funnel reads less than any scan.
+NestedCodesRequest NestedIndex::RequestOf(const NestedSearchRequest& request, const Group& group,
+                                          const NestedSearchOptions& how) const {
+  const Choices& choices = ChoicesOf(request.levels);
+  const size_t batch = BatchOf(group.queries);
+  const size_t many = ManyOf(group.k);
+  const bool exact = how.share >= 1 && how.most_scored == 0;
+  const bool may_reduce = how.funnel ? group.alone && exact : how.reduced;
+  return {.codes = &codes(request.levels),
+          .query = request.query,
+          .options = request.options,
+          .funnel = choices.funnel[batch][many] && !(may_reduce && choices.reduced[batch][many]),
+          .plan = choices.plans[many],
+          .reduced = may_reduce ? choices.view.get() : nullptr};
+}
+
 absl::StatusOr<SearchResult> NestedIndex::Search(std::span<const float> query, int levels,
                                                  const SearchOptions& options,
                                                  const NestedSearchOptions& how,
@@ -310,8 +238,8 @@ absl::StatusOr<SearchResult> NestedIndex::Search(std::span<const float> query, i
   return Guard("nested search", [&]() -> absl::StatusOr<SearchResult> {
     std::unique_ptr<NestedScratch> scratch = TakeScratch();
     NestedSearchStats counted;
-    const NestedCodesRequest request = {&codes(levels), query, options,
-                                        funnel(levels, 1, options.k), PlanOf(levels, options.k)};
+    const NestedCodesRequest request =
+        RequestOf({query, levels, options}, {.queries = 1, .k = options.k, .alone = true}, how);
     std::vector<SearchResult> results =
         SearchCodes(std::span(&request, 1), how, *scratch, std::span(&counted, 1));
     GiveBack(std::move(scratch));
@@ -346,11 +274,11 @@ absl::StatusOr<std::vector<SearchResult>> NestedIndex::SearchBatch(
       for (; end < order.size() && requests[order[end]].levels == levels; ++end) {
         k = std::max(k, requests[order[end]].options.k);
       }
-      const bool by_funnel = funnel(levels, static_cast<int64_t>(end - begin), k);
+      const Group group = {.queries = static_cast<int64_t>(end - begin),
+                           .k = k,
+                           .alone = end - begin == order.size()};
       for (size_t i = begin; i < end; ++i) {
-        const NestedSearchRequest& request = requests[order[i]];
-        ordered.push_back(
-            {&codes(levels), request.query, request.options, by_funnel, PlanOf(levels, k)});
+        ordered.push_back(RequestOf(requests[order[i]], group, how));
       }
     }
     std::unique_ptr<NestedScratch> scratch = TakeScratch();

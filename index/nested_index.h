@@ -13,7 +13,9 @@
 //
 // Whether the funnel or plain scoring answers a width is measured when the index is made, and
 // decided again for every query from a sample of the items; among few items the sample would cost
-// as much as the search, and the examples' usual plan is every query's.
+// as much as the search, and the examples' usual plan is every query's. Where the vectors' rank is
+// lower than their width, plain scoring has a second view of them, in fewer columns
+// (index/reduced_view.h): it is measured too, and kept where it is the fastest.
 //
 // Thread safety: const methods may run in parallel. Each search in progress holds 8 bytes an item,
 // each of a batch too; an ItemIndex of AtLevels does at most as many together as take 64 MiB.
@@ -32,6 +34,7 @@
 #include "index/level_vectors.h"
 #include "index/nested_codes.h"
 #include "index/nested_search.h"
+#include "index/reduced_view.h"
 
 namespace nestrec {
 
@@ -50,8 +53,11 @@ class NestedIndex {
     std::span<const float> queries;
     // Widths of fewer levels have no codes and are not searched.
     int first_levels = 1;
-    // False: the funnel is used wherever a query's sample speaks for it, as tests want.
+    // False: the funnel is used wherever a query's sample speaks for it, and views in fewer columns
+    // are kept wherever there are any, as tests want.
     bool measure = true;
+    // False: no views in fewer columns.
+    bool reduce = true;
   };
 
   // How a search may trade exactness for speed.
@@ -79,8 +85,9 @@ class NestedIndex {
   int64_t items() const { return vectors_.items(); }
   // REQUIRES: the width is searched.
   const NestedCodes& codes(int levels) const { return *codes_[static_cast<size_t>(levels) - 1]; }
-  // Of the codes of all widths, beside the vectors.
+  // Of the codes of all widths, beside the vectors; of the views in fewer columns, beside both.
   int64_t bytes() const;
+  int64_t reduced_bytes() const;
 
   // Errors of ItemIndex::Search, and kInvalidArgument for levels that the index does not hold or
   // settings that FindOptions did not return. `stats` may be null.
@@ -104,11 +111,18 @@ class NestedIndex {
   static absl::StatusOr<std::unique_ptr<const ItemIndex>> AtLevels(
       std::shared_ptr<const NestedIndex> index, int levels, const Approximation& approximation);
 
-  // Whether the funnel beat scoring everything at this width when the index was made, for a query
-  // of so many that are asked together.
+  // What was fastest at this width when the index was made, for a query of so many that are asked
+  // together: the funnel or scoring all vectors; the view in fewer columns rather than either.
   bool funnel(int levels, int64_t queries, int64_t k) const {
-    return funnel_[static_cast<size_t>(levels) - 1][queries >= kBatch ? 1 : 0][k >= kMany ? 1 : 0];
+    return ChoicesOf(levels).funnel[BatchOf(queries)][ManyOf(k)];
   }
+  bool reduced(int levels, int64_t queries, int64_t k) const {
+    return ChoicesOf(levels).reduced[BatchOf(queries)][ManyOf(k)];
+  }
+  // Null where there is none.
+  const ReducedView* reduced_view(int levels) const { return ChoicesOf(levels).view.get(); }
+  // How many searches an ItemIndex of AtLevels does at once.
+  int64_t MostTogether() const;
 
  private:
   NestedIndex(LevelVectors vectors, std::shared_ptr<const void> owner)
@@ -119,32 +133,55 @@ class NestedIndex {
   absl::Status CheckLevels(int levels) const;
   std::span<const float> Example(int64_t i, int levels) const;
   void KeepExamples(std::span<const float> queries);
-  absl::Status Measure();
-  // Adds the seconds that it took to `spent`.
-  absl::StatusOr<bool> FunnelWins(int levels, int64_t batch, int64_t k, double& spent) const;
+
+  // From so many queries of a width on they are a small and a large batch, and from so many items
+  // on k is large: what wins is measured for each.
+  static constexpr int64_t kSmallBatch = 5;
+  static constexpr int64_t kLargeBatch = 16;
+  static constexpr int64_t kMany = 33;
+  static size_t BatchOf(int64_t queries) {
+    return (queries >= kSmallBatch ? 1 : 0) + (queries >= kLargeBatch ? 1 : 0);
+  }
+  static size_t ManyOf(int64_t k) { return k >= kMany ? 1 : 0; }
+  // How a width is searched; by BatchOf, then by ManyOf.
+  struct Choices {
+    using Flags = std::array<std::array<bool, 2>, 3>;
+    Flags funnel = {{{true, true}, {true, true}, {true, true}}};
+    Flags reduced = {};
+    std::array<NestedPlan, 2> plans;  // by k
+    std::unique_ptr<const ReducedView> view;
+  };
+  const Choices& ChoicesOf(int levels) const { return choices_[static_cast<size_t>(levels) - 1]; }
+  // Those of one width in a call: how many, the largest k, and whether the call has no others.
+  struct Group {
+    int64_t queries;
+    int64_t k;
+    bool alone;
+  };
+  NestedCodesRequest RequestOf(const NestedSearchRequest& request, const Group& group,
+                               const NestedSearchOptions& how) const;
+
+  // Trials: index/nested_trials.cc.
+  enum class Way { kFunnel, kVectors, kView };
+  absl::Status Choose(int levels, const Options& options);
+  absl::Status Measure(int levels);
+  // Sets what won, for these places among the choices. Adds the seconds that it took to `spent`.
+  absl::Status Try(int levels, size_t batch, size_t many, double& spent);
   // What examples' samples speak for, as a rule; nothing where that is to score everything.
   absl::StatusOr<NestedPlan> UsualPlan(int levels, int64_t k) const;
-  const NestedPlan& PlanOf(int levels, int64_t k) const {
-    return plans_[static_cast<size_t>(levels) - 1][k >= kMany ? 1 : 0];
-  }
   // Seconds for `batch` examples from the given one on.
-  absl::StatusOr<double> TimeOf(int levels, int64_t example, int64_t batch, int64_t k,
-                                bool funnel) const;
+  absl::StatusOr<double> TimeOf(int levels, int64_t example, int64_t batch, size_t many,
+                                Way way) const;
+
   std::unique_ptr<NestedScratch> TakeScratch() const;
   void GiveBack(std::unique_ptr<NestedScratch> scratch) const;
-
-  // From so many queries of a width on they are a batch, and from so many items on k is large: what
-  // wins is measured for either.
-  static constexpr int64_t kBatch = 16;
-  static constexpr int64_t kMany = 33;
 
   LevelVectors vectors_;
   std::shared_ptr<const void> owner_;
   int first_levels_ = 1;
-  std::vector<std::unique_ptr<const NestedCodes>> codes_;   // by levels - 1
-  std::vector<std::array<std::array<bool, 2>, 2>> funnel_;  // by levels - 1, batch or not, k
-  std::vector<std::array<NestedPlan, 2>> plans_;            // by levels - 1, k
-  std::vector<float> examples_;                             // [n, D]
+  std::vector<std::unique_ptr<const NestedCodes>> codes_;  // by levels - 1
+  std::vector<Choices> choices_;                           // by levels - 1
+  std::vector<float> examples_;                            // [n, D]
   // Working memory that no search uses at the moment. Taken and given back by exchange, which is
   // all that a pool without an order needs.
   mutable std::array<std::atomic<NestedScratch*>, 8> scratch_ = {};

@@ -31,8 +31,20 @@ void ScanPlain(std::span<const std::unique_ptr<Funnel>> funnels) {
     best.push_back(funnel->best());
   }
   std::vector<int64_t> scored(plain.size());
-  FloatScan(requests, best, scored);
-  for (size_t i = 0; i < plain.size(); ++i) plain[i]->SetScanned(scored[i]);
+  // One block's requests have one view, or none (SharesBlock).
+  const ReducedView* const view = requests[0]->reduced;
+  const bool reduced =
+      view != nullptr && std::all_of(requests.begin(), requests.end(), [&](const auto* request) {
+        return view->Holds(request->query);
+      });
+  if (reduced) {
+    FloatScan(*view, requests, best, scored);
+  } else {
+    FloatScan(requests, best, scored);
+  }
+  for (size_t i = 0; i < plain.size(); ++i) {
+    plain[i]->SetScanned(scored[i], reduced ? view : nullptr);
+  }
 }
 
 // Whether one of them reads codes of all items.
@@ -65,6 +77,7 @@ bool PlanAll(std::span<const std::unique_ptr<Funnel>> funnels, const NestedSearc
 // down of every item stays in the cache, where it can at all.
 bool SharesBlock(const NestedCodesRequest& first, const NestedCodesRequest& next, size_t count,
                  const NestedSearchOptions& options) {
+  if (first.reduced != next.reduced) return false;
   if (!options.funnel) return true;
   if (first.funnel != next.funnel) return false;
   if (!first.funnel) return true;

@@ -15,7 +15,8 @@
 //   4. Items that cannot beat it are dropped; the next step is read for the rest, and so on.
 //   5. What is left is scored, highest bound first, until the next bound cannot beat the k-th best.
 //
-// Where everything is scored, that is index/float_scan.h.
+// Where everything is scored, that is index/float_scan.h, of the vectors or of a view of them in
+// fewer columns (index/reduced_view.h).
 //
 // Thread safety: pure functions; a Scratch belongs to one call at a time. A search for one query
 // uses OpenMP's threads where there are many items, a batch gives each thread queries of its own.
@@ -30,6 +31,7 @@
 #include "index/item_index.h"
 #include "index/nested_codes.h"
 #include "index/nested_query.h"
+#include "index/reduced_view.h"
 
 namespace nestrec {
 
@@ -42,6 +44,7 @@ struct NestedPlan {
 // What a search did, for reports and for choosing.
 struct NestedSearchStats {
   bool plain = false;       // everything was scored
+  bool reduced = false;     // by the view in fewer columns
   int steps_read = 0;       // of codes, for all items
   int steps_left = 0;       // for those that were left, these included
   int steps = 0;            // of codes, at most
@@ -58,6 +61,8 @@ struct NestedSearchOptions {
   int64_t most_scored = 0;
   // False: score everything.
   bool funnel = true;
+  // With funnel false: by the view in fewer columns, where there is one, in place of the vectors.
+  bool reduced = false;
   // In place of a sample; for_all of 0 says nothing. What is found does not depend on it. Where a
   // filter leaves less than half of the items, or k is a larger share of them than plans are made
   // for, the sample is read all the same.
@@ -70,6 +75,8 @@ struct NestedCodesRequest {
   SearchOptions options;
   bool funnel = true;    // false: score everything, as NestedSearchOptions::funnel for this one
   NestedPlan plan = {};  // as NestedSearchOptions::plan, which goes before it
+  // Where everything is scored, by this view of the codes' vectors; null: by the vectors.
+  const ReducedView* reduced = nullptr;
 };
 
 // Working memory, kept between searches because getting it from the system costs as much as a scan.

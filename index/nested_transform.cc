@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "index/blas_room.h"
+#include "index/symmetric_matrix.h"
 #include "index/vector_kernels.h"
 
 extern "C" {
@@ -20,8 +21,6 @@ extern "C" {
 void dpotrf_(const char* uplo, const int* n, double* a, const int* lda, int* info);
 void dtrtri_(const char* uplo, const char* diag, const int* n, double* a, const int* lda,
              int* info);
-void dsyevd_(const char* jobz, const char* uplo, const int* n, double* a, const int* lda, double* w,
-             double* work, const int* lwork, int* iwork, const int* liwork, int* info);
 }
 
 namespace nestrec {
@@ -37,12 +36,8 @@ double RidgeOf(int64_t rows, int64_t dim) {
 Matrix SecondMoments(std::span<const double> rows, int64_t dim) {
   const int64_t n = static_cast<int64_t>(rows.size()) / dim;
   Matrix moments(static_cast<size_t>(dim * dim));
-  cblas_dsyrk(CblasRowMajor, CblasLower, CblasTrans, static_cast<int>(dim), static_cast<int>(n),
-              1.0 / static_cast<double>(n), rows.data(), static_cast<int>(dim), 0.0, moments.data(),
-              static_cast<int>(dim));
-  for (int64_t r = 0; r < dim; ++r) {
-    for (int64_t c = r + 1; c < dim; ++c) moments[r * dim + c] = moments[c * dim + r];
-  }
+  AddSecondMoments(rows, dim, 1.0 / static_cast<double>(n), moments);
+  MirrorLower(dim, moments);
   return moments;
 }
 
@@ -61,26 +56,6 @@ absl::Status InvertTriangle(Matrix& a, int dim) {
   return absl::OkStatus();
 }
 
-// Of a symmetric matrix: eigenvalues, rising, and in row i the i-th eigenvector.
-absl::StatusOr<std::vector<double>> Eigen(Matrix& a, int dim) {
-  std::vector<double> values(static_cast<size_t>(dim));
-  int info = 0;
-  int lwork = -1;
-  int liwork = -1;
-  double work_size = 0;
-  int iwork_size = 0;
-  dsyevd_("V", "L", &dim, a.data(), &dim, values.data(), &work_size, &lwork, &iwork_size, &liwork,
-          &info);
-  lwork = static_cast<int>(work_size);
-  liwork = iwork_size;
-  std::vector<double> work(static_cast<size_t>(std::max(1, lwork)));
-  std::vector<int> iwork(static_cast<size_t>(std::max(1, liwork)));
-  dsyevd_("V", "L", &dim, a.data(), &dim, values.data(), work.data(), &lwork, iwork.data(), &liwork,
-          &info);
-  if (info != 0) return absl::InternalError(absl::StrCat("dsyevd failed with ", info));
-  return values;
-}
-
 // c[m, n] = a[m, k] b[k, n], each with its own distance between rows.
 void Multiply(int64_t m, int64_t n, int64_t k, const double* a, int64_t lda, const double* b,
               int64_t ldb, double* c, int64_t ldc) {
@@ -95,15 +70,10 @@ Matrix QueryMoments(const Matrix& root, int64_t dim, std::span<const double> que
   const double stand_ins = static_cast<double>(dim) / 4;
   const double all = static_cast<double>(given) + stand_ins;
   Matrix moments(static_cast<size_t>(dim * dim));
-  const auto add = [&](const Matrix& rows, double scale) {
-    cblas_dsyrk(CblasRowMajor, CblasLower, CblasTrans, static_cast<int>(dim),
-                static_cast<int>(static_cast<int64_t>(rows.size()) / dim), scale, rows.data(),
-                static_cast<int>(dim), 1.0, moments.data(), static_cast<int>(dim));
-  };
   if (given > 0) {
     Matrix weights(queries.size());  // rows z^T R
     Multiply(given, dim, dim, queries.data(), dim, root.data(), dim, weights.data(), dim);
-    add(weights, 1 / all);
+    AddSecondMoments(weights, dim, 1 / all, moments);
   }
   // Items as queries have second moments R R^T, so the rows of R^T R stand for them.
   Matrix columns(root.size());
@@ -112,10 +82,8 @@ Matrix QueryMoments(const Matrix& root, int64_t dim, std::span<const double> que
               static_cast<int>(dim), 0.0, columns.data(), static_cast<int>(dim));
   double trace = 0;
   for (const double value : root) trace += value * value;
-  add(columns, stand_ins / all / trace);
-  for (int64_t r = 0; r < dim; ++r) {
-    for (int64_t c = r + 1; c < dim; ++c) moments[r * dim + c] = moments[c * dim + r];
-  }
+  AddSecondMoments(columns, dim, stand_ins / all / trace, moments);
+  MirrorLower(dim, moments);
   return moments;
 }
 

@@ -145,7 +145,8 @@ absl::StatusOr<std::unique_ptr<const ItemIndex>> MakeIndex(const IndexSource& so
   NESTREC_ASSIGN_OR_RETURN(const int levels, source.vectors.sizes.LevelsOf(dim));
   if (spec.factory == kNestedFactory) {
     const std::vector<float> queries = PrefixOfQueries(source, levels);
-    const NestedIndexOptions options = {.parameters = spec.parameters, .queries = queries};
+    const NestedIndexOptions options = {
+        .parameters = spec.parameters, .queries = queries, .reduce = source.reduce};
     return MakeOf(
         {.build = [&] { return BuildNestedIndex(source.vectors, levels, options, source.owner); },
          .load_or_build =

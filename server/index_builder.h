@@ -28,6 +28,8 @@ struct IndexSource {
   // [n, D] examples of what will be asked, which the nested index orders its columns by; may be
   // empty (ExampleQueries).
   std::span<const float> queries;
+  // Nested indexes may hold views of the items in fewer columns (index/reduced_view.h).
+  bool reduce = false;
 };
 
 // What the encoder makes of short histories of items drawn at random (always the same ones), [n, D]

@@ -1,6 +1,7 @@
 #include "server/memory_budget.h"
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 #include <optional>
 
 #include "absl/strings/numbers.h"
@@ -8,6 +9,7 @@
 #include "absl/strings/str_format.h"
 #include "base/status_macros.h"
 #include "index/nested_builder.h"
+#include "index/reduced_view.h"
 #include "server/catalogue_attributes.h"
 #include "server/index_builder.h"
 
@@ -117,6 +119,22 @@ ModelMemory EstimateModelMemory(const NestedSizes& sizes, int levels, const Tier
   return memory;
 }
 
+uint64_t EstimateReducedBytes(const ModelInfo& info, const NestedSizes& sizes,
+                              const TierTable& tiers) {
+  const auto recipe = nlohmann::json::parse(info.recipe_json, nullptr, /*allow_exceptions=*/false);
+  int64_t features = 0;
+  for (const ModalityInfo& modality : info.modalities) features += modality.width;
+  // Recipes of nestrec 0.1.0 may lack it: their items had none.
+  const bool residual = recipe.is_object() && recipe.contains("item_residual") &&
+                        recipe["item_residual"] != nlohmann::json(false);
+  if (features == 0 || residual) return 0;
+  int64_t bytes = 0;
+  for (const auto& [dim, spec] : IndexesOf(sizes, tiers, info.items)) {
+    if (spec.factory == kNestedFactory) bytes += ReducedView::BytesFor(dim, info.items, features);
+  }
+  return static_cast<uint64_t>(bytes);
+}
+
 absl::Status CheckMemory(const MemoryRequest& request, std::span<const MemoryLimit> limits) {
   const ModelMemory& model = request.models.back();
   for (const MemoryLimit& limit : limits) {
@@ -165,17 +183,18 @@ absl::Status MemoryBudget::CheckLimit(absl::string_view limit) {
 }
 
 MemoryBudget::MemoryBudget(Options options)
-    : options_(std::move(options)), held_bytes_(std::make_shared<std::atomic<uint64_t>>(0)) {}
+    : options_(std::move(options)), held_(std::make_shared<Held>()) {}
 
 absl::StatusOr<ModelMemory> MemoryBudget::Check(const CheckpointShape& shape,
                                                 const TierTable& tiers, const ItemsHeld& held,
-                                                uint64_t field_bytes) const {
+                                                uint64_t field_bytes,
+                                                uint64_t reduced_bytes) const {
   MemoryRequest request{.path = shape.path,
                         .dims = shape.sizes.values(),
                         .models = {},
                         .state_bytes = options_.state_bytes ? options_.state_bytes() : 0,
                         .call_bytes = options_.call_bytes,
-                        .held_bytes = held_bytes_->load()};
+                        .held_bytes = held_->mapped_bytes.load()};
   for (int levels = 1; levels <= shape.sizes.levels(); ++levels) {
     request.models.push_back(EstimateModelMemory(shape.sizes, levels, tiers, shape.items,
                                                  shape.level_bytes[static_cast<size_t>(levels) - 1],
@@ -191,12 +210,19 @@ absl::StatusOr<ModelMemory> MemoryBudget::Check(const CheckpointShape& shape,
     limits = options_.limits();
   }
   NESTREC_RETURN_IF_ERROR(CheckMemory(request, limits));
-  return request.models.back();
+  ModelMemory model = request.models.back();
+  model.reduced_bytes = reduced_bytes;
+  // The models in use are gone when the next one comes, and leave it their room.
+  ModelMemory with_next = model;
+  with_next.index_bytes += request.models.back().total() -
+                           std::min(request.models.back().total(), held_->total_bytes.load());
+  if (!Fits(request, with_next, limits)) model.reduced_bytes = 0;
+  return model;
 }
 
 absl::Status MemoryBudget::Check(const CheckpointShape& shape, const TierTable& tiers,
                                  const ItemsHeld& held) const {
-  return Check(shape, tiers, held, 0).status();
+  return Check(shape, tiers, held, 0, 0).status();
 }
 
 absl::StatusOr<MemoryBudget::Reservation> MemoryBudget::Reserve(
@@ -204,11 +230,16 @@ absl::StatusOr<MemoryBudget::Reservation> MemoryBudget::Reserve(
     const std::vector<std::string>& filter_fields, const ItemsHeld& items) const {
   const Catalogue& catalogue = *checkpoint.catalogue();
   const uint64_t fields = items.searched ? FieldBytes(catalogue, filter_fields) : 0;
+  const uint64_t reduced =
+      items.searched ? EstimateReducedBytes(checkpoint.info(), checkpoint.sizes(), tiers) : 0;
   NESTREC_ASSIGN_OR_RETURN(const ModelMemory model,
-                           Check(checkpoint.shape(), tiers, items, fields));
-  held_bytes_->fetch_add(model.mapped_bytes);
-  const auto give_back = [held = held_bytes_, mapped = model.mapped_bytes](const void*) {
-    held->fetch_sub(mapped);
+                           Check(checkpoint.shape(), tiers, items, fields, reduced));
+  held_->mapped_bytes.fetch_add(model.mapped_bytes);
+  held_->total_bytes.fetch_add(model.total());
+  const auto give_back = [held = held_, mapped = model.mapped_bytes,
+                          total = model.total()](const void*) {
+    held->mapped_bytes.fetch_sub(mapped);
+    held->total_bytes.fetch_sub(total);
   };
   return Reservation{.model = model, .held = std::shared_ptr<const void>(nullptr, give_back)};
 }

@@ -24,10 +24,10 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "base/memory_limits.h"
 #include "base/nested_sizes.h"
 #include "index/level_vectors.h"
 #include "model/checkpoint.h"
-#include "base/memory_limits.h"
 #include "server/tiers.h"
 
 namespace nestrec {
@@ -43,8 +43,12 @@ struct ModelMemory {
   uint64_t index_bytes = 0;     // of all indexes
   uint64_t field_bytes = 0;     // the catalogue's fields, for filters
   uint64_t building_bytes = 0;  // for a while, on top: building nested indexes
+  // Of views in fewer columns (index/reduced_view.h), at most; 0 where indexes are to have none.
+  uint64_t reduced_bytes = 0;
 
-  uint64_t total() const { return mapped_bytes + index_bytes + field_bytes + building_bytes; }
+  uint64_t total() const {
+    return mapped_bytes + index_bytes + field_bytes + building_bytes + reduced_bytes;
+  }
 };
 
 // How searches find the items' vectors, if there are any: else there are no indexes, and of the
@@ -61,6 +65,12 @@ struct ItemsHeld {
 ModelMemory EstimateModelMemory(const NestedSizes& sizes, int levels, const TierTable& tiers,
                                 int64_t items, uint64_t mapped_bytes, uint64_t field_bytes,
                                 const ItemsHeld& held = {});
+
+// What views in fewer columns may take in all nested indexes; 0 where there are none. That the
+// items are of lower rank than they are wide is said of models whose items are made of features
+// alone.
+uint64_t EstimateReducedBytes(const ModelInfo& info, const NestedSizes& sizes,
+                              const TierTable& tiers);
 
 // What a check is about.
 struct MemoryRequest {
@@ -102,19 +112,25 @@ class MemoryBudget {
   // later.
   absl::Status Check(const CheckpointShape& shape, const TierTable& tiers,
                      const ItemsHeld& held = {}) const;
-  // Errors of CheckMemory.
+  // Errors of CheckMemory. The model has reduced_bytes only where there is room for them and,
+  // beside them, for a next version of the model: they are an extra, which refuses no model.
   absl::StatusOr<Reservation> Reserve(const Checkpoint& checkpoint, const TierTable& tiers,
                                       const std::vector<std::string>& filter_fields,
                                       const ItemsHeld& items = {}) const;
 
  private:
-  // What the model would take at its widest.
+  // What the model would take at its widest, views of so many bytes included where there is room.
   absl::StatusOr<ModelMemory> Check(const CheckpointShape& shape, const TierTable& tiers,
-                                    const ItemsHeld& held, uint64_t field_bytes) const;
+                                    const ItemsHeld& held, uint64_t field_bytes,
+                                    uint64_t reduced_bytes) const;
 
   const Options options_;
   // Of reservations, which may outlive the budget; any order will do: models load one at a time.
-  const std::shared_ptr<std::atomic<uint64_t>> held_bytes_;
+  struct Held {
+    std::atomic<uint64_t> mapped_bytes = 0;
+    std::atomic<uint64_t> total_bytes = 0;
+  };
+  const std::shared_ptr<Held> held_;
 };
 
 }  // namespace nestrec

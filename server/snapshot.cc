@@ -67,7 +67,9 @@ absl::StatusOr<std::shared_ptr<const Snapshot>> Snapshot::Load(const Options& op
     log.Info("model_memory", {{"mapped_bytes", reserved.model.mapped_bytes},
                               {"index_bytes", reserved.model.index_bytes},
                               {"field_bytes", reserved.model.field_bytes},
-                              {"building_bytes", reserved.model.building_bytes}});
+                              {"building_bytes", reserved.model.building_bytes},
+                              {"reduced_bytes", reserved.model.reduced_bytes}});
+    snapshot->reduce_ = reserved.model.reduced_bytes > 0;
     snapshot->memory_ = std::move(reserved.held);
   }
   NESTREC_ASSIGN_OR_RETURN(snapshot->encoder_, Encoder::Create(checkpoint->view(), checkpoint));
@@ -225,7 +227,8 @@ absl::Status Snapshot::BuildIndexes(const Options& options, const Log& log) {
                            .owner = item_vectors_owner_,
                            .version = version(),
                            .folder = options.index_folder,
-                           .queries = queries};
+                           .queries = queries,
+                           .reduce = reduce_};
   std::vector<absl::Status> statuses(slots.size());
   std::atomic<size_t> next =
       0;  // which slot is free; every slot is written by the thread that drew it

@@ -125,6 +125,7 @@ class Snapshot {
   void ReadQuality();
   absl::Status MakeStepper(const Log& log);
 
+  bool reduce_ = false;                 // nested indexes may hold views in fewer columns
   std::shared_ptr<const void> memory_;  // its part of a budget; outlives what it is for
   std::shared_ptr<const Checkpoint> checkpoint_;
   LevelVectors item_vectors_;

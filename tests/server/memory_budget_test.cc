@@ -70,6 +70,31 @@ TEST_F(EstimateTest, WhatSearchesNothingNeedsNeitherIndexesNorTheItemsVectors) {
   EXPECT_EQ(memory.total(), 1000u);
 }
 
+// Of items that are made of 12 features: views of 16 columns at the nested widths that have more.
+TEST_F(EstimateTest, ViewsInFewerColumnsAreCountedWhereItemsAreMadeOfFeaturesAlone) {
+  const TierTable tiers = Tiers(sizes_, "auto", 32, 128);
+  ModelInfo info{.items = 100'000, .modalities = {{.name = "text", .width = 12}}};
+  const auto bytes = [&] { return EstimateReducedBytes(info, sizes_, tiers); };
+  const uint64_t expected = 4 * 16 * (100'000 + 64) + 8 * 64 + 4 * 16 * (100'000 + 128) + 8 * 128;
+  for (const char* recipe : {"", "{}", R"({"item_residual":false})"}) {
+    info.recipe_json = recipe;
+    EXPECT_EQ(bytes(), expected) << recipe;
+  }
+  info.modalities.push_back({.name = "image", .width = 40});  // 64 columns: too many for width 64
+  EXPECT_EQ(bytes(), 4u * 64 * (100'000 + 128) + 8 * 128);
+  info.modalities[1].width = 400;
+  EXPECT_EQ(bytes(), 0u);
+  info.modalities = {{.name = "text", .width = 12}};
+  info.items = 1'000'000;  // more than views are made for
+  EXPECT_EQ(bytes(), 0u);
+  info.items = 100'000;
+  info.recipe_json = R"({"item_residual":true})";
+  EXPECT_EQ(bytes(), 0u);
+  info.recipe_json = "";
+  info.modalities = {};  // learned vectors alone
+  EXPECT_EQ(bytes(), 0u);
+}
+
 class CheckTest : public ::testing::Test {
  protected:
   // Mapped, indexes and fields of the narrow and of the wide one.
@@ -214,6 +239,30 @@ TEST_F(MemoryBudgetTest, AModelThatDoesNotFitBesideTheOneInUseIsRefusedUntilThat
   left_bytes_ = need;
   first = absl::NotFoundError("");  // its last request has ended
   EXPECT_TRUE(Load(budget).ok());
+}
+
+// The model's items are made of 12 features, by its header.
+TEST_F(MemoryBudgetTest, ViewsInFewerColumnsAreAllowedWhereTheyAndANextVersionFit) {
+  ASSERT_TRUE(RandomModel({.sizes = {16, 64}, .items = 5000}).Write(path_).ok());
+  const uint64_t views = 4 * 16 * (5000 + 64) + 8 * 64;
+  const auto reserved = [&](const std::shared_ptr<const MemoryBudget>& budget) {
+    lines_.clear();
+    auto snapshot = Load(budget);
+    EXPECT_TRUE(snapshot.ok()) << snapshot.status();
+    const size_t at = lines_.find("reduced_bytes=");
+    EXPECT_NE(at, std::string::npos) << lines_;
+    return std::pair(std::move(snapshot), std::stoull(lines_.substr(at + 14)));
+  };
+  EXPECT_EQ(reserved(Budget("none")).second, views);
+  const std::shared_ptr<const MemoryBudget> budget = Budget("auto");
+  left_bytes_ = uint64_t{1} << 40;
+  const auto [first, of_first] = reserved(budget);
+  EXPECT_EQ(of_first, views);
+  const ModelMemory memory = EstimateModelMemory((*first)->sizes(), 2, (*first)->tiers(), 5000,
+                                                 (*first)->checkpoint().LevelBytes(2), 0);
+  left_bytes_ = 2 * memory.total();           // without fields
+  EXPECT_EQ(reserved(budget).second, views);  // the first one makes room for the next
+  EXPECT_EQ(reserved(Budget("auto")).second, 0u);
 }
 
 TEST_F(MemoryBudgetTest, AModelThatDoesNotFitIsRefusedBeforeItsArraysAreRead) {
