@@ -226,7 +226,9 @@ NestedCodesRequest NestedIndex::RequestOf(const NestedSearchRequest& request, co
           .options = request.options,
           .funnel = choices.funnel[batch][many] && !(may_reduce && choices.reduced[batch][many]),
           .plan = choices.plans[many],
-          .reduced = may_reduce ? choices.view.get() : nullptr};
+          .reduced = may_reduce && (!how.funnel || choices.scans_view[batch][many])
+                         ? choices.view.get()
+                         : nullptr};
 }
 
 absl::StatusOr<SearchResult> NestedIndex::Search(std::span<const float> query, int levels,

@@ -147,9 +147,12 @@ class NestedIndex {
   struct Choices {
     using Flags = std::array<std::array<bool, 2>, 3>;
     Flags funnel = {{{true, true}, {true, true}, {true, true}}};
-    Flags reduced = {};
+    Flags reduced = {};  // by the view, which is faster than funnel and vectors
+    // Where everything is scored, by the view in place of the vectors.
+    Flags scans_view = {{{true, true}, {true, true}, {true, true}}};
     std::array<NestedPlan, 2> plans;  // by k
     std::unique_ptr<const ReducedView> view;
+    bool worth_memory = false;  // the view, as far as trials went
   };
   const Choices& ChoicesOf(int levels) const { return choices_[static_cast<size_t>(levels) - 1]; }
   // Those of one width in a call: how many, the largest k, and whether the call has no others.

@@ -20,7 +20,7 @@ constexpr int64_t kTriedBatches[] = {1, 8, 32};
 // Up to so many the sample of a query (index/nested_funnel.cc) is a larger share of them than it is
 // of more.
 constexpr int64_t kFewItems = 1 << 17;
-// A view in fewer columns must take at most this share of the next best way's time: it takes
+// A view in fewer columns must once take at most this share of the next best way's time, for its
 // memory.
 constexpr double kWorthMemory = 0.85;
 
@@ -77,7 +77,9 @@ absl::Status NestedIndex::Try(int levels, size_t batch, size_t many, double& spe
   const double funnel = seconds[static_cast<size_t>(Way::kFunnel)];
   const double view = seconds[static_cast<size_t>(Way::kView)];
   choices.funnel[batch][many] = funnel < vectors;
-  choices.reduced[batch][many] = view < kWorthMemory * std::min(vectors, funnel);
+  choices.reduced[batch][many] = view < std::min(vectors, funnel);
+  choices.scans_view[batch][many] = view < vectors;
+  choices.worth_memory = choices.worth_memory || view < kWorthMemory * std::min(vectors, funnel);
   return absl::OkStatus();
 }
 
@@ -113,15 +115,18 @@ absl::Status NestedIndex::Measure(int levels) {
   }
   // The first search gets its working memory from the system, which later ones do not.
   NESTREC_RETURN_IF_ERROR(TimeOf(levels, 0, 1, /*many=*/0, Way::kFunnel).status());
+  const auto copy = [&](size_t batch, size_t many, size_t to_batch, size_t to_many) {
+    for (Choices::Flags* const flags : {&choices.funnel, &choices.reduced, &choices.scans_view}) {
+      (*flags)[to_batch][to_many] = (*flags)[batch][many];
+    }
+  };
   double spent = 0;
   for (const size_t many : {1, 0}) {
     for (const size_t batch : {0, 1, 2}) {
       if (batch > 0 && MostTogether() < kLargeBatch) {
-        choices.funnel[batch][many] = choices.funnel[0][many];
-        choices.reduced[batch][many] = choices.reduced[0][many];
+        copy(0, many, batch, many);
       } else if (many == 0 && spent > kMostSeconds) {
-        choices.funnel[batch][0] = choices.funnel[batch][1];
-        choices.reduced[batch][0] = choices.reduced[batch][1];
+        copy(batch, 1, batch, 0);
       } else {
         NESTREC_RETURN_IF_ERROR(Try(levels, batch, many, spent));
       }
@@ -130,7 +135,8 @@ absl::Status NestedIndex::Measure(int levels) {
   return absl::OkStatus();
 }
 
-// A view is kept where it is the fastest for something.
+// A view is kept where it is much the fastest for something, and then used for all that it is
+// fastest for.
 absl::Status NestedIndex::Choose(int levels, const Options& options) {
   if (codes(levels).groups().empty()) return absl::OkStatus();  // there is one way
   Choices& choices = choices_[static_cast<size_t>(levels) - 1];
@@ -142,9 +148,10 @@ absl::Status NestedIndex::Choose(int levels, const Options& options) {
   }
   if (!options.measure) return absl::OkStatus();
   NESTREC_RETURN_IF_ERROR(Measure(levels));
-  const bool chosen = std::any_of(choices.reduced.begin(), choices.reduced.end(),
-                                  [](const auto& by_k) { return by_k[0] || by_k[1]; });
-  if (!chosen) choices.view = nullptr;
+  if (!choices.worth_memory) {
+    choices.view = nullptr;
+    choices.reduced = {};
+  }
   return absl::OkStatus();
 }
 
