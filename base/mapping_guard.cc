@@ -106,9 +106,10 @@ void UnregisterMapping(const void* data) {
   }
 }
 
+bool AnyLostBytes() { return lost_mappings.load(std::memory_order_acquire) != 0; }
+
 bool LostBytes(const void* address) {
-  // What every request asks: one load.
-  if (lost_mappings.load(std::memory_order_acquire) == 0) return false;
+  if (!AnyLostBytes()) return false;
   const Slot* const slot = Find(reinterpret_cast<uintptr_t>(address));
   return slot != nullptr && slot->lost.load(std::memory_order_acquire);
 }

@@ -28,6 +28,9 @@ void UnregisterMapping(const void* data);
 // Whether the registered mapping that holds `address` has lost bytes. False for other addresses.
 bool LostBytes(const void* address);
 
+// Whether any has, which costs one load: what to ask first where there are many.
+bool AnyLostBytes();
+
 // For who knows by other means that the bytes are not those any more that were verified.
 void MarkLost(const void* address);
 

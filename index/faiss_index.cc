@@ -14,6 +14,7 @@
 #include "index/exhaustive_search.h"
 #include "index/faiss_compat.h"
 #include "index/faiss_store.h"
+#include "index/mapped_lists.h"
 #include "index/score.h"
 
 namespace nestrec {
@@ -84,6 +85,7 @@ class FaissIndex final : public TunableFaissIndex {
   int64_t items() const override { return vectors_.items(); }
   int64_t bytes() const override { return bytes_; }
   bool exact() const override { return exact_; }
+  bool intact() const override { return ListsIntact(*index_); }
   std::string description() const override { return absl::StrCat("faiss ", options_.factory); }
 
  private:

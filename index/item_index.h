@@ -71,6 +71,9 @@ class ItemIndex {
   virtual int64_t bytes() const = 0;
   // Whether every search is exact.
   virtual bool exact() const = 0;
+  // False once a file that the index is mapped from has lost bytes (base/mapping_guard.h). Whoever
+  // has searched asks afterwards: what was found since may be anything.
+  virtual bool intact() const { return true; }
   // For people: "faiss Flat".
   virtual std::string description() const = 0;
 };

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "base/mapping_guard.h"
 #include "base/status_macros.h"
 #include "index/faiss_compat.h"
 
@@ -34,6 +35,7 @@ class MappedLists final : public faiss::ReadOnlyInvertedLists {
   size_t list_size(size_t list) const override { return lists_[list].size; }
   const uint8_t* get_codes(size_t list) const override { return lists_[list].codes; }
   const faiss_compat::IndexId* get_ids(size_t list) const override { return lists_[list].ids; }
+  bool intact() const { return !LostBytes(mapping_->data()); }
 
  private:
   std::vector<List> lists_;
@@ -51,6 +53,13 @@ faiss::IndexIVF* WithPlainLists(faiss::Index& index) {
   if (ivf == nullptr || ivf->invlists == nullptr) return nullptr;
   const std::type_info& kind = typeid(*ivf->invlists);
   return kind == typeid(faiss::ArrayInvertedLists) || kind == typeid(MappedLists) ? ivf : nullptr;
+}
+
+bool ListsIntact(faiss::Index& index) {
+  const faiss::IndexIVF* ivf = WithPlainLists(index);
+  if (ivf == nullptr) return true;
+  const auto* mapped = dynamic_cast<const MappedLists*>(ivf->invlists);
+  return mapped == nullptr || mapped->intact();
 }
 
 uint64_t ListSectionBytes(const faiss::InvertedLists* lists) {

@@ -42,6 +42,9 @@ absl::Status WriteListSection(const faiss::InvertedLists* lists,
 absl::StatusOr<std::unique_ptr<faiss::InvertedLists>> MapListSection(
     std::span<const std::byte> section, int64_t items, std::shared_ptr<const MappedFile> mapping);
 
+// False once the mapped file of an index's lists has lost bytes (base/mapping_guard.h).
+bool ListsIntact(faiss::Index& index);
+
 // Takes the lists out of an index for the length of a scope; empty ones of the same kind stand in.
 class ListsTakenOut {
  public:

@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/guard.h"
+#include "base/mapping_guard.h"
 #include "base/status_macros.h"
 #include "index/aligned_array.h"
 #include "index/score.h"
@@ -371,6 +372,14 @@ void NestedCodes::ScoresAt(std::span<const float> query, std::span<const int32_t
                            double* sums, float* scores) const {
   LevelDotsAt(query, vectors_, vectors_.sizes.levels(), 1, rows, sums);
   for (size_t i = 0; i < rows.size(); ++i) scores[i] = ScoreFromSum(sums[i]);
+}
+
+bool NestedCodes::intact() const {
+  // Parts of one file are one mapping, but an index may have some in memory of its own.
+  return !LostBytes(parts_.scales.data()) && !LostBytes(parts_.bounds.data()) &&
+         std::none_of(parts_.groups.begin(), parts_.groups.end(), [](const Group& group) {
+           return LostBytes(group.high.data()) || LostBytes(group.low.data());
+         });
 }
 
 int64_t NestedCodes::bytes() const {

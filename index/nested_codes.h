@@ -109,6 +109,9 @@ class NestedCodes {
   void ScoresAt(std::span<const float> query, std::span<const int32_t> rows, double* sums,
                 float* scores) const;
 
+  // False once a mapped file that holds the codes has lost bytes (base/mapping_guard.h).
+  bool intact() const;
+
   // What is held beside the vectors, and the vectors' columns themselves.
   int64_t bytes() const;
   int64_t vector_bytes() const { return items() * dim() * vectors_.value_bytes(); }

@@ -35,6 +35,7 @@ class NestedIndexAtLevels : public ItemIndex {
     return index_->codes(levels_).bytes() + (view != nullptr ? view->bytes() : 0);
   }
   bool exact() const override { return how_.share >= 1 && how_.most_scored == 0; }
+  bool intact() const override { return index_->codes(levels_).intact(); }
   std::string description() const override {
     std::string text = "nested";
     if (const ReducedView* const view = index_->reduced_view(levels_)) {

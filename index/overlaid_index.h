@@ -79,6 +79,7 @@ class OverlaidIndex final : public ItemIndex {
   int64_t items() const override { return overlay_->items(); }
   int64_t bytes() const override { return overlay_->bytes(); }
   bool exact() const override { return index_->exact(); }
+  bool intact() const override { return index_->intact(); }
   std::string description() const override;
 
  private:

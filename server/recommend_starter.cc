@@ -15,8 +15,8 @@ namespace {
 absl::Status CheckIntact(const Snapshot& snapshot) {
   if (snapshot.intact()) return absl::OkStatus();
   return absl::UnavailableError(
-      "the file of the model that serves was changed in place or cannot be read; the server looks "
-      "for another version");
+      "the file of the model that serves, or of an index of it, was changed in place or cannot be "
+      "read; the server loads it again, or another version");
 }
 
 template <typename Response>

@@ -295,12 +295,15 @@ void Snapshot::ReadQuality() {
 }
 
 bool Snapshot::intact() const {
+  if (!AnyLostBytes()) return true;
   const auto lost = [](const auto& levels) {
     return !levels.empty() && LostBytes(levels.front().data());
   };
-  // All of a checkpoint is one mapping; rounded items may be another.
+  // All of a checkpoint is one mapping; rounded items may be another, and each kept index.
   return !lost(checkpoint_->view().items) && !lost(item_vectors_.levels) &&
-         !lost(item_vectors_.halves);
+         !lost(item_vectors_.halves) &&
+         std::all_of(indexes_.begin(), indexes_.end(),
+                     [](const auto& each) { return each.second->intact(); });
 }
 
 void Snapshot::GiveUp() const { MarkLost(checkpoint_->view().items.front().data()); }

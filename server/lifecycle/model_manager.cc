@@ -305,11 +305,12 @@ void ModelManager::DetachLost() {
         version.file.stamp == FileStamp()) {
       continue;
     }
-    options_.log.Error("model_lost",
-                       {{"name", version.file.name},
-                        {"version", version.snapshot->version()},
-                        {"why", "its file was changed in place or cannot be read"},
-                        {"then", "calls get UNAVAILABLE until another version serves"}});
+    options_.log.Error(
+        "model_lost",
+        {{"name", version.file.name},
+         {"version", version.snapshot->version()},
+         {"why", "its file, or that of an index, was changed in place or cannot be read"},
+         {"then", "calls get UNAVAILABLE until another version serves"}});
     version.file.stamp = {};
   }
 }

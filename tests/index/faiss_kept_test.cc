@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/file.h"
+#include "base/mapping_guard.h"
 #include "base/random.h"
 #include "index/faiss_index.h"
 #include "tests/index/test_vectors.h"
@@ -87,6 +88,23 @@ TEST_F(FaissKept, InvertedListsStayInTheFile) {
   EXPECT_GE(resident({.factory = "PCA16,IVF16,SQ8", .parameters = "nprobe=16"}), 2000 * 16);
   EXPECT_EQ(resident({.factory = "HNSW16"}), 0);
   EXPECT_EQ(ResidentBytes("/x.index"), 0);  // and go with their index
+}
+
+TEST_F(FaissKept, AnIndexWhoseListsAreCutIsNotIntact) {
+  GuardMappings();
+  for (const char* factory : {"IVF16,Flat", "PCA16,IVF16,SQ8", "HNSW16"}) {
+    const FaissIndexOptions options = {.factory = factory};
+    std::filesystem::remove(path());
+    const auto built = Open(options);
+    ASSERT_TRUE(built.ok()) << built.status();
+    const auto loaded = Open(options);
+    ASSERT_TRUE(loaded.ok()) << loaded.status();
+    EXPECT_TRUE(loaded->index->intact());
+    std::filesystem::resize_file(path(), 100);
+    Answers(*loaded->index);
+    EXPECT_EQ(loaded->index->intact(), std::string(factory) == "HNSW16") << factory;
+    EXPECT_TRUE(built->index->intact());
+  }
 }
 
 TEST_F(FaissKept, SearchSettingsAreNotPartOfTheFile) {

@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/file.h"
+#include "base/mapping_guard.h"
 #include "base/random.h"
 #include "index/index_file.h"
 #include "index/nested_builder.h"
@@ -117,6 +118,25 @@ TEST_F(NestedKept, EverythingThatASearchReadsIsInTheFile) {
       EXPECT_EQ(reinterpret_cast<uintptr_t>(rows.data()) % 64, 0u);
     }
   }
+}
+
+TEST_F(NestedKept, CodesWhoseFileIsCutAreNotIntact) {
+  GuardMappings();
+  const auto made = NestedCodes::Create(vectors_.view(), {});
+  ASSERT_TRUE(made.ok()) << made.status();
+  ASSERT_TRUE(nested_store::Write(**made, path(), "k").ok());
+  const auto read = nested_store::Read(path(), "k", vectors_.view());
+  ASSERT_TRUE(read.ok()) << read.status();
+  EXPECT_TRUE((*made)->intact());
+  EXPECT_TRUE((*read)->intact());
+  std::filesystem::resize_file(path(), 4096);
+  int64_t sum = 0;
+  for (const auto& group : (*read)->parts().groups) {
+    for (const uint8_t code : group.high) sum += code;
+  }
+  EXPECT_GE(sum, 0);
+  EXPECT_FALSE((*read)->intact());
+  EXPECT_TRUE((*made)->intact());
 }
 
 TEST_F(NestedKept, SettingsAreNotPartOfTheFile) {

@@ -9,13 +9,19 @@
 #include <fstream>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
+#include "absl/status/statusor.h"
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "base/file.h"
+#include "base/status_macros.h"
 #include "server/client.h"
 #include "tests/testing/child_process.h"
 #include "tests/testing/random_model.h"
@@ -44,11 +50,15 @@ class LifecycleBinary : public ::testing::Test {
     return checkpoint.ok() ? (*checkpoint)->info().version : "";
   }
 
-  std::unique_ptr<ChildProcess> Serve(const std::string& poll = "20ms") {
+  std::unique_ptr<ChildProcess> Serve(const std::string& poll = "20ms",
+                                      const std::vector<std::string>& more = {}) {
     const std::string port_file = folder_.File("port");
-    auto child = ChildProcess::Start({NESTREC_PROGRAM, "serve", "--model", models_, "--listen",
-                                      "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--threads",
-                                      "1", "--model-poll", poll, "--port-file", port_file});
+    std::vector<std::string> arguments = {
+        NESTREC_PROGRAM,  "serve",       "--model",   models_, "--listen",     "127.0.0.1:0",
+        "--admin-listen", "127.0.0.1:0", "--threads", "1",     "--model-poll", poll,
+        "--port-file",    port_file};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    auto child = ChildProcess::Start(arguments);
     EXPECT_TRUE(child.ok()) << child.status();
     const auto line = (*child)->WaitForOutput(" serving ");
     EXPECT_TRUE(line.ok()) << line.status();
@@ -230,6 +240,68 @@ TEST_F(LifecycleBinary, TheOnlyModelCutShortAnswersUnavailableUntilItIsWhole) {
   WriteInPlace(PathOf("v1"), bytes, bytes.size());
   ASSERT_EQ(Admin({"reload"}), 0) << output_;
   EXPECT_EQ(ServedVersion(), version);
+}
+
+TEST_F(LifecycleBinary, NothingIsAnsweredFromAKeptIndexThatIsCutShortWhileItServes) {
+  ASSERT_TRUE(RandomModel({.sizes = {16, 64}, .items = 5'000, .seed = 1}).Write(PathOf("v1")).ok());
+  const std::string config = folder_.File("serve.textproto");
+  ASSERT_TRUE(WriteFileAtomically(config,
+                                  "tiers { name: \"codes\" dim: 64 index: \"nested\" }\n"
+                                  "tiers { name: \"lists\" dim: 64 index: \"IVF16,Flat\" }\n")
+                  .ok());
+  const std::vector<std::string> more = {"--config", config, "--index-folder",
+                                         folder_.File("indexes")};
+  const auto ask = [&](const std::string& tier) -> absl::StatusOr<std::vector<std::string>> {
+    v1::RecommendRequest request;
+    request.set_tier(tier);
+    request.add_history_item_ids("item-7");
+    NESTREC_ASSIGN_OR_RETURN(const v1::RecommendResponse response, client_->Recommend(request));
+    std::vector<std::string> ids;
+    for (const auto& item : response.items()) ids.push_back(item.item_id());
+    return ids;
+  };
+  for (const auto& [tier, file] :
+       {std::pair<std::string, std::string>{"codes", "nested"}, {"lists", "IVF16"}}) {
+    {
+      const auto server = Serve("20ms", more);  // keeps its indexes for the next one
+      server->Signal(SIGTERM);
+      ASSERT_EQ(server->WaitForExit().value_or(-1), 0) << server->output();
+    }
+    const auto server = Serve("20ms", more);
+    const auto whole = ask(tier);
+    ASSERT_TRUE(whole.ok()) << whole.status();
+    std::string path;
+    for (const auto& kept :
+         std::filesystem::recursive_directory_iterator(folder_.File("indexes"))) {
+      const std::string name = kept.path().filename();
+      if (absl::StrContains(name, "64") && absl::StrContains(name, file)) path = kept.path();
+    }
+    ASSERT_NE(path, "") << server->output();
+    ASSERT_GT(std::filesystem::file_size(path), 100'000u);
+    std::filesystem::resize_file(path, 4096);
+    // Codes are read where trials spoke for them, lists always.
+    const bool always = tier == "lists";
+    int asked = 0, unavailable = 0, answered = 0;
+    for (const absl::Time end = absl::Now() + absl::Minutes(1);
+         (unavailable == 0 || answered == 0) && (always || unavailable > 0 || asked < 100) &&
+         absl::Now() < end;
+         ++asked) {
+      const auto answer = ask(tier);
+      if (answer.ok()) {
+        EXPECT_EQ(*answer, *whole);
+        answered += unavailable > 0 ? 1 : 0;
+      } else {
+        EXPECT_TRUE(absl::IsUnavailable(answer.status())) << answer.status();
+        ++unavailable;
+      }
+    }
+    EXPECT_TRUE(unavailable > 0 || !always);
+    if (unavailable > 0) {
+      EXPECT_GT(answered, 0) << tier << " does not serve again\n" << server->output();
+      EXPECT_TRUE(server->WaitForOutput("model_lost name=v1").ok()) << server->output();
+      EXPECT_TRUE(server->WaitForOutput("index_not_loaded").ok()) << server->output();
+    }
+  }
 }
 
 TEST_F(LifecycleBinary, ServesAgainAfterAKillInTheMiddleOfAReload) {
