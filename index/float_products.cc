@@ -83,17 +83,12 @@ int64_t Products(std::span<const LevelBlock<T>> levels, const QueryPanel& panel,
   return end - hits;
 }
 #else
-// kRows rows and as many vectors of queries.
-template <int kRows, int kVectors, class D>
-struct Sums {
-  hn::Vec<D> of[kRows][kVectors];
-};
-
-// Adds `columns` columns of the chunk for the first kUsed vectors of queries.
+// Adds `columns` columns of the chunk for the first kUsed vectors of queries. The sums are an
+// array, since GCC would make the constructor of a struct for a processor without vectors.
 template <int kUsed, int kRows, int kVectors, class D>
 HWY_INLINE void AddColumns(D d, const float* HWY_RESTRICT chunk, int64_t columns,
                            const float* HWY_RESTRICT queries, int64_t stride,
-                           Sums<kRows, kVectors, D>& sums) {
+                           hn::Vec<D> (&sums)[kRows][kVectors]) {
   constexpr int64_t kLanes = static_cast<int64_t>(hn::MaxLanes(d));
   for (int64_t c = 0; c < columns; ++c) {
     hn::Vec<D> query[kUsed];
@@ -101,7 +96,7 @@ HWY_INLINE void AddColumns(D d, const float* HWY_RESTRICT chunk, int64_t columns
     for (int r = 0; r < kRows; ++r) {
       const auto value = hn::Set(d, chunk[r * kChunk + c]);
       for (int v = 0; v < kUsed; ++v) {
-        sums.of[r][v] = hn::MulAdd(value, query[v], sums.of[r][v]);
+        sums[r][v] = hn::MulAdd(value, query[v], sums[r][v]);
       }
     }
     queries += stride;
@@ -114,8 +109,8 @@ HWY_INLINE ProductHit* Tile(D d, std::span<const LevelBlock<T>> levels, const Qu
                             int64_t row, int64_t first, const float* HWY_RESTRICT floors,
                             ProductHit* HWY_RESTRICT hits) {
   constexpr int64_t kLanes = static_cast<int64_t>(hn::MaxLanes(d));
-  Sums<kRows, kVectors, D> sums;
-  for (auto& of_row : sums.of) {
+  hn::Vec<D> sums[kRows][kVectors];
+  for (auto& of_row : sums) {
     for (auto& value : of_row) value = hn::Zero(d);
   }
   HWY_ALIGN float chunk[kRows * kChunk];
@@ -134,12 +129,12 @@ HWY_INLINE ProductHit* Tile(D d, std::span<const LevelBlock<T>> levels, const Qu
   for (int r = 0; r < kRows; ++r) {
     for (int v = 0; v < kVectors; ++v) {
       const float* const least = floors + first + v * kLanes;
-      const auto reached = hn::Ge(sums.of[r][v], hn::Load(d, least));
+      const auto reached = hn::Ge(sums[r][v], hn::Load(d, least));
       if (hn::AllFalse(d, reached)) continue;
       uint8_t bits[8] = {};
       hn::StoreMaskBits(d, reached, bits);
       HWY_ALIGN float lanes[hn::MaxLanes(d)];
-      hn::Store(sums.of[r][v], d, lanes);
+      hn::Store(sums[r][v], d, lanes);
       for (uint32_t left = bits[0] | static_cast<uint32_t>(bits[1]) << 8; left != 0;
            left &= left - 1) {
         const int lane = std::countr_zero(left);

@@ -39,8 +39,13 @@ void AddDotsOfWidth(const Row& row, int64_t row_bytes, int64_t count, const RowW
 }
 #else
 // Vectors of at most this many bytes; those of unknown length are used as short ones.
+#if HWY_HAVE_SCALABLE
+template <size_t>
+using ByteTag = hn::CappedTag<uint8_t, 16>;
+#else
 template <size_t kBytes>
-using ByteTag = hn::CappedTag<uint8_t, HWY_HAVE_SCALABLE ? size_t{16} : kBytes>;
+using ByteTag = hn::CappedTag<uint8_t, kBytes>;
+#endif
 
 // sum[i] + the products of four unsigned bytes (at most 127) and four signed ones.
 #if HWY_MAJOR > 1 || (HWY_MAJOR == 1 && HWY_MINOR >= 1)

@@ -7,6 +7,8 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
 #include "base/status_macros.h"
 #include "index/nested_builder.h"
 #include "index/reduced_view.h"
@@ -20,9 +22,13 @@ constexpr uint64_t kMiB = uint64_t{1} << 20;
 // docs/kubernetes.md: what building nested indexes takes for a while.
 constexpr uint64_t kNestedScratchBytes = 80 * kMiB;
 // Bytes of an item in an index beside its columns: norms and scales of a nested one; lists, links
-// and ids of a quantised or approximate one.
+// and ids of one of FAISS's whose factory string does not say what it holds.
 constexpr uint64_t kNestedItemBytes = 20;
 constexpr uint64_t kOtherItemBytes = 300;
+// Of the number of an item in FAISS's lists.
+constexpr uint64_t kIdBytes = 8;
+// FAISS finds the centres of its lists with a copy of so many items for each, where there are more.
+constexpr uint64_t kItemsPerCentre = 256;
 // A catalogue is judged by this many of its items.
 constexpr int64_t kSampledItems = 16384;
 
@@ -36,6 +42,45 @@ uint64_t NeedOf(const MemoryRequest& request, const ModelMemory& model, const Me
   const uint64_t mapped = limit.counts_mappings ? model.mapped_bytes : 0;
   const uint64_t held = limit.counts_mappings ? 0 : request.held_bytes;
   return model.total() - mapped + request.state_bytes + request.call_bytes + held;
+}
+
+// An index of FAISS that holds codes, by its factory string: [IVF<lists>,] before SQ8, SQ4, SQfp16
+// or PQ<parts>[x<bits>][fs].
+struct CodedIndex {
+  uint64_t lists = 0;       // 0: one array of codes
+  uint64_t code_bytes = 0;  // of an item
+  bool grows = false;       // by doubling: half of the places may be empty
+  bool trained = true;      // with a float32 copy of all items
+};
+
+std::optional<CodedIndex> ParseCodedIndex(absl::string_view factory, uint64_t columns) {
+  CodedIndex index;
+  if (absl::ConsumePrefix(&factory, "IVF")) {
+    const std::pair<absl::string_view, absl::string_view> parts =
+        absl::StrSplit(factory, absl::MaxSplits(',', 1));
+    uint32_t lists = 0;
+    if (!absl::SimpleAtoi(parts.first, &lists) || lists == 0) return std::nullopt;
+    index.lists = lists;
+    factory = parts.second;
+  }
+  index.grows = index.lists > 0;
+  if (factory == "SQ8") {
+    index.code_bytes = columns;
+  } else if (factory == "SQ4") {
+    index.code_bytes = (columns + 1) / 2;
+  } else if (factory == "SQfp16") {
+    index.code_bytes = 2 * columns;
+    index.trained = index.lists > 0;
+  } else if (absl::ConsumePrefix(&factory, "PQ")) {
+    index.grows |= absl::ConsumeSuffix(&factory, "fs");
+    const std::vector<absl::string_view> numbers = absl::StrSplit(factory, absl::MaxSplits('x', 1));
+    uint32_t parts = 0, bits = 8;
+    if (!absl::SimpleAtoi(numbers[0], &parts)) return std::nullopt;
+    if (numbers.size() > 1 && !absl::SimpleAtoi(numbers[1], &bits)) return std::nullopt;
+    index.code_bytes = (uint64_t{parts} * bits + 7) / 8;
+  }
+  if (index.code_bytes == 0) return std::nullopt;
+  return index;
 }
 
 bool Fits(const MemoryRequest& request, const ModelMemory& model,
@@ -105,17 +150,26 @@ ModelMemory EstimateModelMemory(const NestedSizes& sizes, int levels, const Tier
     memory.mapped_bytes -= std::min(memory.mapped_bytes, 4 * values);
     (held.in_files ? memory.mapped_bytes : memory.index_bytes) += 2 * values;
   }
+  const auto all = static_cast<uint64_t>(items);
+  bool any_nested = false;
   for (const auto& [dim, spec] : IndexesOf(sizes.Prefix(levels), tiers, items)) {
     const auto columns = static_cast<uint64_t>(dim);
-    uint64_t an_item = 4 * columns;
     if (spec.factory == kNestedFactory) {
-      an_item = columns + kNestedItemBytes;
-      memory.building_bytes = kNestedScratchBytes;
-    } else if (spec.factory != "Flat") {
-      an_item += kOtherItemBytes;
+      memory.index_bytes += (columns + kNestedItemBytes) * all;
+      any_nested = true;
+    } else if (spec.factory == "Flat") {
+      memory.index_bytes += 4 * columns * all;
+    } else if (const auto coded = ParseCodedIndex(spec.factory, columns); coded.has_value()) {
+      const uint64_t an_item = coded->code_bytes + (coded->lists > 0 ? kIdBytes : 0);
+      memory.index_bytes += (coded->grows ? 2 : 1) * an_item * all + 4 * columns * coded->lists;
+      const uint64_t sample = kItemsPerCentre * coded->lists;
+      if (coded->trained)
+        memory.building_bytes += 4 * columns * (all + (sample < all ? sample : 0));
+    } else {
+      memory.index_bytes += (4 * columns + kOtherItemBytes) * all;
     }
-    memory.index_bytes += an_item * static_cast<uint64_t>(items);
   }
+  if (any_nested) memory.building_bytes += kNestedScratchBytes;
   return memory;
 }
 

@@ -42,7 +42,7 @@ struct ModelMemory {
   uint64_t mapped_bytes = 0;    // weights and vectors, mapped from the file
   uint64_t index_bytes = 0;     // of all indexes
   uint64_t field_bytes = 0;     // the catalogue's fields, for filters
-  uint64_t building_bytes = 0;  // for a while, on top: building nested indexes
+  uint64_t building_bytes = 0;  // for a while, on top: building indexes
   // Of views in fewer columns (index/reduced_view.h), at most; 0 where indexes are to have none.
   uint64_t reduced_bytes = 0;
 

@@ -6,8 +6,8 @@ Features are made from items.jsonl afterwards, by tools/encode_items.py or an en
     python3 tools/prepare_spark.py --master 'local[4]' --events a.csv b.jsonl.gz --out shop
 
 Flags have the names, meanings and defaults of `nestrec prepare` (docs/data.md has the rules). What differs: a quoted CSV field may not
-go on in another line (Spark reads by lines; the job stops and says where), --drop-without-metadata and --max-bad-lines are
-not there, and the files of --events count in the order of their names as given, a pattern's in that of the alphabet.
+go on in another line (Spark reads by lines; the job stops and says where), the flags of features and --show-bad-lines are not there, bad
+lines are counted once all are read, and the files of --events count in the order of their names as given, a pattern's in that of the alphabet.
 """
 import argparse
 import ast
@@ -109,6 +109,22 @@ def record_line(item_id, record):
     return dump(line)
 
 
+def leaves(value):
+    """What a field says, piece by piece: null says nothing, lists and objects say what is in them."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        return [leaf for each in value for leaf in leaves(each)]
+    return [] if value is None else [value]
+
+
+def has_text(record, fields):
+    """Whether nestrec's text of the record's fields (pieces joined by ", ") has anything in it."""
+    values = json.loads(record)
+    texts = [leaves(values.get(field)) for field in fields]
+    return any(len(each) > 1 or each and each[0] != "" for each in texts)
+
+
 # --- One line of input ---------------------------------------------------------------------------
 
 
@@ -116,12 +132,33 @@ def refuse_constant(name):
     raise ValueError(f"{name} is no number")
 
 
+def refuse_infinity(text):
+    value = float(text)
+    return value if math.isfinite(value) else refuse_constant(text)
+
+
+def refuse_huge(text):
+    refuse_infinity(text)
+    return int(text)
+
+
+def is_finite(value):
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, int):
+        return abs(value) < 2**1024
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
+    return all(is_finite(each) for each in inner)
+
+
 def parse_record(text):
     try:
-        value = json.loads(text, parse_constant=refuse_constant)
+        value = json.loads(text, parse_constant=refuse_constant, parse_float=refuse_infinity, parse_int=refuse_huge)
     except ValueError as error:
         try:  # the Amazon metadata of 2014: a Python dict a line; nothing is evaluated
             value = ast.literal_eval(text.strip())
+            if not is_finite(value):
+                refuse_constant("a number in it")
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             raise BadLine(f"neither JSON nor a Python literal: {error}") from None
     if not isinstance(value, dict):
@@ -291,7 +328,7 @@ def event_parser(path, first, options):
         return lambda pair: json_values(pair[1], names, options)
     delimiter = options.delimiter or ("\t" if name.endswith(".tsv") else guess_delimiter(first[1]))
     header = split_record(first[1], delimiter)
-    columns = options.columns.split(",") if options.columns else header
+    columns = [each.strip(ASCII_SPACE) for each in options.columns.split(",")] if options.columns else header
     has_header = not options.columns or [each.lower() for each in header] == [each.lower() for each in columns]
     place = {}
     for what, candidates in names.items():
@@ -318,10 +355,13 @@ def keep(table):
     return table.checkpoint() if table.sparkSession.sparkContext.getCheckpointDir() else table.localCheckpoint()
 
 
-def check_bad(total, bad, what, example):
+def check_bad(total, bad, limit, what, example):
+    """limit: of --max-bad-lines; None: as long as most lines are good."""
     if total == 0:
         raise Unusable(f"{what} has nothing in it")
-    if bad * 2 > total:
+    if limit is not None and bad > limit:
+        raise Unusable(f"{bad} of {total} lines of {what} cannot be used, and {limit or 'none'} may be bad (--strict, --max-bad-lines): {example}")
+    if limit is None and bad * 2 > total:
         raise Unusable(f"{bad} of {total} lines of {what} cannot be used, so the format is probably another one than these flags say: {example}")
     if bad:
         print(f"{what}: {bad} of {total} lines cannot be used, such as: {example}", file=sys.stderr)
@@ -363,11 +403,11 @@ def read_events(spark, options):
         raise Unusable(f"{options.events[0]} has no events")
     table = spark.createDataFrame(spark.sparkContext.union(parts), "user string, item string, whole long, nanos int, file int, at long")
     table = keep(table)
-    check_bad(counts.lines.value, counts.bad.value, "the logs", "see --format, --delimiter, --columns")
+    check_bad(counts.lines.value, counts.bad.value, options.max_bad_lines, "the logs", "see --format, --delimiter, --columns")
     return table
 
 
-def filter_events(events, options, functions, window):
+def filter_events(events, records, options, functions, window):
     order = [functions.col(each) for each in ("whole", "nanos", "file", "at")]
     if not options.no_timestamps:
         same = window.partitionBy("user", "item", "whole", "nanos").orderBy("file", "at")
@@ -376,8 +416,14 @@ def filter_events(events, options, functions, window):
         back = options.repeats == "last"
         one = window.partitionBy("user", "item").orderBy(*([each.desc() for each in order] if back else order))
         events = events.withColumn("n", functions.row_number().over(one)).filter("n = 1").drop("n")
+    if options.drop_without_metadata:
+        fields = options.text_fields
+        described = records.rdd.filter(lambda row: has_text(row.record, fields)).map(lambda row: (row.item,))
+        events = events.join(events.sparkSession.createDataFrame(described, "item string"), "item", "left_semi")
     events = keep(events)
     before = events.count()
+    if before == 0 and options.drop_without_metadata:
+        raise Unusable("no item of the logs has metadata; leave out --drop-without-metadata")
     while options.k_core > 0 and before > 0:
         for key in ("user", "item"):
             enough = events.groupBy(key).count().filter(functions.col("count") >= options.k_core).select(key)
@@ -424,7 +470,7 @@ def read_catalogue(spark, options):
         parts.append(read_lines(spark, path).mapPartitions(records))
     table = spark.createDataFrame(spark.sparkContext.union(parts), "item string, record string, file int, at long")
     table = keep(table)
-    check_bad(counts.lines.value, counts.bad.value, "the catalogue", "a JSON object a line is expected; --item-id-field names the id")
+    check_bad(counts.lines.value, counts.bad.value, options.max_bad_lines, "the catalogue", "a JSON object a line is expected; --item-id-field names the id")
     return table
 
 
@@ -433,7 +479,14 @@ def prepare(spark, options):
 
     raw = read_events(spark, options)
     first_seen = raw.groupBy("user").agg(functions.min(functions.struct("file", "at")).alias("first"))
-    events = filter_events(raw, options, functions, Window)
+    records = None
+    if options.catalogue:
+        catalogue = read_catalogue(spark, options)
+        if not raw.select("item").join(catalogue, "item", "left_semi").take(1):
+            raise Unusable(f"none of the items of the logs is in {options.catalogue[0]}; does --item-id-field name the right field?")
+        best = catalogue.groupBy("item").agg(functions.min(functions.struct("file", "at", "record")).alias("best"))
+        records = best.select("item", functions.col("best.record").alias("record"))
+    events = filter_events(raw, records, options, functions, Window)
     # Users in the order of the logs, items in that of interactions.txt.
     events = events.join(first_seen, "user")
     place = functions.struct("first", "whole", "nanos", "file", "at")
@@ -445,13 +498,8 @@ def prepare(spark, options):
         raise Unusable("fewer than two items are left; there is nothing to choose from. Use more events, or lower --k-core")
 
     os.makedirs(options.out, exist_ok=True)
-    table = numbers
-    if options.catalogue:
-        catalogue = read_catalogue(spark, options)
-        records = catalogue.groupBy("item").agg(functions.min(functions.struct("file", "at", "record")).alias("best"))
-        table = numbers.join(records.select("item", functions.col("best.record").alias("record")), "item", "left")
-        if not raw.select("item").join(catalogue, "item", "left_semi").take(1):
-            raise Unusable(f"none of the items of the logs is in {options.catalogue[0]}; does --item-id-field name the right field?")
+    if records is not None:
+        table = numbers.join(records, "item", "left")
     else:
         table = numbers.withColumn("record", functions.lit(None).cast("string"))
     ordered = table.orderBy("number").select("item", "record")
@@ -488,12 +536,25 @@ def parse_flags():
     parser.add_argument("--item-id-field", default="")
     parser.add_argument("--k-core", type=int, default=5)
     parser.add_argument("--min-rating", type=float)
+    parser.add_argument("--drop-without-metadata", action="store_true")
+    parser.add_argument("--text-fields", default="title,price,brand,categories", metavar="NAMES", help="what --drop-without-metadata looks for")
+    parser.add_argument("--max-bad-lines", type=int, metavar="N")
+    parser.add_argument("--strict", action="store_true")
     parser.add_argument("--repeats", choices=("keep", "first", "last"), default="keep")
     parser.add_argument("--checkpoint", metavar="DIR", help="where steps are kept, on a shared file system: they survive a lost executor")
     parser.add_argument("--master", help="such as local[4]; default: what spark-submit says")
     options = parser.parse_args()
     if options.k_core < 0:
         parser.error(f"--k-core is {options.k_core}; it must be 0 (keep everything) or more")
+    if options.max_bad_lines is not None and not 0 <= options.max_bad_lines <= 1_000_000_000:
+        parser.error(f"--max-bad-lines is {options.max_bad_lines}; it must be 0 to 1000000000")
+    if options.strict:
+        options.max_bad_lines = 0
+    if options.drop_without_metadata and not options.catalogue:
+        parser.error("--drop-without-metadata needs a catalogue; name one with --catalogue")
+    options.text_fields = [each for each in options.text_fields.split(",") if each.strip()]
+    if options.delimiter == "\\t":
+        options.delimiter = "\t"
     if os.path.isdir(options.out) and os.listdir(options.out) and not options.overwrite:
         parser.error(f"--out {options.out} is not empty; --overwrite replaces the data in it")
     return options

@@ -7,9 +7,11 @@ was compared with. The Helm chart computes the same.
     tools/serving_memory.py --items 100000000 --dim 64 --item-storage float16
 """
 import argparse
+import re
 
 MIB = 1 << 20
 NESTED_SCRATCH_MIB = 80  # what building nested indexes takes for a while, on top
+ITEMS_PER_CENTRE = 256  # FAISS finds the centres of its lists with a copy of so many items for each, where there are more
 VECTOR_BYTES = {"float32": 4, "float16": 2}  # of a column, by --item-storage
 
 
@@ -18,12 +20,36 @@ def is_nested(items, size):
     return size >= 64 and items >= 4096
 
 
+def coded_index(index, columns):
+    """Of an index of FAISS that holds codes, [IVF<lists>,] before SQ8, SQ4, SQfp16 or PQ<parts>[x<bits>][fs]: (lists, bytes of an item with
+    its number and the empty places of what grows by doubling, whether a float32 copy of all items is there while it is built), else None."""
+    found = re.fullmatch(r"(?:IVF([1-9][0-9]*),)?(?:(SQ8|SQ4|SQfp16)|PQ([1-9][0-9]*)(?:x([1-9][0-9]*))?(fs)?)", index)
+    if not found:
+        return None
+    lists, scalar, parts, bits, fast = found.groups()
+    code = {"SQ8": columns, "SQ4": (columns + 1) // 2, "SQfp16": 2 * columns}[scalar] if scalar else (int(parts) * int(bits or 8) + 7) // 8
+    an_item = (2 if lists or fast else 1) * (code + (8 if lists else 0))
+    return int(lists or 0), an_item, bool(lists) or scalar != "SQfp16"
+
+
+def building_mib(items, dim, sizes, index="auto", min_dim=None):
+    """What building the indexes of one model takes for a while, on top, in MiB."""
+    training = 0
+    for size in sizes:
+        coded = coded_index(index, size)
+        if coded and (min_dim or dim) <= size <= dim:
+            lists, _, trained = coded
+            sample = ITEMS_PER_CENTRE * lists
+            training += 4 * size * (items + (sample if sample < items else 0)) if trained else 0
+    return -(-training // MIB) + (NESTED_SCRATCH_MIB if index == "nested" or is_nested(items, dim) else 0)
+
+
 def model_bytes(items, dim, sizes, blocks=1, field_bytes=600, index="auto", min_dim=None, item_storage="float32"):
     """Bytes of one model as a server holds it at widths up to dim: vectors, indexes, weights, catalogue."""
     min_dim = min_dim or dim
     # The vectors themselves, mapped from the checkpoint or, rounded, from files beside the indexes.
     an_item = field_bytes + VECTOR_BYTES[item_storage] * dim
-    weights = narrower = 0
+    weights = narrower = centres = 0
     for size in sizes:
         if size > dim:
             break
@@ -34,16 +60,19 @@ def model_bytes(items, dim, sizes, blocks=1, field_bytes=600, index="auto", min_
                 an_item += 0 if nested else size + 20
             elif index == "Flat":
                 an_item += 4 * size if nested else 0
+            elif coded := coded_index(index, size):
+                an_item += coded[1]
+                centres += 4 * size * coded[0]
             elif index != "auto":
                 an_item += 4 * size + 300
         weights += 28 * (size - narrower) * size  # seven nested matrices a block, float32
         narrower = size
-    return an_item * items + weights * blocks
+    return an_item * items + centres + weights * blocks
 
 
-def request_mib(model, base_mib=200, versions=2, states_mib=0, headroom=20, nested=False):
-    """The memory request of a pod, in MiB; everything is rounded up. nested: whether any of its indexes is."""
-    total = base_mib + versions * -(-model // MIB) + states_mib + (NESTED_SCRATCH_MIB if nested else 0)
+def request_mib(model, base_mib=200, versions=2, states_mib=0, headroom=20, building=0):
+    """The memory request of a pod, in MiB; everything is rounded up. building: building_mib()."""
+    total = base_mib + versions * -(-model // MIB) + states_mib + building
     return -(-total * (100 + headroom) // 100)
 
 
@@ -78,8 +107,9 @@ def main():
     model = model_bytes(flags.items, flags.dim, flags.sizes, flags.blocks, flags.field_bytes, flags.index, flags.min_dim,
                         flags.item_storage)
     print(f"a model    {-(-model // MIB)} MiB")
-    nested = flags.index == "nested" or is_nested(flags.items, flags.dim)
-    print(f"request    {request_mib(model, flags.base_mib, flags.versions, flags.states_mib, flags.headroom, nested)} MiB")
+    building = building_mib(flags.items, flags.dim, flags.sizes, flags.index, flags.min_dim)
+    print(f"building   {building} MiB")
+    print(f"request    {request_mib(model, flags.base_mib, flags.versions, flags.states_mib, flags.headroom, building)} MiB")
 
 
 if __name__ == "__main__":

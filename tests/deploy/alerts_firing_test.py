@@ -186,6 +186,8 @@ class Alerts(unittest.TestCase):
         tiers = self.config('tiers { name: "wide" dim: 64 } tiers { name: "narrow" dim: 8 } default_tier: "wide"')
         well = self.server("--config", tiers, "--quality-share", "1")
         with well.load(20, "--tier", "wide"):
+            # Until this server came there was none.
+            wait_until(lambda: "NestrecAbsent" not in self.prometheus.firing(), well.said)
             began = time.monotonic()
             while time.monotonic() < began + 45:
                 # A busy machine is slow, and does not answer within half a second.
@@ -246,12 +248,14 @@ class Alerts(unittest.TestCase):
                 connections.enter_context(socket.create_connection(("127.0.0.1", server.port("port"))))
             self.expect("NestrecFileDescriptors")
 
-    def test_9_a_server_that_is_not_ready_and_one_that_is_gone(self):
+    def test_9_a_server_that_is_not_ready_one_that_is_gone_and_none_at_all(self):
         # A product quantizer takes minutes of training.
         server = self.server("--config", self.config('tiers { name: "gold" dim: 64 index: "PQ64x12" }'))
         self.expect("NestrecNotReady")
         os.kill(server.process.pid, signal.SIGKILL)
         self.expect("NestrecDown")
+        self.prometheus.watch(None)
+        self.expect("NestrecAbsent")
 
 
 if __name__ == "__main__":

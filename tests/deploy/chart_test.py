@@ -151,16 +151,40 @@ class Chart(unittest.TestCase):
         for items, blocks, states, index, least, dim in [
                 (1000, 1, 0, "Flat", 8, 8), (4000, 1, 0, "nested", 16, 256), (12_101, 1, 0, "auto", 64, 256),
                 (1_000_000, 2, 512, "HNSW32", 16, 64), (5000, 1, 0, "auto", 32, 32),
-                (100_000_000, 1, 256, "Flat", 64, 64), (3_000_000, 4, 0, "nested", 1024, 1024)]:
+                (100_000_000, 1, 256, "Flat", 64, 64), (3_000_000, 4, 0, "nested", 1024, 1024),
+                (100_000_000, 1, 0, "IVF65536,PQ32x4fs", 64, 64), (2_000_000, 1, 0, "SQ8", 16, 256), (100_000, 1, 0, "IVF4096,SQ4", 8, 32),
+                (3000, 1, 0, "SQfp16", 8, 8), (1_000_000, 1, 0, "IVF1024,SQfp16", 64, 256), (1_000_000, 1, 0, "PQ16", 64, 64),
+                (1_000_000, 1, 0, "PQ16x12", 64, 64), (1_000_000, 1, 0, "PQ32x4fs", 64, 128), (1_000_000, 1, 0, "OPQ16,PQ16", 64, 64),
+                (1_000_000, 1, 0, "IVF1024,Flat", 64, 64)]:
             with self.subTest(items=items, index=index, dim=dim):
                 values = {"model": {"items": items, "blocks": blocks, "fieldBytes": 333},
                           "sessions": {"store": "redis://r:6379/0" if states else "none", "stateMiB": states},
                           "tiers": [{"name": "a", "minDim": least, "maxDim": dim, "index": index}]}
                 resources = server_of(deployments(values)["a"])["resources"]
                 model = formula.model_bytes(items, dim, sizes, blocks, 333, index, least)
-                expected = f"{formula.request_mib(model, states_mib=states, nested=index == 'nested' or formula.is_nested(items, dim))}Mi"
+                expected = f"{formula.request_mib(model, states_mib=states, building=formula.building_mib(items, dim, sizes, index, least))}Mi"
                 self.assertEqual(resources["requests"]["memory"], expected)
                 self.assertEqual(resources["limits"]["memory"], expected)
+
+    def test_the_cost_model_plans_with_the_formula(self):
+        with open(os.path.join(ROOT, "docs/scaling.md")) as page:
+            section = page.read().split("## A cost model", 1)[1].split("\n## ", 1)[0]
+        first, rows = [], 0
+        for row in re.findall(r"^\|.*MiB.*\|$", section, re.M):
+            what, model, building, request = row.strip("|").split("|")
+            flags = re.findall(r"`([^`]*)`", what)[0].split()
+            if "--index" in flags:
+                first = flags
+            else:  # as the row before that has all flags, but for this one
+                at = first.index(flags[0])
+                flags = first[:at] + flags + first[at + 2:]
+            printed = subprocess.run([sys.executable, os.path.join(ROOT, "tools/serving_memory.py"), "--items", "100000000", *flags],
+                                     capture_output=True, text=True).stdout
+            with self.subTest(flags=flags):
+                self.assertEqual(re.findall(r"(\d+) MiB", printed), [each.split()[0].replace(",", "") for each in (model, building, request)])
+                self.assertEqual(round(int(re.findall(r"(\d+) MiB", printed)[2]) / 1024), int(request.split()[2]))
+            rows += 1
+        self.assertEqual(rows, 6)
 
     def test_a_new_model_by_https_leaves_the_pods_alone(self):
         before = VALUE_SETS["models by HTTPS"]

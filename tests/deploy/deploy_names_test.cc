@@ -88,10 +88,10 @@ std::vector<std::set<std::string>> LabelSets(const std::string& text, const std:
 }
 
 // Labels that an expression selects and groups by, and that its texts show, are those of the
-// metrics in it, or Prometheus' own.
+// metrics in it, or those that Prometheus and the ServiceMonitor give.
 void ExpectLabelsLive(const std::string& expression, const std::string& texts, const Families& live,
                       const std::string& where) {
-  std::set<std::string> known = {"job", "instance", "le"};
+  std::set<std::string> known = {"namespace", "job", "service", "instance", "le"};
   for (const std::string& name : MetricsIn(expression)) {
     const ServeProgram::MetricFamily* family = FamilyOf(name, live);
     ASSERT_NE(family, nullptr) << where << ": " << name;
@@ -111,7 +111,9 @@ void ExpectLabelsLive(const std::string& expression, const std::string& texts, c
       EXPECT_TRUE(known.contains(label)) << where << " groups by " << label;
     }
   }
-  for (const auto& labels : LabelSets(texts, "\\{\\{\\s*(?:\\$labels\\.)?([a-z_]+)\\s*\\}\\}")) {
+  // An alert shows $labels.tier, the board {{tier}}.
+  for (const auto& labels :
+       LabelSets(texts, "(?:\\$labels\\.|\\{\\{\\s*(?=[a-z_]+\\s*\\}\\}))([a-z_]+)")) {
     for (const std::string& label : labels) {
       EXPECT_TRUE(known.contains(label)) << where << " shows " << label;
     }

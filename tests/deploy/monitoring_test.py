@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Prometheus' own tool on the rules as they are shipped, as the chart renders them, and on the adapter's rule of docs/kubernetes.md.
+"""Prometheus' own tool on the rules as they are shipped, as the chart renders them, on the adapter's rule of docs/kubernetes.md, and on the
+board's expressions.
 
     monitoring_test.py
 """
@@ -30,6 +31,13 @@ def text(path):
         return file.read()
 
 
+def expressions(board):
+    """(panel's title, expression) of all panels, those in rows too."""
+    for panel in board["panels"]:
+        yield from ((panel["title"], target["expr"]) for target in panel.get("targets", []))
+        yield from expressions({"panels": panel.get("panels", [])})
+
+
 class Monitoring(unittest.TestCase):
     def promtool(self, *arguments, **files):
         """Runs it in a folder with these files, which are written as JSON, and so as YAML."""
@@ -44,6 +52,34 @@ class Monitoring(unittest.TestCase):
         self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
         alerts = len(re.findall("- alert:", text("deploy/prometheus/nestrec.rules.yml")))
         self.assertIn(f"SUCCESS: {alerts} rules found", result.stdout)
+
+    def check_board(self, board):
+        """promtool's verdict on the board's expressions, as rules that record them, with a value for each variable."""
+        values = {variable["name"]: "value" for variable in board["templating"]["list"]}
+        values.update(__rate_interval="5m", __interval="1m", __range="1h")
+
+        def filled(text):
+            return re.sub(r"\$(?:(\w+)|\{(\w+)\})", lambda found: values.get(found[1] or found[2], found[0]), text)
+        rules = [{"record": f"panel:expression{number}", "expr": filled(expression)} for number, (_, expression) in enumerate(expressions(board))]
+        result = self.promtool("check", "rules", "board.yml", **{"board.yml": {"groups": [{"name": "board", "rules": rules}]}})
+        return len(rules), result.returncode, result.stdout + result.stderr
+
+    def test_the_boards_expressions_are_promql(self):
+        count, code, said = self.check_board(json.loads(text("deploy/grafana/nestrec.json")))
+        self.assertEqual(code, 0, said)
+        self.assertGreater(count, 30)
+        self.assertIn(f"SUCCESS: {count} rules found", said)
+
+    def test_an_expression_of_the_board_that_is_broken_is_found(self):
+        for broken in ("sum(rate(nestrec_served_total[5m])", 'nestrec_ready{job="$job",}}', "rate(nestrec_served_total)", "nestrec_ready{job=$job}",
+                       "rate(nestrec_served_total[$unknown])"):
+            board = json.loads(text("deploy/grafana/nestrec.json"))
+            panel = next(each for each in reversed(board["panels"]) if each.get("targets"))
+            panel["targets"][-1]["expr"] = broken
+            with self.subTest(broken):
+                _, code, said = self.check_board(board)
+                self.assertNotEqual(code, 0, said)
+                self.assertIn("could not parse expression", said)
 
     def rendered(self, **settings):
         if not HELM:

@@ -6,6 +6,7 @@
 Skipped without Java, or where pyspark can neither be imported nor be installed into a venv of its own under
 ${NESTREC_CACHE:-~/.cache/nestrec}. NESTREC_PYSPARK names a Python that has it.
 """
+import gzip
 import os
 import random
 import shutil
@@ -117,6 +118,33 @@ class Prepare(unittest.TestCase):
         random.seed(4)
         log = self.write("ratings.dat", "".join(f"{random.randrange(20)}::{random.randrange(30)}::5\n" for _ in range(400)))
         self.expect_the_same("--events", log, "--columns", "user,item,rating", "--no-timestamps", "--k-core", "0", "--repeats", "first")
+
+    def test_compressed_logs_and_items_without_metadata(self):
+        random.seed(5)
+        names = ("events.jsonl.gz", "more.csv.gz", "catalogue.jsonl.gz")
+        with gzip.open(self.path(names[0]), "wt", encoding="utf-8") as log:
+            for _ in range(600):
+                log.write(f'{{"user": "u{random.randrange(20)}", "item": "i{random.randrange(24)}", "ts": {random.randrange(50)}}}\n')
+        with gzip.open(self.path(names[1]), "wt", encoding="utf-8", newline="") as log:
+            log.write("user,item,time\r\n" + "".join(f"u{random.randrange(20)},i{random.randrange(24)},{random.randrange(50)}\r\n" for _ in range(300)))
+            log.write("bad\r\n" * 3)
+        records = ['"title": "Soap"', '"title": ""', '"price": 0', '"price": null', '"categories": []', '"categories": [""]', '"categories": ["", ""]',
+                   '"categories": [[], {"a": null}]', '"categories": [[], {"a": "b"}]', '"brand": false', '"colour": "red"', '"title": "", "brand": " "',
+                   '"title": null, "categories": [["Bath"], 5]', '"price": 1e999',
+                   f'"price": {"9" * 400}', '"price": 123456789012345678901234567890']
+        with gzip.open(self.path(names[2]), "wt", encoding="utf-8") as catalogue:
+            catalogue.writelines(f'{{"asin": "i{n}", {record}}}\n' for n, record in enumerate(records))
+            catalogue.write('{"asin": "i1", "title": "Only the first record of an item counts"}\n')
+        events = ("--events", self.path(names[0]), self.path(names[1]), "--catalogue", self.path(names[2]), "--k-core", "2")
+        self.expect_the_same(*events)
+        self.expect_the_same(*events, "--drop-without-metadata", "--max-bad-lines", "3")
+        self.expect_the_same(*events, "--drop-without-metadata", "--text-fields", "colour,brand")
+        for flags, message in ((["--max-bad-lines", "2"], "3 of 903 lines of the logs cannot be used, and 2 may be bad"),
+                               (["--strict"], "and none may be bad"),
+                               (["--drop-without-metadata", "--text-fields", "size"], "no item of the logs has metadata")):
+            result = self.spark(*events, *flags, "--out", self.path("out"))
+            self.assertEqual(result.returncode, 1, result.stderr[-500:])
+            self.assertIn(message, result.stderr)
 
     def test_refuses_what_it_cannot_do_and_says_why(self):
         log = self.write("events.csv", 'user,item,timestamp\n"one\nuser",i,1\n')

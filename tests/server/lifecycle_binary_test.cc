@@ -21,6 +21,7 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "base/file.h"
+#include "base/safetensors.h"
 #include "base/status_macros.h"
 #include "server/client.h"
 #include "tests/testing/child_process.h"
@@ -30,6 +31,7 @@
 namespace nestrec {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 
 class LifecycleBinary : public ::testing::Test {
@@ -159,6 +161,42 @@ TEST_F(LifecycleBinary, ATruncatedVersionIsRefusedAndTheOldOneServesOn) {
     EXPECT_THAT(output_, HasSubstr(name + ".safetensors"));
     EXPECT_EQ(ServedVersion(), VersionOf("v1"));
   }
+}
+
+// A file that a later nestrec may have written: whole and with right checksums, in a format that
+// this program does not know.
+TEST_F(LifecycleBinary, AVersionOfANewerFormatIsRefusedByNameAndTheOldOneServesOn) {
+  Put("v1", 1);
+  Put("v2", 2);
+  std::filesystem::rename(PathOf("v2"), folder_.File("known"));
+  const auto server = Serve();
+  {
+    const auto known = *SafetensorsFile::Open(folder_.File("known"), true);
+    SafetensorsWriter writer;
+    for (const TensorInfo& tensor : known->tensors()) {
+      if (tensor.dtype == DType::kF32) {
+        writer.Add(tensor.name, tensor.shape, *known->Floats(tensor.name, tensor.shape));
+      } else if (tensor.dtype == DType::kI64) {
+        writer.Add(tensor.name, tensor.shape, *known->Int64s(tensor.name, tensor.shape));
+      } else {
+        ASSERT_EQ(tensor.dtype, DType::kU8) << tensor.name;
+        writer.AddText(tensor.name, *known->Text(tensor.name));
+      }
+    }
+    for (const auto& [key, value] : known->metadata()) writer.SetMetadata(key, value);
+    // As it is, it would serve: what is refused below is its format alone.
+    ASSERT_TRUE(writer.Write(PathOf("v2")).ok());
+    ASSERT_EQ(Admin({"reload"}), 0) << output_;
+    EXPECT_EQ(ServedVersion(), VersionOf("v2"));
+    writer.SetMetadata("format_version", "9");
+    ASSERT_TRUE(writer.Write(PathOf("v3")).ok());
+  }
+  EXPECT_EQ(Admin({"reload"}), 1);
+  EXPECT_THAT(
+      output_,
+      AllOf(HasSubstr("v3.safetensors: checkpoint format version 9, but this program reads"),
+            HasSubstr("use a newer nestrec")));
+  EXPECT_EQ(ServedVersion(), VersionOf("v2"));
 }
 
 TEST_F(LifecycleBinary, VersionsThatAreWrittenAtOnceAreServedWhole) {

@@ -53,6 +53,44 @@ TEST_F(EstimateTest, IsTheFormulaOfTheDocumentation) {
   EXPECT_EQ(IndexMiB("HNSW32", 3), IndexMiB("auto", 3) + (128 + 300) + (256 + 300));
 }
 
+// Codes as FAISS documents them; where they grow by doubling, twice. The tier has the sizes 32 and
+// 64 and its index at both.
+TEST_F(EstimateTest, CodesOfFaissAreWhatTheirFactoryStringSays) {
+  const auto added = [&](const std::string& index) {
+    return IndexMiB(index, 3) - IndexMiB("auto", 3);
+  };
+  EXPECT_EQ(added("SQ8"), 32u + 64);
+  EXPECT_EQ(added("SQ4"), 16u + 32);
+  EXPECT_EQ(added("SQfp16"), 64u + 128);
+  EXPECT_EQ(added("PQ16"), 2u * 16);
+  EXPECT_EQ(added("PQ16x12"), 2u * 24);
+  EXPECT_EQ(added("PQ5x4"), 2u * 3);
+  EXPECT_EQ(added("PQ16x4fs"), 2u * 2 * 8);
+  // The centres: 8192 of 32 and of 64 float32 are 1 and 2 MiB.
+  EXPECT_EQ(added("IVF8192,SQ8"), 2u * (32 + 8) + 2 * (64 + 8) + 3);
+  EXPECT_EQ(added("IVF8192,PQ16x4fs"), 2u * 2 * (8 + 8) + 3);
+  for (const char* other : {"HNSW32", "IVF8192,Flat", "OPQ16,PQ16", "IVF8192_HNSW32,PQ16", "SQ8x",
+                            "PQ", "PQ16x", "PQ16y4", "IVF0,SQ8", "IVF,SQ8", "IVF8192,"}) {
+    EXPECT_EQ(added(other), (128u + 300) + (256 + 300)) << other;
+  }
+}
+
+TEST_F(EstimateTest, AFloat32CopyIsThereWhileFaissTrains) {
+  const auto building = [&](const std::string& index) {
+    return EstimateModelMemory(sizes_, 3, Tiers(sizes_, index, 32, 128), kItems, 0, 0)
+               .building_bytes /
+           kMiB;
+  };
+  const uint64_t copies = 4 * (32 + 64);
+  EXPECT_EQ(building("auto"), 80u);
+  EXPECT_EQ(building("SQ8"), 80 + copies);
+  EXPECT_EQ(building("SQfp16"), 80u);
+  EXPECT_EQ(building("IVF64,SQfp16"), 80 + copies + copies / 64);
+  EXPECT_EQ(building("IVF4096,PQ16"), 80 + copies);  // of a sample of all there is no second copy
+  EXPECT_EQ(building("IVF1024,PQ16"), 80 + copies + copies / 4);
+  EXPECT_EQ(building("HNSW32"), 80u);
+}
+
 TEST_F(EstimateTest, BuildingCostsWhereAnIndexIsNested) {
   const TierTable tiers = Tiers(sizes_, "auto", 32, 128);
   EXPECT_EQ(EstimateModelMemory(sizes_, 2, tiers, kItems, 5, 7).building_bytes, 0u);

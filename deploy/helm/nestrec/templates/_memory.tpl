@@ -6,10 +6,15 @@ computes the same outside of a cluster, and tests/deploy compares the two.
                     + per size s up to d:         an index for requests that name their dim,
                         s + 20 where it is nested (from 64 columns and 4096 items on), else 4 s
                     + per size s of the tier:     its own, where it is another one
-                        nested s + 20; Flat 4 s; others 4 s + 300
+                        nested s + 20; Flat 4 s; codes of FAISS, see below; others 4 s + 300
                     + field bytes)
+           + 4 s x lists                                 centres
            + blocks x 28 x sum over levels j of w_j s_j  weights
   and 80 MiB more for building nested indexes
+
+  Codes: [IVF<lists>,] before SQ8 (s), SQ4 (s / 2), SQfp16 (2 s) or PQ<m>[x<b>][fs] (m b / 8 bytes); with lists 8 more for an item's
+  number; twice where they grow by doubling, which is with lists or fs. Building them takes 4 s x (items + 256 x lists where that is
+  fewer) more, but for SQfp16 without lists.
 */}}
 {{- define "nestrec.memoryMiB" -}}
 {{- $root := index . 0 -}}
@@ -19,7 +24,14 @@ computes the same outside of a cluster, and tests/deploy compares the two.
 {{- $index := default "auto" $tier.index -}}
 {{- $itemBytes := int64 $root.Values.model.fieldBytes -}}
 {{- $itemBytes = add $itemBytes (mul 4 $max) -}}
+{{- $items := int64 $root.Values.model.items -}}
 {{- $weights := int64 0 -}}
+{{- $centres := int64 0 -}}
+{{- $training := int64 0 -}}
+{{- $coded := regexMatch "^(IVF[1-9][0-9]*,)?(SQ8|SQ4|SQfp16|PQ[1-9][0-9]*(x[1-9][0-9]*)?(fs)?)$" $index -}}
+{{- $codes := regexReplaceAll "^IVF[0-9]+," $index "" -}}
+{{- $lists := int64 0 -}}
+{{- if hasPrefix "IVF" $index }}{{ $lists = int64 (regexFind "[0-9]+" $index) }}{{ end -}}
 {{- $anyNested := eq $index "nested" -}}
 {{- $narrower := 0 -}}
 {{- range $root.Values.model.sizes -}}
@@ -32,16 +44,31 @@ computes the same outside of a cluster, and tests/deploy compares the two.
 {{- if ge $s $min -}}
 {{- if eq $index "nested" }}{{ $itemBytes = add $itemBytes (ternary 0 (add $s 20) $nested) -}}
 {{- else if eq $index "Flat" }}{{ $itemBytes = add $itemBytes (ternary (mul 4 $s) 0 $nested) -}}
+{{- else if $coded }}
+{{- $code := mul 2 $s -}}
+{{- if eq $codes "SQ8" }}{{ $code = int64 $s -}}
+{{- else if eq $codes "SQ4" }}{{ $code = div (add $s 1) 2 -}}
+{{- else if hasPrefix "PQ" $codes }}
+{{- $numbers := regexFindAll "[0-9]+" $codes -1 -}}
+{{- $bits := 8 }}{{ if gt (len $numbers) 1 }}{{ $bits = int64 (index $numbers 1) }}{{ end -}}
+{{- $code = div (add (mul (int64 (index $numbers 0)) $bits) 7) 8 -}}
+{{- end -}}
+{{- $code = add $code (ternary 8 0 (gt $lists 0)) -}}
+{{- $itemBytes = add $itemBytes (mul $code (ternary 2 1 (or (gt $lists 0) (hasSuffix "fs" $codes)))) -}}
+{{- $centres = add $centres (mul 4 $s $lists) -}}
+{{- $sample := mul 256 $lists -}}
+{{- if or (gt $lists 0) (ne $codes "SQfp16") }}{{ $training = add $training (mul 4 $s (add $items (ternary $sample 0 (lt $sample $items)))) }}{{ end -}}
 {{- else if ne $index "auto" }}{{ $itemBytes = add $itemBytes (mul 4 $s) 300 }}{{ end -}}
 {{- end -}}
 {{- $narrower = $s -}}
 {{- end -}}
 {{- end -}}
-{{- $model := add (mul $itemBytes (int64 $root.Values.model.items)) (mul $weights (int64 $root.Values.model.blocks)) -}}
+{{- $model := add (mul $itemBytes $items) $centres (mul $weights (int64 $root.Values.model.blocks)) -}}
 {{- $modelMiB := div (add $model 1048575) 1048576 -}}
 {{- $states := 0 -}}
 {{- if ne $root.Values.sessions.store "none" }}{{ $states = int64 $root.Values.sessions.stateMiB }}{{ end -}}
 {{- $sum := add (int64 $root.Values.memory.baseMiB) (mul (int64 $root.Values.memory.versions) $modelMiB) $states -}}
+{{- $sum = add $sum (div (add $training 1048575) 1048576) -}}
 {{- if $anyNested }}{{ $sum = add $sum 80 }}{{ end -}}
 {{- div (add (mul $sum (add 100 (int64 $root.Values.memory.headroomPercent))) 99) 100 -}}
 {{- end }}
