@@ -27,7 +27,7 @@ except ImportError:
     sys.exit(SKIP)
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from chart_values import REFUSED, VALUE_SETS  # noqa: E402
+from chart_values import REFUSED, RELEASES_REFUSED, VALUE_SETS  # noqa: E402
 
 
 def tool(name):
@@ -39,11 +39,11 @@ KUBECONFORM = tool("kubeconform")
 SCHEMAS = os.environ.get("NESTREC_KUBE_SCHEMAS", "")
 
 
-def render(values):
+def render(values, release="shop"):
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
         yaml.safe_dump(values, file)
         file.flush()
-        return subprocess.run([HELM, "template", "shop", CHART, "--namespace", "shop", "--kube-version", "1.33.0", "-f", file.name],
+        return subprocess.run([HELM, "template", release, CHART, "--namespace", "shop", "--kube-version", "1.33.0", "-f", file.name],
                               capture_output=True, text=True)
 
 
@@ -112,6 +112,32 @@ class Chart(unittest.TestCase):
                 self.assertNotEqual(result.returncode, 0, "was accepted")
                 self.assertIn(message, result.stderr)
 
+    def test_refuses_names_that_services_cannot_have(self):
+        for name in RELEASES_REFUSED:
+            with self.subTest(name):
+                result = render({}, name)
+                self.assertNotEqual(result.returncode, 0, "was accepted")
+                self.assertIn(f'release name "{name}": its Services would be called {name}-nestrec-', result.stderr)
+                self.assertEqual(render({"fullnameOverride": "shop"}, name).returncode, 0)
+
+    def test_a_value_that_is_taken_away_is_missed_by_its_name(self):
+        with open(os.path.join(CHART, "values.yaml")) as file:
+            defaults = yaml.safe_load(file)
+
+        def paths(values, above=()):
+            for key, value in values.items():
+                yield above + (key,)
+                if isinstance(value, dict):
+                    yield from paths(value, above + (key,))
+        for path in paths(defaults):
+            values = None
+            for key in reversed(path):
+                values = {key: values}
+            with self.subTest(".".join(path)):
+                result = render(values)
+                if result.returncode:
+                    self.assertIn(f"{path[-1]} is required", result.stderr)
+
     def test_takes_the_limits_themselves(self):
         for values in (
                 {"server": {"batchDelay": "1s", "overloadTarget": "100us"}, "sessions": {"timeout": "60s", "ttl": "87600h"}},
@@ -119,6 +145,15 @@ class Chart(unittest.TestCase):
                 {"sessions": {"store": "redis://shop@redis.shop.svc:65535/15", "events": 50}},
                 {"sessions": {"store": "redis://[::1]:6380", "events": 20}, "model": {"maxLen": 20}},
                 {"tiers": [{"name": "gold-pods", "maxDim": 64}, {"name": "models", "maxDim": 64}]},
+                {"model": {"storage": "98Mi"}},
+                {"model": {"source": "image", "image": {"repository": "a/b", "tag": "v1_2.3-x"}, "storage": "934Mi"}},
+                {"model": {"pvc": {"subPath": "shop/..v2/.x"}}, "podLabels": {"example.com/team": "", "a": "B_c.d-9"}},
+                {"grpcRoute": {"hostnames": ["*.example.com", "localhost"]}},
+                {"server": {"extraArgs": ["--own-cores", "--max-k=50", "--quality-share=0.1", "--request-log=/tmp/a b"]}},
+                {"tiers": [{"name": "a", "maxDim": 64, "resources": {"requests": {"memory": "1Gi", "cpu": 2}, "limits": {"memory": "1024Mi", "cpu": "2000m"}}}]},
+                {"tiers": [{"name": "a", "maxDim": 64, "index": "nested", "indexParameters": "recall=0.99"},
+                           {"name": "b", "maxDim": 64, "index": "IVF256_HNSW32,PQ16,RFlat", "indexParameters": "nprobe=8,quantizer_efSearch=64,ht=30,k_factor_rf=2"},
+                           {"name": "c", "maxDim": 64, "index": "OPQ16_64,IVF256,PQ16x4fs", "indexParameters": "nprobe=8"}]},
                 {"tiers": [{"name": "a", "maxDim": 64, "index": index, "resources": {"limits": {"memory": "1.5Gi", "cpu": 2}}}
                            for index in ("OPQ16_64,IVF1024_HNSW32,PQ16x4fs,RFlat",)]}):
             with self.subTest(values):
@@ -153,7 +188,7 @@ class Chart(unittest.TestCase):
                 (1_000_000, 2, 512, "HNSW32", 16, 64), (5000, 1, 0, "auto", 32, 32),
                 (100_000_000, 1, 256, "Flat", 64, 64), (3_000_000, 4, 0, "nested", 1024, 1024)]:
             with self.subTest(items=items, index=index, dim=dim):
-                values = {"model": {"items": items, "blocks": blocks, "fieldBytes": 333},
+                values = {"model": {"items": items, "blocks": blocks, "fieldBytes": 333, "storage": "1Ti"},
                           "sessions": {"store": "redis://r:6379/0" if states else "none", "stateMiB": states},
                           "tiers": [{"name": "a", "minDim": least, "maxDim": dim, "index": index}]}
                 resources = server_of(deployments(values)["a"])["resources"]

@@ -101,4 +101,38 @@ REFUSED = [
     ("two ConfigMaps of one name", {"tiers": [{"name": "models", "maxDim": 64}], "model": {"source": "https", "https": {"versions": [
         {"name": "a", "url": "https://a/m", "sha256": "0" * 64}]}}}, 'tier "models": its ConfigMap would have the name'),
     ("a duration without a unit", {"server": {"batchDelay": "5"}}, "batchDelay"),
+    ("no room for indexes", {"model": {"storage": "0"}}, 'model.storage "0" is less than two versions of kept indexes'),
+    ("less room than two versions of indexes", {"model": {"storage": "70Mi"}}, 'model.storage "70Mi" is less than two versions of kept indexes take by model.items and model.sizes; give at least 98Mi'),
+    ("no room for models", {"model": {"source": "image", "image": {"repository": "a/b"}, "storage": "0"}}, 'model.storage "0" is less than'),
+    ("less room than two versions", {"model": {"source": "image", "image": {"repository": "a/b"}, "storage": "900M"}},
+     'model.storage "900M" is less than two versions of the model take by model.items and model.sizes; give at least 934Mi'),
+    ("a request above its limit", {"tiers": [{"name": "a", "maxDim": 64, "resources": {
+        "requests": {"memory": "8Gi"}, "limits": {"memory": "4Gi"}}}]},
+     'tier "a": resources.requests.memory "8Gi" is above resources.limits.memory "4Gi"'),
+    ("a request above its limit in other units", {"tiers": [{"name": "a", "maxDim": 64, "resources": {
+        "requests": {"cpu": 1.5}, "limits": {"cpu": "1499m"}}}]}, 'tier "a": resources.requests.cpu "1.5" is above resources.limits.cpu "1499m"'),
+    ("a folder outside of the claim", {"model": {"pvc": {"subPath": "../../etc"}}}, 'model.pvc.subPath "../../etc" leads out of the claim'),
+    ("a folder outside of the claim, later", {"model": {"pvc": {"subPath": "shop/.."}}}, 'model.pvc.subPath "shop/.." leads out'),
+    ("a host that is none", {"grpcRoute": {"hostnames": ["not a host!"]}}, "grpcRoute.hostnames.0"),
+    ("a Gateway with a name that is none", {"grpcRoute": {"parentRefs": [{"name": "the gateway"}]}}, "grpcRoute.parentRefs.0.name"),
+    ("a tag with a blank", {"model": {"image": {"tag": "a b"}}}, "model.image.tag"),
+    ("a label with a key that is none", {"podLabels": {"bad label!": "x"}}, 'podLabels: Property name of "bad label!"'),
+    ("a label with a value that is none", {"podLabels": {"team": "the shop"}}, "podLabels.team"),
+    ("a node by a label that is none", {"nodeSelector": {"zone": "a/b"}}, "nodeSelector.zone"),
+    ("an annotation with a key that is none", {"podAnnotations": {"on call": "x"}}, 'podAnnotations: Property name of "on call"'),
+    ("a flag and its value in one word with a blank", {"server": {"extraArgs": ["--max-k 50"]}},
+     'server.extraArgs: "--max-k 50" is not a flag in one word; give it as --flag=value'),
+    ("a flag that the program does not have", {"server": {"extraArgs": ["--banana=1"]}}, '"--banana=1" is no flag of nestrec serve'),
+    ("a flag without its value", {"server": {"extraArgs": ["--max-k"]}}, '"--max-k" lacks its value; give it as --max-k=INT'),
+    ("a flag with a value that it does not take", {"server": {"extraArgs": ["--own-cores=1"]}}, '"--own-cores=1" takes no value'),
+    ("a flag with a number that is none", {"server": {"extraArgs": ["--max-k=many"]}}, '"--max-k=many" is not a number'),
+    ("parameters of another index", {"tiers": [{"name": "a", "maxDim": 64, "index": "Flat", "indexParameters": "nprobe=8"}]},
+     'tier "a": indexParameters "nprobe=8": index "Flat" has no such setting; it has none, so leave them out'),
+    ("one parameter of another index", {"tiers": [{"name": "a", "maxDim": 64, "index": "HNSW32", "indexParameters": "efSearch=64,nprobe=8"}]},
+     'tier "a": indexParameters "nprobe=8": index "HNSW32" has no such setting; it has efSearch, efConstruction'),
+    ("a parameter without a number", {"tiers": [{"name": "a", "maxDim": 64, "index": "nested", "indexParameters": "recall=high"}]},
+     'tier "a": indexParameters "recall=high" is no setting; give it as recall=<number>'),
+    ("tiers taken away", {"tiers": None}, "tiers is required"),
 ]
+# Names of releases for which the names of Services would be none.
+RELEASES_REFUSED = ["1shop", "a.b"]

@@ -10,38 +10,60 @@ computes the same outside of a cluster, and tests/deploy compares the two.
                     + field bytes)
            + blocks x 28 x sum over levels j of w_j s_j  weights
   and 80 MiB more for building nested indexes
+
+(root, tier, of): MiB of a model as a tier's pod holds it, or with `of` "indexes" of its indexes that are kept in files, which are all but
+Flat ones; with `of` "file" of the model's own file, whose catalogue is no larger than in memory.
 */}}
-{{- define "nestrec.memoryMiB" -}}
+{{- define "nestrec.modelMiB" -}}
 {{- $root := index . 0 -}}
 {{- $tier := index . 1 -}}
+{{- $of := index . 2 -}}
 {{- $max := int $tier.maxDim -}}
 {{- $min := int (default $tier.maxDim $tier.minDim) -}}
 {{- $index := default "auto" $tier.index -}}
-{{- $itemBytes := int64 $root.Values.model.fieldBytes -}}
-{{- $itemBytes = add $itemBytes (mul 4 $max) -}}
+{{- $items := int64 $root.Values.model.items -}}
+{{- $fileBytes := add (int64 $root.Values.model.fieldBytes) (mul 4 $max) -}}
+{{- $keptBytes := int64 0 -}}
+{{- $flatBytes := int64 0 -}}
 {{- $weights := int64 0 -}}
-{{- $anyNested := eq $index "nested" -}}
 {{- $narrower := 0 -}}
 {{- range $root.Values.model.sizes -}}
 {{- $s := int . -}}
 {{- if le $s $max -}}
-{{- $nested := and (ge $s 64) (ge (int64 $root.Values.model.items) (int64 4096)) -}}
-{{- if $nested }}{{ $anyNested = true }}{{ end -}}
-{{- $itemBytes = add $itemBytes (ternary (add $s 20) (mul 4 $s) $nested) -}}
+{{- $nested := eq "yes" (include "nestrec.isNested" (list $root $s)) -}}
+{{- if $nested }}{{ $keptBytes = add $keptBytes $s 20 }}{{ else }}{{ $flatBytes = add $flatBytes (mul 4 $s) }}{{ end -}}
 {{- $weights = add $weights (mul 28 (sub $s $narrower) $s) -}}
 {{- if ge $s $min -}}
-{{- if eq $index "nested" }}{{ $itemBytes = add $itemBytes (ternary 0 (add $s 20) $nested) -}}
-{{- else if eq $index "Flat" }}{{ $itemBytes = add $itemBytes (ternary (mul 4 $s) 0 $nested) -}}
-{{- else if ne $index "auto" }}{{ $itemBytes = add $itemBytes (mul 4 $s) 300 }}{{ end -}}
+{{- if eq $index "nested" }}{{ $keptBytes = add $keptBytes (ternary 0 (add $s 20) $nested) -}}
+{{- else if eq $index "Flat" }}{{ $flatBytes = add $flatBytes (ternary (mul 4 $s) 0 $nested) -}}
+{{- else if ne $index "auto" }}{{ $keptBytes = add $keptBytes (mul 4 $s) 300 }}{{ end -}}
 {{- end -}}
 {{- $narrower = $s -}}
 {{- end -}}
 {{- end -}}
-{{- $model := add (mul $itemBytes (int64 $root.Values.model.items)) (mul $weights (int64 $root.Values.model.blocks)) -}}
-{{- $modelMiB := div (add $model 1048575) 1048576 -}}
+{{- $weights = mul $weights (int64 $root.Values.model.blocks) -}}
+{{- $bytes := add (mul (add $fileBytes $keptBytes $flatBytes) $items) $weights -}}
+{{- if eq $of "indexes" }}{{ $bytes = mul $keptBytes $items }}{{ end -}}
+{{- if eq $of "file" }}{{ $bytes = add (mul $fileBytes $items) $weights }}{{ end -}}
+{{- div (add $bytes 1048575) 1048576 -}}
+{{- end }}
+
+{{/* (root, size): whether what a size has without being told is a nested index. */}}
+{{- define "nestrec.isNested" -}}
+{{- if and (ge (int (index . 1)) 64) (ge (int64 (index . 0).Values.model.items) (int64 4096)) }}yes{{ end -}}
+{{- end }}
+
+{{- define "nestrec.memoryMiB" -}}
+{{- $root := index . 0 -}}
+{{- $tier := index . 1 -}}
+{{- $anyNested := eq "nested" (default "auto" $tier.index) -}}
+{{- range $root.Values.model.sizes -}}
+{{- if and (le (int .) (int $tier.maxDim)) (eq "yes" (include "nestrec.isNested" (list $root .))) }}{{ $anyNested = true }}{{ end -}}
+{{- end -}}
 {{- $states := 0 -}}
 {{- if ne $root.Values.sessions.store "none" }}{{ $states = int64 $root.Values.sessions.stateMiB }}{{ end -}}
-{{- $sum := add (int64 $root.Values.memory.baseMiB) (mul (int64 $root.Values.memory.versions) $modelMiB) $states -}}
+{{- $model := int64 (include "nestrec.modelMiB" (list $root $tier "memory")) -}}
+{{- $sum := add (int64 $root.Values.memory.baseMiB) (mul (int64 $root.Values.memory.versions) $model) $states -}}
 {{- if $anyNested }}{{ $sum = add $sum 80 }}{{ end -}}
 {{- div (add (mul $sum (add 100 (int64 $root.Values.memory.headroomPercent))) 99) 100 -}}
 {{- end }}
