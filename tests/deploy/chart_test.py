@@ -331,6 +331,17 @@ class Chart(unittest.TestCase):
                 with self.subTest(name):
                     self.assertEqual(mounted, {each["name"] for each in pod["volumes"]})
 
+    def test_models_are_copied_out_of_an_image_and_not_over_it(self):
+        for path in ("/models", "/srv/shop/v1"):
+            values = {"model": {"source": "image", "image": {"repository": "registry.example.com/shop-model", "path": path}}}
+            pod = deployments(values)["gold"]["spec"]["template"]["spec"]
+            copier, = pod["initContainers"]
+            mount, = copier["volumeMounts"]
+            self.assertEqual(mount["name"], "models")
+            self.assertFalse((path + "/").startswith(mount["mountPath"] + "/"), "the volume hides the image's folder")
+            self.assertEqual(copier["command"], ["sh", "-c", f"cp {path}/*.safetensors {mount['mountPath']}/"])
+            self.assertIn({"name": "models", "mountPath": "/models", "readOnly": True}, pod["containers"][0]["volumeMounts"])
+
     def test_services_and_budgets_select_their_tiers_pods(self):
         everything = objects({})
         for deployment in deployments({}).values():

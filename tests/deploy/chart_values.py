@@ -132,6 +132,7 @@ REFUSED = [
      'tier "a": indexParameters "nprobe=8": index "HNSW32" has no such setting; it has efSearch, efConstruction'),
     ("a parameter without a number", {"tiers": [{"name": "a", "maxDim": 64, "index": "nested", "indexParameters": "recall=high"}]},
      'tier "a": indexParameters "recall=high" is no setting; give it as recall=<number>'),
+    ("models where they are copied to", {"model": {"image": {"path": "/nestrec-models/shop"}}}, 'model.image.path "/nestrec-models/shop" is where'),
     ("tiers taken away", {"tiers": None}, "tiers is required"),
 ]
 # Names of releases for which the names of Services would be none.

@@ -186,6 +186,7 @@ servers keep in theirs.
 {{- $model := .Values.model -}}
 {{- if and (eq $model.source "https") (not $model.https.versions) }}{{ fail "model.https.versions is empty; list at least one version, or choose another model.source" }}{{ end -}}
 {{- if and (eq $model.source "image") (not $model.image.repository) }}{{ fail "model.image.repository is empty; name the image that holds the model, or choose another model.source" }}{{ end -}}
+{{- if regexMatch "^/+nestrec-models(/|$)" $model.image.path }}{{ fail (printf "model.image.path %q is where the init container mounts what it copies to; put the versions into another folder of the image" $model.image.path) }}{{ end -}}
 {{- if regexMatch "(^|/)[.][.](/|$)" (default "" $model.pvc.subPath) }}{{ fail (printf "model.pvc.subPath %q leads out of the claim; name a folder in it" $model.pvc.subPath) }}{{ end -}}
 {{- include "nestrec.checkStorage" . -}}
 {{- $versions := list -}}
