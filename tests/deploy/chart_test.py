@@ -361,6 +361,28 @@ class Chart(unittest.TestCase):
         with open(os.path.join(ROOT, "deploy/kustomize/base/nestrec.yaml")) as file:
             self.assertEqual(file.read(), rendered, "renew it with the command in deploy/kustomize/base/kustomization.yaml")
 
+    @unittest.skipIf(not shutil.which("kubectl"), "kubectl is not there; apt-get install kubernetes-client")
+    def test_the_example_for_kustomize_changes_what_it_says_and_nothing_else(self):
+        def built(folder):
+            text = subprocess.run(["kubectl", "kustomize", os.path.join(ROOT, "deploy/kustomize", folder)], capture_output=True, text=True, check=True).stdout
+            return {(each["kind"], each["metadata"]["name"]): each for each in yaml.safe_load_all(text) if each}
+        base, example = built("base"), built("example")
+        self.assertEqual(base.keys(), example.keys())
+        for (kind, name), each in base.items():
+            each["metadata"]["namespace"] = "shop"
+            if kind == "Deployment":
+                if name == "nestrec-gold":
+                    each["spec"]["replicas"] = 4
+                pod = each["spec"]["template"]["spec"]
+                models, = (volume for volume in pod["volumes"] if volume["name"] == "models")
+                models["persistentVolumeClaim"]["claimName"] = "shop-models"
+                server = server_of(each)
+                server["image"] = server["image"].replace("nestrec/serve", "registry.example.com/nestrec/serve")
+            for subject in each.get("subjects", []):
+                subject["namespace"] = "shop"
+            with self.subTest(kind=kind, name=name):
+                self.assertEqual(example[kind, name], each)
+
 
 if __name__ == "__main__":
     if not HELM:
