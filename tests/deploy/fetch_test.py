@@ -133,7 +133,7 @@ def missing_tool():
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """/stall sends 1000 bytes of a larger file and then nothing; /to?ADDRESS redirects there; all else is its path. Notes what it was asked with."""
+    """/stall sends 1000 bytes of a larger file and then nothing, /silence nothing at all; /to?ADDRESS redirects there; all else is its path. Notes what it was asked with."""
     asked = []
     ended = threading.Event()
 
@@ -144,6 +144,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_header("Location", self.path[len("/to?"):])
             self.send_header("Content-Length", "0")
             self.end_headers()
+            return
+        if self.path == "/silence":
+            self.ended.wait()
             return
         body = self.path.encode()
         self.send_response(200)
@@ -208,13 +211,15 @@ class RealDownloads(unittest.TestCase):
         return [each for each in os.listdir(self.models) if not each.startswith(".")]
 
     def test_gives_up_a_server_that_stalls_and_says_so(self):
-        process = self.fetch(f"https://127.0.0.1:{self.ports[0]}/stall")
-        _, log = process.communicate(timeout=120)
-        self.assertEqual(process.returncode, 1, log)
-        self.assertIn("Operation too slow", log)
-        self.assertIn("one cannot be fetched", log)
-        self.assertIn("tried again when the container starts again", log)
-        self.assertEqual(os.listdir(self.models), [".versions"], "the part of it is still there")
+        for path in ("/stall", "/silence"):
+            with self.subTest(path):
+                process = self.fetch(f"https://127.0.0.1:{self.ports[0]}{path}")
+                _, log = process.communicate(timeout=120)
+                self.assertEqual(process.returncode, 1, log)
+                self.assertIn("Operation too slow", log)
+                self.assertIn("one cannot be fetched", log)
+                self.assertIn("tried again when the container starts again", log)
+                self.assertEqual(os.listdir(self.models), [".versions"], "the part of it is still there")
 
     def test_a_server_that_stalled_is_asked_again_at_the_next_pass(self):
         process = self.fetch(f"https://127.0.0.1:{self.ports[0]}/stall", mode="watch")
