@@ -228,6 +228,7 @@ copied_models() {
   install_release copied "$work/copied.yaml" "${copied_options[@]}" --set model.image.tag=v1
   step copied-nestrec-gold-pods "a new image of models" new_model_image
   helm -n $namespace uninstall copied --wait >/dev/null
+  docker image rm "$(model_image v1)" "$(model_image v2)" >/dev/null || true
 }
 
 # The manifests for kustomize, which no helm reads: accepted without a warning, and the example changes what it says it does.
