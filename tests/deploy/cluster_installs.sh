@@ -192,20 +192,21 @@ PYTHON
 }
 
 # Models out of images that are made here of the server's, which has the sh and cp that an init container needs.
+# The tag is the version of the model: nodes may still have the images of an earlier proof.
 model_image() { echo "${NESTREC_MODEL_IMAGE:-nestrec/proof-models}:$1"; }
-build_model_image() {
+build_model_image() {  # model, version
   rm -rf "$work/context"
   mkdir "$work/context"
   cp "$work/$1.safetensors" "$work/context/"
   printf 'FROM %s\nCOPY %s.safetensors /models/\n' "$image" "$1" >"$work/context/Dockerfile"
   # What the command prints goes to the log alone; it is words, and the shell's to split.
-  { docker build --tag "$(model_image "$1")" "$work/context" && $NESTREC_LOAD_IMAGE "$(model_image "$1")"; } >"$work/image.log" 2>&1 ||
+  { docker build --tag "$(model_image "$2")" "$work/context" && $NESTREC_LOAD_IMAGE "$(model_image "$2")"; } >"$work/image.log" 2>&1 ||
     { cat "$work/image.log" >&2; exit 1; }
 }
 new_model_image() {
   local pod after=0
   for pod in $(gold_pods copied); do serves "$pod" "$v1" || { echo "$pod does not serve $v1"; return 1; }; done
-  helm upgrade copied "$root/deploy/helm/nestrec" -n $namespace -f "$work/copied.yaml" "${copied_options[@]}" --set model.image.tag=v2 --wait --timeout 10m || return 1
+  helm upgrade copied "$root/deploy/helm/nestrec" -n $namespace -f "$work/copied.yaml" "${copied_options[@]}" --set-string model.image.tag="$v2" --wait --timeout 10m || return 1
   rolled copied || return 1
   for pod in $(gold_pods copied); do
     [[ -z "$(kube get "$pod" -o jsonpath='{.metadata.deletionTimestamp}')" ]] || continue
@@ -221,14 +222,14 @@ copied_models() {
     echo "models out of an image: not tried, docker is missing or NESTREC_LOAD_IMAGE does not say how the nodes get what it builds"
     return
   fi
-  local each
-  for each in v1 v2; do build_model_image "$each"; done
+  build_model_image v1 "$v1"
+  build_model_image v2 "$v2"
   copied_options=(--set model.source=image --set "model.image.repository=${NESTREC_MODEL_IMAGE:-nestrec/proof-models}")
   values gold >"$work/copied.yaml"
-  install_release copied "$work/copied.yaml" "${copied_options[@]}" --set model.image.tag=v1
+  install_release copied "$work/copied.yaml" "${copied_options[@]}" --set-string model.image.tag="$v1"
   step copied-nestrec-gold-pods "a new image of models" new_model_image
   helm -n $namespace uninstall copied --wait >/dev/null
-  docker image rm "$(model_image v1)" "$(model_image v2)" >/dev/null || true
+  docker image rm "$(model_image "$v1")" "$(model_image "$v2")" >/dev/null || true
 }
 
 # The manifests for kustomize, which no helm reads: accepted without a warning, and the example changes what it says it does.
