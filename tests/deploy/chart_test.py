@@ -27,7 +27,7 @@ except ImportError:
     sys.exit(SKIP)
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from chart_values import REFUSED, VALUE_SETS  # noqa: E402
+from chart_values import REFUSED, RELEASES_REFUSED, VALUE_SETS  # noqa: E402
 
 
 def tool(name):
@@ -39,11 +39,11 @@ KUBECONFORM = tool("kubeconform")
 SCHEMAS = os.environ.get("NESTREC_KUBE_SCHEMAS", "")
 
 
-def render(values):
+def render(values, release="shop"):
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
         yaml.safe_dump(values, file)
         file.flush()
-        return subprocess.run([HELM, "template", "shop", CHART, "--namespace", "shop", "--kube-version", "1.33.0", "-f", file.name],
+        return subprocess.run([HELM, "template", release, CHART, "--namespace", "shop", "--kube-version", "1.33.0", "-f", file.name],
                               capture_output=True, text=True)
 
 
@@ -112,6 +112,32 @@ class Chart(unittest.TestCase):
                 self.assertNotEqual(result.returncode, 0, "was accepted")
                 self.assertIn(message, result.stderr)
 
+    def test_refuses_names_that_services_cannot_have(self):
+        for name in RELEASES_REFUSED:
+            with self.subTest(name):
+                result = render({}, name)
+                self.assertNotEqual(result.returncode, 0, "was accepted")
+                self.assertIn(f'release name "{name}": its Services would be called {name}-nestrec-', result.stderr)
+                self.assertEqual(render({"fullnameOverride": "shop"}, name).returncode, 0)
+
+    def test_a_value_that_is_taken_away_is_missed_by_its_name(self):
+        with open(os.path.join(CHART, "values.yaml")) as file:
+            defaults = yaml.safe_load(file)
+
+        def paths(values, above=()):
+            for key, value in values.items():
+                yield above + (key,)
+                if isinstance(value, dict):
+                    yield from paths(value, above + (key,))
+        for path in paths(defaults):
+            values = None
+            for key in reversed(path):
+                values = {key: values}
+            with self.subTest(".".join(path)):
+                result = render(values)
+                if result.returncode:
+                    self.assertIn(f"{path[-1]} is required", result.stderr)
+
     def test_takes_the_limits_themselves(self):
         for values in (
                 {"server": {"batchDelay": "1s", "overloadTarget": "100us"}, "sessions": {"timeout": "60s", "ttl": "87600h"}},
@@ -119,6 +145,15 @@ class Chart(unittest.TestCase):
                 {"sessions": {"store": "redis://shop@redis.shop.svc:65535/15", "events": 50}},
                 {"sessions": {"store": "redis://[::1]:6380", "events": 20}, "model": {"maxLen": 20}},
                 {"tiers": [{"name": "gold-pods", "maxDim": 64}, {"name": "models", "maxDim": 64}]},
+                {"model": {"storage": "98Mi"}},
+                {"model": {"source": "image", "image": {"repository": "a/b", "tag": "v1_2.3-x"}, "storage": "934Mi"}},
+                {"model": {"pvc": {"subPath": "shop/..v2/.x"}}, "podLabels": {"example.com/team": "", "a": "B_c.d-9"}},
+                {"grpcRoute": {"hostnames": ["*.example.com", "localhost"]}},
+                {"server": {"extraArgs": ["--own-cores", "--max-k=50", "--quality-share=0.1", "--request-log=/tmp/a b"]}},
+                {"tiers": [{"name": "a", "maxDim": 64, "resources": {"requests": {"memory": "1Gi", "cpu": 2}, "limits": {"memory": "1024Mi", "cpu": "2000m"}}}]},
+                {"tiers": [{"name": "a", "maxDim": 64, "index": "nested", "indexParameters": "recall=0.99"},
+                           {"name": "b", "maxDim": 64, "index": "IVF256_HNSW32,PQ16,RFlat", "indexParameters": "nprobe=8,quantizer_efSearch=64,ht=30,k_factor_rf=2"},
+                           {"name": "c", "maxDim": 64, "index": "OPQ16_64,IVF256,PQ16x4fs", "indexParameters": "nprobe=8"}]},
                 {"tiers": [{"name": "a", "maxDim": 64, "index": index, "resources": {"limits": {"memory": "1.5Gi", "cpu": 2}}}
                            for index in ("OPQ16_64,IVF1024_HNSW32,PQ16x4fs,RFlat",)]}):
             with self.subTest(values):
@@ -157,7 +192,7 @@ class Chart(unittest.TestCase):
                 (1_000_000, 1, 0, "PQ16x12", 64, 64), (1_000_000, 1, 0, "PQ32x4fs", 64, 128), (1_000_000, 1, 0, "OPQ16,PQ16", 64, 64),
                 (1_000_000, 1, 0, "IVF1024,Flat", 64, 64)]:
             with self.subTest(items=items, index=index, dim=dim):
-                values = {"model": {"items": items, "blocks": blocks, "fieldBytes": 333},
+                values = {"model": {"items": items, "blocks": blocks, "fieldBytes": 333, "storage": "1Ti"},
                           "sessions": {"store": "redis://r:6379/0" if states else "none", "stateMiB": states},
                           "tiers": [{"name": "a", "minDim": least, "maxDim": dim, "index": index}]}
                 resources = server_of(deployments(values)["a"])["resources"]
@@ -320,6 +355,17 @@ class Chart(unittest.TestCase):
                 with self.subTest(name):
                     self.assertEqual(mounted, {each["name"] for each in pod["volumes"]})
 
+    def test_models_are_copied_out_of_an_image_and_not_over_it(self):
+        for path in ("/models", "/srv/shop/v1"):
+            values = {"model": {"source": "image", "image": {"repository": "registry.example.com/shop-model", "path": path}}}
+            pod = deployments(values)["gold"]["spec"]["template"]["spec"]
+            copier, = pod["initContainers"]
+            mount, = copier["volumeMounts"]
+            self.assertEqual(mount["name"], "models")
+            self.assertFalse((path + "/").startswith(mount["mountPath"] + "/"), "the volume hides the image's folder")
+            self.assertEqual(copier["command"], ["sh", "-c", f"cp {path}/*.safetensors {mount['mountPath']}/"])
+            self.assertIn({"name": "models", "mountPath": "/models", "readOnly": True}, pod["containers"][0]["volumeMounts"])
+
     def test_services_and_budgets_select_their_tiers_pods(self):
         everything = objects({})
         for deployment in deployments({}).values():
@@ -338,6 +384,28 @@ class Chart(unittest.TestCase):
                                   capture_output=True, text=True, check=True).stdout
         with open(os.path.join(ROOT, "deploy/kustomize/base/nestrec.yaml")) as file:
             self.assertEqual(file.read(), rendered, "renew it with the command in deploy/kustomize/base/kustomization.yaml")
+
+    @unittest.skipIf(not shutil.which("kubectl"), "kubectl is not there; apt-get install kubernetes-client")
+    def test_the_example_for_kustomize_changes_what_it_says_and_nothing_else(self):
+        def built(folder):
+            text = subprocess.run(["kubectl", "kustomize", os.path.join(ROOT, "deploy/kustomize", folder)], capture_output=True, text=True, check=True).stdout
+            return {(each["kind"], each["metadata"]["name"]): each for each in yaml.safe_load_all(text) if each}
+        base, example = built("base"), built("example")
+        self.assertEqual(base.keys(), example.keys())
+        for (kind, name), each in base.items():
+            each["metadata"]["namespace"] = "shop"
+            if kind == "Deployment":
+                if name == "nestrec-gold":
+                    each["spec"]["replicas"] = 4
+                pod = each["spec"]["template"]["spec"]
+                models, = (volume for volume in pod["volumes"] if volume["name"] == "models")
+                models["persistentVolumeClaim"]["claimName"] = "shop-models"
+                server = server_of(each)
+                server["image"] = server["image"].replace("nestrec/serve", "registry.example.com/nestrec/serve")
+            for subject in each.get("subjects", []):
+                subject["namespace"] = "shop"
+            with self.subTest(kind=kind, name=name):
+                self.assertEqual(example[kind, name], each)
 
 
 if __name__ == "__main__":

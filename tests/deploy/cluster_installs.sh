@@ -3,11 +3,12 @@
 node_address() { kubectl get nodes -o jsonpath='{.items[0].status.addresses[?(@.type=="InternalIP")].address}'; }
 # free_port(address): a port that this machine may listen on there; fails where the address is another machine's.
 free_port() { "$python" -c 'import socket, sys; s = socket.socket(); s.bind((sys.argv[1], 0)); print(s.getsockname()[1])' "$1" 2>/dev/null; }
-# certificate(name, subject alternative name): $work/name.crt and .key, signed by $work/ca.crt, which is made once.
+# certificate(name, subject alternative name, authority): $work/name.crt and .key, signed by $work/<authority>.crt (default: ca), which is made once.
 certificate() {
-  [[ -f "$work/ca.crt" ]] || openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj "/CN=nestrec proof" -keyout "$work/ca.key" -out "$work/ca.crt" 2>/dev/null
+  local ca="$work/${3:-ca}"
+  [[ -f "$ca.crt" ]] || openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj "/CN=nestrec proof ${3:-ca}" -keyout "$ca.key" -out "$ca.crt" 2>/dev/null
   openssl req -newkey rsa:2048 -nodes -subj "/CN=$1" -keyout "$work/$1.key" -out "$work/$1.csr" 2>/dev/null
-  openssl x509 -req -in "$work/$1.csr" -CA "$work/ca.crt" -CAkey "$work/ca.key" -set_serial "0x$(openssl rand -hex 8)" -days 2 \
+  openssl x509 -req -in "$work/$1.csr" -CA "$ca.crt" -CAkey "$ca.key" -set_serial "0x$(openssl rand -hex 8)" -days 2 \
     -extfile <(echo "subjectAltName=$2") -out "$work/$1.crt" 2>/dev/null
 }
 # secret(arguments of kubectl create secret...): made or changed.
@@ -64,6 +65,33 @@ secured() {
   step secured-nestrec-gold-pods "Secrets are rotated" rotate
   LOAD=()
   helm -n $namespace uninstall secured --wait >/dev/null
+}
+
+# Clients' certificates. Kubelets have none: their probes ask the listener for health alone.
+with_certificate() { ask "$(address "$1"):50051" Recommend "$work/request" --ca "$work/ca.crt" --server-name $tls_server --cert "$work/$2.crt" --key "$work/$2.key"; }
+answers() { "$@" | grep -q '^OK '; }
+mutual() {
+  say "TLS with certificates of clients"
+  certificate first "DNS:$tls_server"
+  certificate client "DNS:shop" clients
+  certificate stranger "DNS:shop"
+  secret tls proof-tls --cert="$work/first.crt" --key="$work/first.key"
+  secret generic proof-clients --from-file=ca.crt="$work/clients.crt"
+  values gold >"$work/mutual.yaml"
+  install_release mutual "$work/mutual.yaml" --set security.tls.secretName=proof-tls --set security.tls.clientCaSecretName=proof-clients
+  local pod
+  for pod in $(gold_pods mutual); do
+    answers with_certificate "$pod" client || { echo "$pod does not answer a client with its certificate" >&2; exit 1; }
+    ! answers without_token "$pod" || { echo "$pod answers without a certificate" >&2; exit 1; }
+    ! answers with_certificate "$pod" stranger || { echo "$pod answers a certificate of another authority" >&2; exit 1; }
+    "$program" health "$(address "$pod"):50053" >/dev/null || { echo "$pod says nothing about its health" >&2; exit 1; }
+    ! ask "$(address "$pod"):50053" Recommend "$work/request" >/dev/null || { echo "$pod recommends where probes ask" >&2; exit 1; }
+  done
+  LOAD=(--ca "$work/ca.crt" --server-name $tls_server --cert "$work/client.crt" --key "$work/client.key")
+  step mutual-nestrec-gold-pods "a pod with mTLS is deleted" delete_pod mutual
+  LOAD=()
+  no_restarts mutual
+  helm -n $namespace uninstall mutual --wait >/dev/null
 }
 
 # Sessions in a Redis on the node's host.
@@ -161,4 +189,68 @@ PYTHON
   install_release https "$work/https.yaml" -f "$work/versions.yaml"
   step https-nestrec-gold-pods "versions are added by HTTPS" add_versions
   helm -n $namespace uninstall https --wait >/dev/null
+}
+
+# Models out of images that are made here of the server's, which has the sh and cp that an init container needs.
+# The tag is the version of the model: nodes may still have the images of an earlier proof.
+model_image() { echo "${NESTREC_MODEL_IMAGE:-nestrec/proof-models}:$1"; }
+build_model_image() {  # model, version
+  rm -rf "$work/context"
+  mkdir "$work/context"
+  cp "$work/$1.safetensors" "$work/context/"
+  printf 'FROM %s\nCOPY %s.safetensors /models/\n' "$image" "$1" >"$work/context/Dockerfile"
+  # What the command prints goes to the log alone; it is words, and the shell's to split.
+  { docker build --tag "$(model_image "$2")" "$work/context" && $NESTREC_LOAD_IMAGE "$(model_image "$2")"; } >"$work/image.log" 2>&1 ||
+    { cat "$work/image.log" >&2; exit 1; }
+}
+new_model_image() {
+  local pod after=0
+  for pod in $(gold_pods copied); do serves "$pod" "$v1" || { echo "$pod does not serve $v1"; return 1; }; done
+  helm upgrade copied "$root/deploy/helm/nestrec" -n $namespace -f "$work/copied.yaml" "${copied_options[@]}" --set-string model.image.tag="$v2" --wait --timeout 10m || return 1
+  rolled copied || return 1
+  for pod in $(gold_pods copied); do
+    [[ -z "$(kube get "$pod" -o jsonpath='{.metadata.deletionTimestamp}')" ]] || continue
+    serves "$pod" "$v2" || { echo "$pod does not serve $v2"; return 1; }
+    after=$((after + 1))
+  done
+  [[ $after == 2 ]] || { echo "2 new pods were expected, there are $after"; return 1; }
+  no_restarts copied
+}
+copied_models() {
+  say "Models out of an image"
+  if ! command -v docker >/dev/null || [[ -z "${NESTREC_LOAD_IMAGE:-}" ]]; then
+    echo "models out of an image: not tried, docker is missing or NESTREC_LOAD_IMAGE does not say how the nodes get what it builds"
+    return
+  fi
+  build_model_image v1 "$v1"
+  build_model_image v2 "$v2"
+  copied_options=(--set model.source=image --set "model.image.repository=${NESTREC_MODEL_IMAGE:-nestrec/proof-models}")
+  values gold >"$work/copied.yaml"
+  install_release copied "$work/copied.yaml" "${copied_options[@]}" --set-string model.image.tag="$v1"
+  step copied-nestrec-gold-pods "a new image of models" new_model_image
+  helm -n $namespace uninstall copied --wait >/dev/null
+  docker image rm "$(model_image "$v1")" "$(model_image "$v2")" >/dev/null || true
+}
+
+# The manifests for kustomize, which no helm reads: accepted without a warning, and the example changes what it says it does.
+kustomize() {
+  say "deploy/kustomize, as the API server would take it"
+  local base overlay
+  base="$(kube apply -k "$root/deploy/kustomize/base" --server-side --dry-run=server 2>&1)" || { echo "$base" >&2; exit 1; }
+  mkdir "$work/overlay"
+  printf 'namespace: %s\nresources: [%s]\n' $namespace "$(realpath --relative-to="$(realpath "$work/overlay")" "$root/deploy/kustomize/example")" \
+    >"$work/overlay/kustomization.yaml"
+  overlay="$(kubectl apply -k "$work/overlay" --server-side --dry-run=server 2>&1)" || { echo "$overlay" >&2; exit 1; }
+  ! grep -i warning <<<"$base$overlay" >&2 || exit 1
+  kubectl apply -k "$work/overlay" --server-side --dry-run=server -o json | "$python" -c '
+import json, sys
+deployments = [each for each in json.load(sys.stdin)["items"] if each["kind"] == "Deployment"]
+assert len(deployments) == 2, deployments
+for each in deployments:
+    pod = each["spec"]["template"]["spec"]
+    claims = {volume["name"]: volume["persistentVolumeClaim"] for volume in pod["volumes"] if "persistentVolumeClaim" in volume}
+    assert claims == {"models": {"claimName": "shop-models", "readOnly": True}}, claims
+    assert pod["containers"][0]["image"].startswith("registry.example.com/nestrec/serve:"), pod["containers"][0]["image"]
+' || exit 1
+  echo "accepted without a warning: $(wc -l <<<"$base") objects of the base, $(wc -l <<<"$overlay") of the example, whose pods mount the claim shop-models"
 }

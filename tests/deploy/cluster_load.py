@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """A client as docs/clients.md and docs/kubernetes.md have it, over the addresses of a Service's EndpointSlices, that counts.
 
-    cluster_load.py NAMESPACE SERVICE REQUEST_FILE STOP_FILE [--rate CALLS_PER_SECOND] [--ca FILE --server-name NAME] [--token-file FILE]
+    cluster_load.py NAMESPACE SERVICE REQUEST_FILE STOP_FILE [--rate CALLS_PER_SECOND] [--ca FILE --server-name NAME
+        [--cert FILE --key FILE]] [--token-file FILE]
 
 Sends the bytes of REQUEST_FILE as Recommend until STOP_FILE exists, then prints a line of JSON: calls, failed ones by code,
 versions by answers, and how long the slowest and the 99th of a hundred took. Balancing, deadline and retries are gRPC's own, by
@@ -38,6 +39,13 @@ LONGEST = 30  # seconds; never reached, since the service config has a deadline
 
 def policy():
     with open(os.path.join(ROOT, "examples/clients/service_config.json")) as file:
+        return file.read()
+
+
+def read(path):
+    if path is None:
+        return None
+    with open(path, "rb") as file:
         return file.read()
 
 
@@ -149,16 +157,13 @@ def main():
     for name in ("namespace", "service", "request_file", "stop_file"):
         parser.add_argument(name)
     parser.add_argument("--rate", type=float, default=50)
-    parser.add_argument("--ca")
-    parser.add_argument("--server-name")
-    parser.add_argument("--token-file")
+    for name in ("--ca", "--server-name", "--cert", "--key", "--token-file"):
+        parser.add_argument(name)
     arguments = parser.parse_args()
-    with open(arguments.request_file, "rb") as file:
-        request = file.read()
+    request = read(arguments.request_file)
     credentials = None
     if arguments.ca:
-        with open(arguments.ca, "rb") as file:
-            credentials = grpc.ssl_channel_credentials(file.read())
+        credentials = grpc.ssl_channel_credentials(*(read(path) for path in (arguments.ca, arguments.key, arguments.cert)))
     endpoints, counts = Endpoints(arguments.namespace, arguments.service, credentials, arguments.server_name), Counts()
     began = due = time.monotonic()
     with concurrent.futures.ThreadPoolExecutor(32) as pool:

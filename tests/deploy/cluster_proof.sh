@@ -10,6 +10,10 @@
 #   NESTREC_IMAGE_2         the image to roll to (default: the same with tag `next`)
 #   NESTREC_FETCH_IMAGE     image with sh, curl and sha256sum, of the step https (default: the chart's)
 #   NESTREC_MODELS_FOLDER   folder of the one node that pods mount (default: a new one under /var/tmp)
+#   NESTREC_LOAD_IMAGE      command that brings an image from docker to the nodes, the image's name behind it, of the step copied: "docker push",
+#                           "kind load docker-image", or "true" where they share docker's images (default: the step is not tried)
+#   NESTREC_MODEL_IMAGE     repository of the images with models that the step copied builds by docker, FROM NESTREC_IMAGE
+#                           (default: nestrec/proof-models)
 #   NESTREC_PROOF_RATE      calls a second (default: 50)
 #   NESTREC_PROOF_STEPS     which steps (default: all), in the order of this list:
 #     tiers     each tier, asked through a port-forward, answers at its width
@@ -21,8 +25,11 @@
 #     evict     all pods are evicted
 #     vanish    a pod's network is cut off (on its node, as root, with iptables)
 #     secured   an install with TLS and tokens; the certificate and a token are rotated          (tests/deploy/cluster_installs.sh)
+#     mutual    an install with TLS whose clients need a certificate; a pod is deleted
 #     redis     an install with sessions in a Redis on the node's host; a pod is deleted
 #     https     an install whose models come by HTTPS from the node's host; a version is added, a damaged one refused
+#     copied    an install whose models an init container copies out of an image; another image of models is rolled out
+#     kustomize deploy/kustomize, base and example, as the API server would take them
 # Pods have the memory limit that the chart computes. Exit code 77, after a line that says why: no cluster, or a tool is missing.
 set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
@@ -30,7 +37,7 @@ program="${1:-$root/build/release/cli/nestrec}"
 version="$(sed -nE 's/^project\(nestrec VERSION ([0-9.]+).*/\1/p' "$root/CMakeLists.txt")"
 image="${NESTREC_IMAGE:-nestrec/serve:$version}"
 image2="${NESTREC_IMAGE_2:-${image%:*}:next}"
-all_steps="tiers nothing delete kill model image evict vanish secured redis https"
+all_steps="tiers nothing delete kill model image evict vanish secured mutual redis https copied kustomize"
 steps="${NESTREC_PROOF_STEPS:-$all_steps}"
 for each in $steps; do
   [[ " $all_steps " == *" $each "* ]] || { echo "NESTREC_PROOF_STEPS: '$each' is not one of: $all_steps" >&2; exit 2; }
@@ -338,7 +345,10 @@ if asked_for tiers nothing delete kill model image evict vanish; then
 fi
 . "$root/tests/deploy/cluster_installs.sh"
 ! asked_for secured || secured
+! asked_for mutual || mutual
 ! asked_for redis || redis_sessions
 ! asked_for https || https_models
+! asked_for copied || copied_models
+! asked_for kustomize || kustomize
 [[ $failed == 0 ]] || { echo "not as it should be; the lines above say what" >&2; exit 1; }
 echo "no call failed: $steps"

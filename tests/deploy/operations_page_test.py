@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The tables of flags and keys in docs/operations.md and docs/commands.md are those of the program.
+"""The tables of flags and keys in docs/operations.md and docs/commands.md are those of the program, and so is the chart's list of flags.
 
     operations_page_test.py PROGRAM
 
@@ -189,6 +189,19 @@ class OperationsPage(unittest.TestCase):
         for flag in MORE:
             self.assertIn(f"| `{flag}` |", made)
         self.compare("docs/operations.md", "<!-- flags: from nestrec serve --help -->\n", made)
+
+    def test_the_chart_knows_the_flags_of_serve(self):
+        made = ""
+        for title, lines in sections(help_of("serve")):
+            for left, _ in options(lines):
+                kind = re.match(r"(--[a-z-]+)(?: ([A-Z]+)(?![a-z]))?", left)
+                made += " ".join(word for word in kind.groups() if word) + "\n"
+        self.assertIn("--max-k INT\n", made)
+        self.assertIn("--own-cores\n", made)
+        self.assertIn("--encode-only\n", made)
+        if WRITE:
+            write("deploy/helm/nestrec/files/serve_flags.txt", "")
+        self.compare("deploy/helm/nestrec/files/serve_flags.txt", "", made)
 
     def test_has_the_keys_of_the_config(self):
         made = keys()

@@ -5,7 +5,8 @@
 #   fetch.sh watch   look at the list every $POLL_SECONDS; what fails is tried again
 #
 # $LIST has a line `name url sha256` per version, $MODELS is the folder, $LABELS (may be empty) the labels.textproto to put
-# there, $HEADER_FILE (may be unset) a file with a header for the download. A version appears under its name whole and
+# there, $HEADER_FILE (may be unset) a file with a header for the download, $STALL_SECONDS (default: 30) how long a server may send less
+# than 1 KiB a second before it is given up. A version appears under its name whole and
 # with the checksum of the list, or not at all. One that is there is written again only when the list has another
 # checksum for it; .<name>.sha256 beside it is what it was fetched with. Without a list, or with one that is empty or has a
 # line that is none, nothing is fetched and nothing removed.
@@ -13,15 +14,45 @@ set -u
 
 say() { printf 'models: %s\n' "$*" >&2; }
 
+# https://HOST:PORT of an address, which is whom a header is for.
+server_of() {
+  rest=${1#https://}
+  rest=${rest%%[/?#]*}
+  printf '%s' "${rest%:443}"
+}
+
+# One file, along at most 10 redirects. curl itself would send a header such as PRIVATE-TOKEN along to whatever server it is redirected to; here
+# the header is for the listed server alone, and the others, such as a store of objects behind it, get none.
+#
+# A server that stalls is given up and left to the next try, what fails sooner is tried again at once.
+download() {  # name url file
+  name=$1 first=$2 at=$2 file=$3 hops=0
+  while :; do
+    set --
+    if [ -n "${HEADER_FILE:-}" ]; then
+      if [ "$(server_of "$at")" = "$(server_of "$first")" ]; then
+        set -- --header "@$HEADER_FILE"
+      else
+        say "$name is redirected to $(server_of "$at"), which does not get the header of model.https.authSecret"
+      fi
+    fi
+    next=$(curl --fail --silent --show-error --proto '=https' --connect-timeout 10 --speed-limit 1024 --speed-time "${STALL_SECONDS:-30}" \
+      --retry 3 --retry-max-time "${STALL_SECONDS:-30}" "$@" --write-out '%{redirect_url}' --output "$file" "$at") || return 1
+    [ -n "$next" ] || return 0
+    hops=$((hops + 1))
+    if [ "$hops" -gt 10 ]; then
+      say "$name has more than 10 redirects; list the address where they end"
+      return 1
+    fi
+    at=$next
+  done
+}
+
 fetch() {  # name url sha256
-  part="$MODELS/.$1.part"
-  say "fetching $1 from $2"
-  if [ -n "${HEADER_FILE:-}" ]; then set -- "$1" "$2" "$3" --header "@$HEADER_FILE"; fi
-  name=$1 url=$2 sum=$3
-  shift 3
-  if ! curl --fail --silent --show-error --location --proto '=https' --connect-timeout 10 --retry 3 "$@" \
-      --output "$part" "$url"; then
-    say "$name cannot be fetched from $url; the message above says why"
+  name=$1 url=$2 sum=$3 part="$MODELS/.$1.part"
+  say "fetching $name from $url"
+  if ! download "$name" "$url" "$part"; then
+    say "$name cannot be fetched from $url; the message above says why; it is tried again $again"
     rm -f "$part"
     return 1
   fi
@@ -92,8 +123,11 @@ pass() {
 }
 
 case "${1:-}" in
-  once) pass ;;
+  once)
+    again="when the container starts again"
+    pass ;;
   watch)
+    again="in $POLL_SECONDS s"
     trap 'exit 0' TERM INT
     while :; do
       pass || true

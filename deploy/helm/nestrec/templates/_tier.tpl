@@ -95,6 +95,7 @@ timeoutSeconds: 3
     - {name: LABELS, value: /etc/nestrec/models/labels.textproto}
     - {name: MODELS, value: /models}
     - {name: POLL_SECONDS, value: {{ $root.Values.model.https.pollSeconds | quote }}}
+    - {name: STALL_SECONDS, value: {{ $root.Values.model.https.stallSeconds | quote }}}
     {{- if $root.Values.model.https.authSecret }}
     - {name: HEADER_FILE, value: /etc/nestrec/fetch/header}
     {{- end }}
