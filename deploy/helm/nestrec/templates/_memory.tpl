@@ -13,8 +13,8 @@ computes the same outside of a cluster, and tests/deploy compares the two.
   and 80 MiB more for building nested indexes
 
   Codes: [IVF<lists>,] before SQ8 (s), SQ4 (s / 2), SQfp16 (2 s) or PQ<m>[x<b>][fs] (m b / 8 bytes); with lists 8 more for an item's
-  number; twice where they grow by doubling, which is with lists or fs. Building them takes 4 s x (items + 256 x lists where that is
-  fewer) more, but for SQfp16 without lists.
+  number; twice where they grow by doubling, which is with lists or fs. Building them takes 4 s x (t + 256 x lists where that is fewer
+  than t) more, but for SQfp16 without lists; t is 2^20 or 256 x lists, the larger one, but no more than the items.
 */}}
 {{- define "nestrec.memoryMiB" -}}
 {{- $root := index . 0 -}}
@@ -57,7 +57,8 @@ computes the same outside of a cluster, and tests/deploy compares the two.
 {{- $itemBytes = add $itemBytes (mul $code (ternary 2 1 (or (gt $lists 0) (hasSuffix "fs" $codes)))) -}}
 {{- $centres = add $centres (mul 4 $s $lists) -}}
 {{- $sample := mul 256 $lists -}}
-{{- if or (gt $lists 0) (ne $codes "SQfp16") }}{{ $training = add $training (mul 4 $s (add $items (ternary $sample 0 (lt $sample $items)))) }}{{ end -}}
+{{- $most := min $items (max 1048576 $sample) -}}
+{{- if or (gt $lists 0) (ne $codes "SQfp16") }}{{ $training = add $training (mul 4 $s (add $most (ternary $sample 0 (lt $sample $most)))) }}{{ end -}}
 {{- else if ne $index "auto" }}{{ $itemBytes = add $itemBytes (mul 4 $s) 300 }}{{ end -}}
 {{- end -}}
 {{- $narrower = $s -}}
