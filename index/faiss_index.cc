@@ -26,6 +26,9 @@ using faiss_compat::IndexId;
 constexpr int64_t kLooks[] = {1, 8};
 // Exclusions that are asked for as candidates and dropped.
 constexpr int64_t kSortedOut = 64;
+// Of Clustering's max_points_per_centroid, and as many for each of the 4096 codes of 12 bits.
+constexpr int64_t kTrainingPerList = 256;
+constexpr int64_t kTrainingItems = kTrainingPerList << 12;
 
 class FilterSelector final : public faiss::IDSelector {
  public:
@@ -288,6 +291,10 @@ absl::StatusOr<std::unique_ptr<TunableFaissIndex>> Wrap(const LevelVectors& vect
 }
 
 }  // namespace
+
+int64_t TrainingItems(int64_t items, int64_t lists) {
+  return std::min(items, std::max(kTrainingItems, kTrainingPerList * lists));
+}
 
 absl::StatusOr<std::unique_ptr<const ItemIndex>> BuildFaissIndex(
     const LevelVectors& vectors, int levels, const FaissIndexOptions& options,

@@ -43,6 +43,10 @@ struct FaissIndexOptions {
   std::function<void(int64_t added, int64_t items)> progress = {};
 };
 
+// With how many items an index is trained whose lists are so many (0: none); they are spread evenly
+// over all. FAISS itself looks at no more for the centres of lists and for codes of 12 bits.
+int64_t TrainingItems(int64_t items, int64_t lists);
+
 // Copies the first `levels` levels. `owner` keeps the vectors' memory alive as long as the index
 // (it rescores from it); null when the caller does.
 //

@@ -1,6 +1,8 @@
 #include "index/faiss_store.h"
 
 #include <faiss/AutoTune.h>
+#include <faiss/IVFlib.h>
+#include <faiss/IndexFastScan.h>
 #include <faiss/impl/io.h>
 #include <faiss/index_factory.h>
 #include <faiss/index_io.h>
@@ -131,6 +133,16 @@ absl::string_view WithoutSourcePlace(absl::string_view message) {
   return absl::StripPrefix(end == absl::string_view::npos ? message : message.substr(end), ": ");
 }
 
+// How many items to train an index with: all, where its kind is not known.
+int64_t TrainingItemsOf(const faiss::Index& index, int64_t items) {
+  if (const faiss::IndexIVF* ivf = faiss::ivflib::try_extract_index_ivf(&index); ivf != nullptr) {
+    return TrainingItems(items, static_cast<int64_t>(ivf->nlist));
+  }
+  const bool codes = dynamic_cast<const faiss::IndexFlatCodes*>(&index) != nullptr ||
+                     dynamic_cast<const faiss::IndexFastScan*>(&index) != nullptr;
+  return codes ? TrainingItems(items, 0) : items;
+}
+
 absl::Status AddVectors(const LevelVectors& vectors, int levels, const FaissIndexOptions& options,
                         faiss::Index& index) {
   const int64_t items = vectors.items();
@@ -138,9 +150,13 @@ absl::Status AddVectors(const LevelVectors& vectors, int levels, const FaissInde
   std::vector<float> rows;
   if (!index.is_trained) {
     NESTREC_RETURN_IF_ERROR(CheckRoomForBlas(1));
-    rows.resize(static_cast<size_t>(items) * static_cast<size_t>(dim));
-    CopyRows(vectors, levels, 1, vectors.rows, rows.data());
-    index.train(items, rows.data());
+    const int64_t trained = TrainingItemsOf(index, items);
+    rows.resize(static_cast<size_t>(trained) * static_cast<size_t>(dim));
+    for (int64_t i = 0; i < trained; ++i) {
+      const int64_t row = 1 + i * items / trained;
+      CopyRows(vectors, levels, row, row + 1, rows.data() + i * dim);
+    }
+    index.train(trained, rows.data());
   }
   if (auto* codes = dynamic_cast<faiss::IndexFlatCodes*>(&index)) {
     faiss_compat::ReserveCodes(*codes, static_cast<size_t>(items));

@@ -10,6 +10,7 @@
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "base/status_macros.h"
+#include "index/faiss_index.h"
 #include "index/nested_builder.h"
 #include "index/reduced_view.h"
 #include "server/catalogue_attributes.h"
@@ -50,7 +51,7 @@ struct CodedIndex {
   uint64_t lists = 0;       // 0: one array of codes
   uint64_t code_bytes = 0;  // of an item
   bool grows = false;       // by doubling: half of the places may be empty
-  bool trained = true;      // with a float32 copy of all items
+  bool trained = true;      // with a float32 copy of TrainingItems()
 };
 
 std::optional<CodedIndex> ParseCodedIndex(absl::string_view factory, uint64_t columns) {
@@ -162,9 +163,12 @@ ModelMemory EstimateModelMemory(const NestedSizes& sizes, int levels, const Tier
     } else if (const auto coded = ParseCodedIndex(spec.factory, columns); coded.has_value()) {
       const uint64_t an_item = coded->code_bytes + (coded->lists > 0 ? kIdBytes : 0);
       memory.index_bytes += (coded->grows ? 2 : 1) * an_item * all + 4 * columns * coded->lists;
+      const auto training =
+          static_cast<uint64_t>(TrainingItems(items, static_cast<int64_t>(coded->lists)));
       const uint64_t sample = kItemsPerCentre * coded->lists;
-      if (coded->trained)
-        memory.building_bytes += 4 * columns * (all + (sample < all ? sample : 0));
+      if (coded->trained) {
+        memory.building_bytes += 4 * columns * (training + (sample < training ? sample : 0));
+      }
     } else {
       memory.index_bytes += (4 * columns + kOtherItemBytes) * all;
     }

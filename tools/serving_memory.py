@@ -12,6 +12,7 @@ import re
 MIB = 1 << 20
 NESTED_SCRATCH_MIB = 80  # what building nested indexes takes for a while, on top
 ITEMS_PER_CENTRE = 256  # FAISS finds the centres of its lists with a copy of so many items for each, where there are more
+TRAINING_ITEMS = 1 << 20  # with so many codes are trained, or with as many as the centres take, where there are more
 VECTOR_BYTES = {"float32": 4, "float16": 2}  # of a column, by --item-storage
 
 
@@ -22,7 +23,7 @@ def is_nested(items, size):
 
 def coded_index(index, columns):
     """Of an index of FAISS that holds codes, [IVF<lists>,] before SQ8, SQ4, SQfp16 or PQ<parts>[x<bits>][fs]: (lists, bytes of an item with
-    its number and the empty places of what grows by doubling, whether a float32 copy of all items is there while it is built), else None."""
+    its number and the empty places of what grows by doubling, whether a float32 copy of items is there while it is built), else None."""
     found = re.fullmatch(r"(?:IVF([1-9][0-9]*),)?(?:(SQ8|SQ4|SQfp16)|PQ([1-9][0-9]*)(?:x([1-9][0-9]*))?(fs)?)", index)
     if not found:
         return None
@@ -40,7 +41,8 @@ def building_mib(items, dim, sizes, index="auto", min_dim=None):
         if coded and (min_dim or dim) <= size <= dim:
             lists, _, trained = coded
             sample = ITEMS_PER_CENTRE * lists
-            training += 4 * size * (items + (sample if sample < items else 0)) if trained else 0
+            most = min(items, max(TRAINING_ITEMS, sample))
+            training += 4 * size * (most + (sample if sample < most else 0)) if trained else 0
     return -(-training // MIB) + (NESTED_SCRATCH_MIB if index == "nested" or is_nested(items, dim) else 0)
 
 

@@ -12,6 +12,7 @@
 #include <ostream>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/random.h"
@@ -263,6 +264,43 @@ TEST(FaissBuild, FlatHoldsOneCopyOfItsColumns) {
   EXPECT_GE(Build(vectors, 2)->bytes(), 1000 * 64 * 4);
   EXPECT_LE(Build(vectors, 2)->bytes(), 1000 * 64 * 4 + 1000);
   EXPECT_LE(Build(vectors, 1)->bytes(), 1000 * 8 * 4 + 1000);
+}
+
+TEST(FaissBuild, IsTrainedWithAsManyItemsAsItsListsAndCodesTake) {
+  EXPECT_EQ(TrainingItems(1, 0), 1);
+  EXPECT_EQ(TrainingItems(1'000'000, 0), 1'000'000);
+  EXPECT_EQ(TrainingItems(100'000'000, 0), 1 << 20);
+  EXPECT_EQ(TrainingItems(100'000'000, 1000), 1 << 20);
+  EXPECT_EQ(TrainingItems(100'000'000, 65'536), 1 << 24);
+  EXPECT_EQ(TrainingItems(10'000'000, 65'536), 10'000'000);
+}
+
+// More items than an index is trained with, and the last ones unlike the first: a part that did
+// not know them would have cut their values off.
+TEST(FaissBuild, ThePartThatItIsTrainedWithIsOfAllItems) {
+  constexpr int64_t kItems = 1'300'000;
+  ASSERT_LT(TrainingItems(kItems, 0), kItems);
+  Random random(11);
+  TestVectors vectors = TestVectors::Gaussian(kItems, {8}, random);
+  for (int64_t item = 1; item <= kItems; ++item) {
+    vectors.row(0, item)[0] = 20 * static_cast<float>(item) / static_cast<float>(kItems);
+  }
+  const std::vector<float> query(8, 1.0f);
+  const SearchOptions options{.k = 10};
+  const std::vector<ScoredItem> best = BruteForce(vectors, 1, query, options);
+  const std::vector<std::pair<const char*, const char*>> kinds = {{"SQ8", ""},
+                                                                  {"IVF4,SQ8", "nprobe=4"}};
+  for (const auto& [factory, parameters] : kinds) {
+    const auto index = Build(vectors, 1, {.factory = factory, .parameters = parameters});
+    ASSERT_NE(index, nullptr);
+    const auto result = index->Search(query, options);
+    ASSERT_TRUE(result.ok()) << result.status();
+    int64_t found = 0;
+    for (const ScoredItem& item : best) {
+      found += std::count(result->items.begin(), result->items.end(), item);
+    }
+    EXPECT_GE(found, 9) << factory;
+  }
 }
 
 TEST(FaissBuild, OneItemIsEnough) {

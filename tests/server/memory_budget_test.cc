@@ -89,6 +89,15 @@ TEST_F(EstimateTest, AFloat32CopyIsThereWhileFaissTrains) {
   EXPECT_EQ(building("IVF4096,PQ16"), 80 + copies);  // of a sample of all there is no second copy
   EXPECT_EQ(building("IVF1024,PQ16"), 80 + copies + copies / 4);
   EXPECT_EQ(building("HNSW32"), 80u);
+  // Of many items a part is enough: as many as kItems, or 256 for each list.
+  const auto building_many = [&](const std::string& index) {
+    return EstimateModelMemory(sizes_, 3, Tiers(sizes_, index, 32, 128), 100 * kItems, 0, 0)
+               .building_bytes /
+           kMiB;
+  };
+  EXPECT_EQ(building_many("PQ16"), 80 + copies);
+  EXPECT_EQ(building_many("IVF1024,PQ16"), 80 + copies + copies / 4);
+  EXPECT_EQ(building_many("IVF65536,PQ16"), 80 + 16 * copies);
 }
 
 TEST_F(EstimateTest, BuildingCostsWhereAnIndexIsNested) {

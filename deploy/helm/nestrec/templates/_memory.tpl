@@ -13,8 +13,8 @@ computes the same outside of a cluster, and tests/deploy compares the two.
   and 80 MiB more for building nested indexes
 
   Codes: [IVF<lists>,] before SQ8 (s), SQ4 (s / 2), SQfp16 (2 s) or PQ<m>[x<b>][fs] (m b / 8 bytes); with lists 8 more for an item's
-  number; twice where they grow by doubling, which is with lists or fs. Building them takes 4 s x (items + 256 x lists where that is
-  fewer) more, but for SQfp16 without lists.
+  number; twice where they grow by doubling, which is with lists or fs. Building them takes 4 s x (t + 256 x lists where that is fewer
+  than t) more, but for SQfp16 without lists; t is 2^20 or 256 x lists, the larger one, but no more than the items.
 
 (root, tier, of): MiB of a model as a tier's pod holds it, or with `of` "indexes" of its indexes that are kept in files, which are all but
 Flat ones; with `of` "file" of the model's own file, whose catalogue is no larger than in memory; with `of` "training" of what training FAISS's
@@ -61,7 +61,8 @@ codes takes for a while.
 {{- $keptBytes = add $keptBytes (mul $code (ternary 2 1 (or (gt $lists 0) (hasSuffix "fs" $codes)))) -}}
 {{- $centres = add $centres (mul 4 $s $lists) -}}
 {{- $sample := mul 256 $lists -}}
-{{- if or (gt $lists 0) (ne $codes "SQfp16") }}{{ $training = add $training (mul 4 $s (add $items (ternary $sample 0 (lt $sample $items)))) }}{{ end -}}
+{{- $most := min $items (max 1048576 $sample) -}}
+{{- if or (gt $lists 0) (ne $codes "SQfp16") }}{{ $training = add $training (mul 4 $s (add $most (ternary $sample 0 (lt $sample $most)))) }}{{ end -}}
 {{- else if ne $index "auto" }}{{ $keptBytes = add $keptBytes (mul 4 $s) 300 }}{{ end -}}
 {{- end -}}
 {{- $narrower = $s -}}
