@@ -4,7 +4,10 @@
 #include <limits>
 #include <vector>
 
-// Compiles this file once per instruction set; the best one is chosen at run time.
+// Compiles this file once per instruction set; the best one is chosen at run time. Without SVE,
+// whose vectors cannot be kept in arrays: NEON is there as well.
+#undef HWY_DISABLED_TARGETS
+#define HWY_DISABLED_TARGETS (HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128)
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "model/item_ranks.cc"
 #include <hwy/foreach_target.h>

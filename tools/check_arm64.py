@@ -4,7 +4,7 @@ and cli/ that a configured build compiles. Files with kernels (Highway) are comp
 them shows when code is generated; the others are parsed and checked. Nothing is linked and nothing runs.
 
     apt-get install g++-aarch64-linux-gnu
-    tools/check_arm64.py build/release [FOLDER ...]
+    tools/check_arm64.py build/release [PATH ...]       # paths of the project begin with one of these
 
 The headers of libraries are this machine's, after the compiler's own: what they say of the processor is left to the macros of the compiler.
 Prints the files that fail with the compiler's words; exit code 1 where there are any, 77 where the compiler is missing.
@@ -19,19 +19,19 @@ import subprocess
 import sys
 
 COMPILER = "aarch64-linux-gnu-g++"
-FOLDERS = ("base", "index", "model", "server", "cli")
+PATHS = ("base/", "index/", "model/", "server/", "cli/")
 # Of Debian's, in this order, when the compiler's own have nothing of that name.
 HEADERS = ["-idirafter", "/usr/include", "-idirafter", "/usr/include/x86_64-linux-gnu"]
 
 
-def commands(build, folders):
+def commands(build, paths):
     """(path in the project, command, folder) of each file, a file once."""
     with open(os.path.join(build, "CMakeCache.txt")) as cache:
         source = re.search(r"^CMAKE_HOME_DIRECTORY:INTERNAL=(.*)$", cache.read(), re.M).group(1)
     with open(os.path.join(build, "compile_commands.json")) as file:
         found = {os.path.relpath(each["file"], source): each for each in json.load(file)}
     for path, each in sorted(found.items()):
-        if path.split("/")[0] in folders:
+        if path.startswith(tuple(paths)):
             yield path, shlex.split(each["command"])[1:], each["directory"], each["file"]
 
 
@@ -47,18 +47,18 @@ def check(path, flags, folder, file):
 
 def main():
     if len(sys.argv) < 2:
-        sys.exit(f"usage: {sys.argv[0]} BUILD_FOLDER [FOLDER ...]")
+        sys.exit(f"usage: {sys.argv[0]} BUILD_FOLDER [PATH ...]")
     if not shutil.which(COMPILER):
         print(f"skipped: {COMPILER} is not there; apt-get install g++-aarch64-linux-gnu")
         sys.exit(77)
-    folders = sys.argv[2:] or FOLDERS
+    paths = sys.argv[2:] or PATHS
     checked = compiled = failed = 0
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        for path, kernels, complaint in pool.map(lambda each: check(*each), commands(sys.argv[1], folders)):
+        for path, kernels, complaint in pool.map(lambda each: check(*each), commands(sys.argv[1], paths)):
             checked, compiled, failed = checked + 1, compiled + kernels, failed + bool(complaint)
             if complaint:
                 print(f"{path}: " + "\n".join(complaint.splitlines()[:8]), flush=True)
-    print(f"{checked} files of {', '.join(folders)}: {compiled} compiled, {checked - compiled} parsed, {failed} of them with errors")
+    print(f"{checked} files of {', '.join(paths)}: {compiled} compiled, {checked - compiled} parsed, {failed} of them with errors")
     sys.exit(1 if failed else 0)
 
 
