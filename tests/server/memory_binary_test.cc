@@ -135,9 +135,9 @@ TEST_F(MemoryBinaryTest, ANewModelThatDoesNotFitIsRefusedAndTheOldOneServesOn) {
 TEST_F(MemoryBinaryTest, UnfinishedCallsTakeNoMoreThanTheirShareAndGiveItBack) {
   constexpr int64_t kMiB = int64_t{1} << 20;
   constexpr int64_t kCallMemory = 32 * kMiB;
-  // What gRPC takes beyond its quota until calls have ended, and what the allocator keeps: twice
-  // what was seen.
-  constexpr int64_t kSlack = 384 * kMiB;
+  // What gRPC takes beyond its quota until calls have ended, and what the allocator keeps: 215 MiB
+  // were seen on a machine that does nothing else, 390 on one whose cores were taken.
+  constexpr int64_t kSlack = 640 * kMiB;
   const std::unique_ptr<ChildProcess> child =
       Start("", {"--max-call-memory", absl::StrCat(kCallMemory)});
   ASSERT_TRUE(child->WaitForOutput(" serving ").ok()) << child->output();
