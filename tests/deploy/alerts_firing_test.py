@@ -90,6 +90,10 @@ class Prometheus:
         alerts = json.loads(self.answers("/api/v1/alerts"))["data"]["alerts"]
         return {each["labels"]["alertname"] for each in alerts if each["state"] == "firing"}
 
+    def sees(self, name):
+        """Whether it has a value of the series by now."""
+        return bool(json.loads(self.answers(f"/api/v1/query?query={name}"))["data"]["result"])
+
     def close(self):
         self.process.terminate()
         self.process.wait()
@@ -187,7 +191,7 @@ class Alerts(unittest.TestCase):
         well = self.server("--config", tiers, "--quality-share", "1")
         with well.load(20, "--tier", "wide"):
             # Until this server came there was none.
-            wait_until(lambda: "NestrecAbsent" not in self.prometheus.firing(), well.said)
+            wait_until(lambda: self.prometheus.sees("up") and "NestrecAbsent" not in self.prometheus.firing(), well.said)
             began = time.monotonic()
             while time.monotonic() < began + 45:
                 # A busy machine is slow, and does not answer within half a second.
